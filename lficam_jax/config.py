@@ -1,0 +1,228 @@
+"""The configuration: every key with its meaning, the checks, and the one rule for durations.
+
+A file in `configs/` starts from `default_config()`, sets what differs and ends with
+`return finish(config, arg)`. Nothing else in the project holds a hyper-parameter, and nothing reads a
+key with a fallback.
+"""
+
+import difflib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lficam_jax.errors import UserError
+
+CHOICES = {
+    "data.pipeline": ("auto", "resident", "streaming"),
+    "data.augment": ("none", "crop", "crop_flip", "resized_crop_flip"),
+    "model.backbone": ("cifar_resnet",),
+    "model.head": ("plain", "lfi"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.fin.kind": ("learned", "uniform"),
+    "optim.name": ("sgd", "adamw"),
+    "optim.schedule": ("constant", "cosine", "multistep"),
+    "optim.weight_decay_on": ("all", "kernels"),
+    "parallel.mode": ("pmap", "shard_map"),
+}
+
+
+def default_config() -> ConfigDict:
+    """Returns every key of the project with its default; 0 or '' means "off" or "derive it"."""
+    config = ConfigDict()
+    config.seed = 0  # initial weights, order of the data, augmentation
+
+    config.data = data = ConfigDict()
+    data.name = "cluttered_digits"  # a row of data/datasets.py, `folder`, or a name known to TFDS
+    data.dir = ""  # where data sets are prepared; '' = $TFDS_DATA_DIR, else ~/tensorflow_datasets
+    data.folder = ""  # for name='folder': holds {train,validation,test}/CLASS/image files
+    data.pipeline = "auto"  # resident: on the device as uint8; streaming: decoded by host threads
+    data.image_size = 0  # pixels per side fed to the network; 0 = the data set's own
+    data.augment = "none"  # crop: pad and crop at random; flip: mirror; resized_crop: of Inception
+    data.crop_padding = 4  # pixels added on each side before the random crop
+    data.train_examples = 0  # train on the first n examples only; 0 = all
+    data.threads = 16  # host threads that read and decode (streaming)
+
+    config.model = model = ConfigDict()
+    model.backbone = "cifar_resnet"
+    model.depth = 20
+    model.block = "auto"  # basic | bottleneck; auto: bottleneck from depth 44, as the paper's code
+    model.head = "lfi"
+    model.dtype = "float32"  # of activations; parameters, statistics, softmax and loss stay float32
+    model.fin = fin = ConfigDict()  # the Feature Importance Network; defaults are the paper's
+    fin.kind = "learned"  # uniform: every channel weighs the same (attention without FIN)
+    fin.width = 0  # channels inside FIN; 0 = as many as the features have
+    fin.depth = 4  # convolutions
+    fin.kernel = 3
+    fin.relu_every = 2  # a ReLU after every n-th convolution; the 224-pixel networks have 1
+    fin.softmax = True  # False: the pooled values divided by their sum
+    fin.temperature = 1.0  # of the softmax over channels; low is sharp
+    fin.learn_temperature = False  # train it, starting from `temperature`
+    fin.normalise_features = True  # scale each channel to [0, 1] before the grey image masks it
+
+    config.optim = optim = ConfigDict()
+    optim.name = "sgd"
+    optim.lr = 0.1  # peak learning rate, for the whole batch
+    optim.momentum = 0.9
+    optim.nesterov = False
+    optim.b2 = 0.999  # AdamW's second-moment decay
+    optim.weight_decay = 1e-4
+    optim.weight_decay_on = "all"  # all: as torch SGD and the papers; kernels: not BN, not biases
+    optim.schedule = "multistep"
+    optim.milestones_epochs = (150, 225)  # multistep: where lr is multiplied by `factor`
+    optim.factor = 0.1
+    optim.warmup_epochs = 0.0  # linear, from 0; for every schedule
+    optim.warmup_steps = 0
+    optim.clip_norm = 0.0  # largest global norm of the gradient; 0 = no clipping
+    optim.label_smoothing = 0.0
+    optim.accumulate = 1  # microbatches per step and device; the batch and its result stay the same
+    optim.ema_decay = 0.0  # evaluate a running mean of the weights; 0 = the weights themselves
+
+    config.train = train = ConfigDict()
+    train.batch_size = 128  # over all devices
+    train.total_epochs = 300.0
+    train.total_steps = 0
+    train.log_every_steps = 50
+    train.checkpoint_every_steps = 0  # between the ones after each evaluation
+    train.keep_latest = 2  # checkpoints kept beside the best on the validation split
+    train.tensorboard = True
+
+    config.eval = evaluation = ConfigDict()
+    evaluation.batch_size = 256  # over all devices
+    evaluation.every_epochs = 1.0  # of the validation split; the best of these is kept
+    evaluation.every_steps = 0
+
+    config.explain = explain = ConfigDict()
+    explain.split = "test"
+    explain.limit = 64  # examples of the split that `--mode explain` draws
+
+    config.parallel = parallel = ConfigDict()
+    parallel.mode = "pmap"
+    parallel.sync_batch_norm = True  # statistics over the whole batch; False: per device
+    return config
+
+
+def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:
+    """Parses what follows the colon in `--config file.py:arg`.
+
+    Args:
+      arg: comma-separated `name=value` pairs and the word `smoke`, for example
+        `depth=110,head=plain,smoke`.
+      **defaults: the options that this config file knows; a value keeps its default's type.
+
+    Returns:
+      The options, and whether `smoke` was among the words.
+
+    Raises:
+      UserError: for a word that is neither.
+    """
+    parsed, smoke_wanted = dict(defaults), False
+    for word in filter(None, arg.split(",")):
+        name, _, value = word.partition("=")
+        if word == "smoke":
+            smoke_wanted = True
+        elif name in defaults and value:
+            parsed[name] = type(defaults[name])(value)
+        else:
+            known = ["smoke", *(f"{n}=…" for n in defaults)]
+            raise UserError(f"config option {word!r} is unknown here; known: {', '.join(known)}")
+    return ConfigDict(parsed), smoke_wanted
+
+
+def smoke(config: ConfigDict) -> ConfigDict:
+    """Shrinks any config to seconds: the whole program runs, nothing is learnt."""
+    config.data.train_examples = 64
+    config.train.batch_size = 16
+    config.train.total_epochs, config.train.total_steps = 0.0, 4
+    config.train.log_every_steps = 1
+    config.optim.warmup_epochs, config.optim.warmup_steps = 0.0, 1
+    config.eval.batch_size = 16
+    config.eval.every_epochs, config.eval.every_steps = 0.0, 2
+    config.explain.limit = 8
+    return config
+
+
+def finish(config: ConfigDict, smoke_wanted: bool) -> ConfigDict:
+    """Ends every config file: applies `smoke` last."""
+    return smoke(config) if smoke_wanted else config
+
+
+def duration(group: ConfigDict, name: str, steps_per_epoch: int) -> int:
+    """Returns the duration `name` in steps, given as `{name}_epochs` or `{name}_steps`."""
+    return group[f"{name}_steps"] or round(group[f"{name}_epochs"] * steps_per_epoch)
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises one UserError that lists everything that is wrong with `config`."""
+    problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
+    if config.data.name == "folder" and not config.data.folder:
+        problems.append("data.folder is empty; say --config.data.folder=DIR, which holds train/…")
+    if problems:
+        raise UserError("the config is not valid:\n  " + "\n  ".join(problems))
+
+
+def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
+    """Returns ` — did you mean 'x'?` for a typo, or the list of what is known."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f" — did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lists `key: theirs -> ours` for every leaf in which two nested dicts differ."""
+    lines = []
+    for name in sorted({*ours, *theirs}):
+        left, right = theirs.get(name, "(absent)"), ours.get(name, "(absent)")
+        if isinstance(left, dict) and isinstance(right, dict):
+            lines += differences(right, left, f"{prefix}{name}.")
+        elif left != right:
+            lines.append(f"{prefix}{name}: {left} -> {right}")
+    return lines
+
+
+def _bad_choices(config: ConfigDict) -> list[str]:
+    return [
+        f"{path}={_at(config, path)!r} is unknown{nearest(str(_at(config, path)), known)}"
+        for path, known in CHOICES.items()
+        if _at(config, path) not in known
+    ]
+
+
+def _bad_durations(config: ConfigDict) -> list[str]:
+    problems = []
+    for path in ("optim.warmup", "train.total", "eval.every"):
+        group, name = path.split(".")
+        epochs, steps = config[group][f"{name}_epochs"], config[group][f"{name}_steps"]
+        if epochs < 0 or steps < 0:
+            problems.append(f"{path}_epochs and {path}_steps must not be negative")
+        if epochs and steps:
+            problems.append(
+                f"{path}_epochs={epochs:g} and {path}_steps={steps} give one duration twice; "
+                f"set one of them to 0"
+            )
+        if not (epochs or steps) and name != "warmup":
+            problems.append(f"{path}_epochs and {path}_steps are both 0; set one of them")
+    return problems
+
+
+def _bad_numbers(config: ConfigDict) -> list[str]:
+    least = {
+        "train.batch_size": 1, "eval.batch_size": 1, "train.log_every_steps": 1, "data.threads": 1,
+        "train.checkpoint_every_steps": 0, "train.keep_latest": 1, "optim.accumulate": 1,
+        "optim.lr": 0, "optim.weight_decay": 0, "optim.clip_norm": 0, "optim.momentum": 0,
+        "data.crop_padding": 0, "data.image_size": 0, "data.train_examples": 0, "explain.limit": 1,
+    }  # fmt: skip
+    problems = []
+    for path, bound in least.items():
+        if _at(config, path) < bound:
+            problems.append(f"{path}={_at(config, path)} must be at least {bound}")
+    for name in ("label_smoothing", "ema_decay", "momentum"):
+        if not 0 <= config.optim[name] < 1:
+            problems.append(f"optim.{name}={config.optim[name]} must be in [0, 1)")
+    if config.model.fin.temperature <= 0:
+        problems.append(f"model.fin.temperature={config.model.fin.temperature} must be positive")
+    return problems
+
+
+def _at(config: ConfigDict, path: str) -> Any:
+    for name in path.split("."):
+        config = config[name]
+    return config

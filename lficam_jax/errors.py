@@ -1,0 +1,17 @@
+"""The one exception whose message is meant for the person at the keyboard."""
+
+
+class UserError(Exception):
+    """Bad input: the message names the cause and the remedy, in one or a few lines.
+
+    `main` prints it without a traceback and exits with `exit_code`. Library code raises it for
+    whatever a user typed or supplied; every other exception is a bug of ours and keeps its traceback.
+    """
+
+    exit_code = 2
+
+
+class DivergedError(UserError):
+    """Training met a non-finite number; checkpoints written before it are intact."""
+
+    exit_code = 3

@@ -1,0 +1,83 @@
+"""The arithmetic of attention maps: LFI-CAM's equations, each division guarded before it happens.
+
+Source: Lee, Park, Oh, Kwak, "LFI-CAM: Learning Feature Importance for Better Visual Explanation",
+ICCV 2021 (arXiv 2105.00937), section 3.
+"""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+
+def resize(maps: Float[Array, "*b h w"], size: tuple[int, int]) -> Float[Array, "*b y x"]:
+    """Resizes bilinearly with half-pixel centres and no antialias.
+
+    Two static matrices instead of a gather: exact, differentiable, the same on every backend and
+    exportable. Equals torch `interpolate(mode="bilinear", align_corners=False)`.
+    """
+    if maps.shape[-2:] == tuple(size):
+        return maps
+    rows, columns = _bilinear(maps.shape[-2], size[0]), _bilinear(maps.shape[-1], size[1])
+    return jnp.einsum(
+        "yh,...hw,xw->...yx", rows, maps.astype(jnp.float32), columns, precision="highest"
+    )
+
+
+def min_max(maps: Float[Array, "*b h w"]) -> Float[Array, "*b h w"]:
+    """Scales each map to [0, 1]; a constant map keeps its values, so all-zero stays zero."""
+    low = jnp.min(maps, axis=(-2, -1), keepdims=True)
+    span = jnp.max(maps, axis=(-2, -1), keepdims=True) - low
+    flat = span == 0
+    return jnp.where(flat, maps, (maps - low) / jnp.where(flat, 1, span))
+
+
+def normalise_features(features: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
+    """Scales each channel of each image to [0, 1] over space, in float32.
+
+    A constant channel becomes 1; then every position whose feature is exactly 0 becomes 0, so that a
+    dead channel is all zeros.
+    """
+    features = features.astype(jnp.float32)
+    low = jnp.min(features, axis=(1, 2), keepdims=True)
+    span = jnp.max(features, axis=(1, 2), keepdims=True) - low
+    flat = span == 0
+    scaled = jnp.where(flat, 1.0, (features - low) / jnp.where(flat, 1, span))
+    return jnp.where(features == 0, 0.0, scaled)
+
+
+def grey(images: Float[Array, "b y x c"], size: tuple[int, int]) -> Float[Array, "b h w"]:
+    """Returns the mean over the colour channels, resized to the grid of the features."""
+    return resize(jnp.mean(images.astype(jnp.float32), axis=-1), size)
+
+
+def weighted_map(
+    features: Float[Array, "b h w d"], importance: Float[Array, "b d"]
+) -> Float[Array, "b h w"]:
+    """Returns `ReLU(sum_d importance_d * features_d)` in float32: the map before scaling."""
+    summed = jnp.einsum(
+        "bhwd,bd->bhw", features, importance.astype(features.dtype),
+        precision="highest", preferred_element_type=jnp.float32,
+    )  # fmt: skip
+    return jax.nn.relu(summed)
+
+
+def attend(
+    features: Float[Array, "b h w d"], attention: Float[Array, "b h w"]
+) -> Float[Array, "b h w d"]:
+    """Returns `(1 + attention) * features`: the map strengthens, it never erases."""
+    return features * (1 + attention[..., None]).astype(features.dtype)
+
+
+@lru_cache(maxsize=64)
+def _bilinear(source: int, target: int) -> np.ndarray:
+    """Returns the [target, source] matrix of one axis; each row sums to 1."""
+    centre = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    below = np.floor(centre).astype(int)
+    above = np.minimum(below + 1, source - 1)
+    matrix = np.zeros((target, source), np.float32)
+    np.add.at(matrix, (np.arange(target), below), 1 - (centre - below))
+    np.add.at(matrix, (np.arange(target), above), centre - below)
+    return matrix

@@ -1,0 +1,22 @@
+"""Settings that must stand before jax is imported: CPU, eight devices, a compilation cache."""
+
+import os
+from pathlib import Path
+
+# jax 0.10 starves its thread pool when eight virtual devices wait in a collective on few cores.
+os.environ.setdefault("NPROC", "16")
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8 --xla_cpu_collective_timeout_seconds=60"
+)
+CACHE = Path(__file__).parent.parent / ".cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# Compiling costs more than running here; tests that need full optimisation are tolerant instead.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+import jax  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_enable_checks", True)

@@ -49,7 +49,7 @@ class MetricWriter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if resume_step is not None and self._path.is_file():
                 _drop_after(self._path, resume_step)
-            # Unbuffered: a line is in the file when `scalars` returns, or the error is raised there.
+            # Unbuffered: when `scalars` returns the line is in the file, or it has raised.
             self._lines = self._path.open("ab", buffering=0)
             if tensorboard:
                 from tensorboardX import SummaryWriter

@@ -81,8 +81,8 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one(tmp_path):
 
 def test_a_full_disk_is_one_line_that_names_the_path(tmp_path):
     (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
-    writer = MetricWriter(tmp_path, tensorboard=False)
-    with pytest.raises(UserError, match=r"cannot write .*metrics\.jsonl: No space left.*--workdir"):
+    told = r"cannot write .*metrics\.jsonl: No space left.*--workdir"
+    with MetricWriter(tmp_path, tensorboard=False) as writer, pytest.raises(UserError, match=told):
         writer.scalars(1, {"loss": 1.0})
 
 

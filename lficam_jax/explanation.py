@@ -1,0 +1,71 @@
+"""One image, what the model said about it, and where it looked."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from lficam_jax import render
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one map says about one image.
+
+    Attributes:
+      id: names the image for ever; files are named after it.
+      name: what people read: a file name, or the id.
+      picture: what the map is drawn on, uint8.
+      map: the attention on its own grid, in [0, 1].
+      probabilities: of every class, summing to 1.
+      label: index of the true class; None if nobody knows it.
+      classes: names, in label order.
+      mask: the object's pixels on the picture; None if nobody knows them.
+      method: how the map was made.
+    """
+
+    id: str
+    name: str
+    picture: UInt8[np.ndarray, "y x 3"]
+    map: Float[np.ndarray, "h w"]
+    probabilities: Float[np.ndarray, " k"]
+    classes: tuple[str, ...]
+    label: int | None = None
+    mask: Bool[np.ndarray, "y x"] | None = None
+    method: str = "own"
+
+    @property
+    def predicted(self) -> int:
+        """Index of the most probable class."""
+        return int(np.argmax(self.probabilities))
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the prediction is right; None without a label."""
+        return None if self.label is None else self.predicted == self.label
+
+    @property
+    def peak(self) -> tuple[int, int]:
+        """Row and column of the picture's pixel where the map, brought to its size, is hottest."""
+        full = render.upsample(self.map, self.picture.shape[:2])
+        row, column = np.unravel_index(np.argmax(full), full.shape)
+        return int(row), int(column)
+
+    @property
+    def peak_on_object(self) -> bool | None:
+        """Whether the peak lies on the object (a hit of the pointing game); None without a mask."""
+        return None if self.mask is None else bool(self.mask[self.peak])
+
+    def top(self, n: int = 5) -> list[tuple[str, float]]:
+        """Returns the `n` most probable classes with their probabilities, best first."""
+        best = np.argsort(-self.probabilities, kind="stable")[:n]
+        return [(self.classes[index], float(self.probabilities[index])) for index in best]
+
+    def overlay(self, *, alpha: float = 0.5, cmap: str = render.COLOR_MAPS[0]) -> Any:
+        """Returns a `PIL.Image` of the map over the picture, large enough to look at.
+
+        Small pictures are enlarged with their pixels kept square; the map stays smooth.
+        """
+        picture = render.enlarge(self.picture)
+        return render.as_image(render.overlay(picture, self.map, alpha, cmap))

@@ -1,0 +1,197 @@
+"""Maps and matrices as pictures: the only place that draws with PIL or matplotlib.
+
+A picture is uint8 `[y x 3]`; a map is float `[h w]` in [0, 1] on a grid of any size.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from lficam_jax.config import nearest
+from lficam_jax.errors import UserError
+from lficam_jax.ops import maps
+
+COLOR_MAPS = ("inferno", "viridis", "turbo", "jet", "gray")  # the first is the default
+
+Picture = UInt8[np.ndarray, "y x 3"]
+
+
+def color_table(cmap: str, size: int = 256) -> Float[np.ndarray, "n 3"]:
+    """Returns the RGB values in [0, 1] that `size` even steps from cold to hot get.
+
+    Raises:
+      UserError: for a colour map that is not in `COLOR_MAPS`.
+    """
+    if cmap not in COLOR_MAPS:
+        raise UserError(f"colour map {cmap!r} is unknown{nearest(cmap, COLOR_MAPS)}")
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps[cmap](np.linspace(0, 1, size)))[:, :3]
+
+
+def colorize(attention: Float[np.ndarray, "h w"], cmap: str = COLOR_MAPS[0]) -> Picture:
+    """Colours a map on its own grid; values outside [0, 1] are clipped, NaN counts as cold."""
+    table = np.round(color_table(cmap) * 255).astype(np.uint8)
+    return table[to_bytes(attention)]
+
+
+def to_bytes(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """Scales [0, 1] to 0..255, rounding; values outside are clipped, NaN becomes 0."""
+    return np.round(np.clip(np.nan_to_num(values, nan=0.0), 0, 1) * 255).astype(np.uint8)
+
+
+def upsample(
+    attention: Float[np.ndarray, "h w"], size: tuple[int, int]
+) -> Float[np.ndarray, "y x"]:
+    """Brings a map to the size of its picture: bilinear, half-pixel centres."""
+    return np.asarray(maps.resize(np.asarray(attention, np.float32), size))
+
+
+def overlay(
+    picture: Picture,
+    attention: Float[np.ndarray, "h w"],
+    alpha: float = 0.5,
+    cmap: str = COLOR_MAPS[0],
+) -> Picture:
+    """Lays the coloured map over the picture; `alpha` 0 shows the picture, 1 the map alone."""
+    if not 0 <= alpha <= 1:
+        raise UserError(f"alpha={alpha} must be in [0, 1]")
+    colours = colorize(upsample(attention, picture.shape[:2]), cmap)
+    mixed = (1 - alpha) * picture.astype(np.float32) + alpha * colours.astype(np.float32)
+    return np.round(mixed).astype(np.uint8)
+
+
+def stretch(image: Float[np.ndarray, "y x c"]) -> Picture:
+    """Makes a picture of a normalised image: its own range becomes 0..255, grey becomes RGB."""
+    image = np.asarray(image, np.float32)
+    low, span = image.min(), np.ptp(image)
+    scaled = to_bytes((image - low) / np.where(span == 0, 1, span))
+    return np.ascontiguousarray(np.broadcast_to(scaled, (*scaled.shape[:2], 3)))
+
+
+def enlarge(picture: Picture, least: int = 224) -> Picture:
+    """Repeats pixels a whole number of times until the shorter side has `least` or more."""
+    factor = -(-least // min(picture.shape[:2]))
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
+
+
+def contact_sheet(tiles: Sequence[Picture], columns: int = 8, gap: int = 2) -> Picture:
+    """Lays pictures of one size out in rows, left to right, on white."""
+    height, width = tiles[0].shape[:2]
+    columns = min(columns, len(tiles))
+    rows = -(-len(tiles) // columns)
+    sheet_size = rows * (height + gap) - gap, columns * (width + gap) - gap, 3
+    sheet = np.full(sheet_size, 255, np.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = (index // columns) * (height + gap), (index % columns) * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def as_image(pixels: UInt8[np.ndarray, "y x *c"]) -> Any:
+    """Returns a `PIL.Image.Image` of a picture, or of a grey `[y x]` array."""
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def data_uri(pixels: UInt8[np.ndarray, "y x *c"]) -> str:
+    """Encodes pixels for an HTML page: PNG, or JPEG for colour photographs, where PNG is heavy."""
+    photograph = pixels.ndim == 3 and min(pixels.shape[:2]) > 96
+    name, options = ("jpeg", {"quality": 90}) if photograph else ("png", {"optimize": True})
+    stream = io.BytesIO()
+    as_image(pixels).save(stream, name, **options)
+    return f"data:image/{name};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
+
+
+def confusion_picture(
+    confusion: Int[np.ndarray, "k k"], classes: Sequence[str], path: str | Path
+) -> None:
+    """Draws a confusion matrix (rows: true class; columns: predicted) as a PNG.
+
+    The colour is the share of the true class, on a square-root scale, so that rare mistakes show.
+    Up to 20 classes every cell carries its count; up to 50 every class its name; above 20 the most
+    frequent mistakes are also listed.
+
+    Args:
+      confusion: counts.
+      classes: names, in label order.
+      path: the file to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure
+
+    k = len(classes)
+    side, listed = min(10.0, max(4.0, 0.55 * k if k <= 20 else 0.24 * k)), k > 20
+    figure = Figure(figsize=(side + 6 if listed else side + 1.5, side + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(1, 2, width_ratios=(side, 4)) if listed else None
+    axes = figure.add_subplot(grid[0] if listed else 111)
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    # A cell of 1000 x 1000 is less than a dot: each dot shows the largest of the cells it covers.
+    drawn = axes.imshow(
+        _largest(share, -(-k // 250)), cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1),
+        interpolation="nearest", extent=(-0.5, k - 0.5, k - 0.5, -0.5),
+    )  # fmt: skip
+    figure.colorbar(drawn, ax=axes, shrink=0.8, label="share of the true class")
+    right = np.trace(confusion) / max(1, confusion.sum())
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(f"{100 * right:.2f} % of {confusion.sum():,} right")
+    _label_classes(axes, classes)
+    if k <= 20:
+        _write_counts(axes, confusion, share)
+    if listed:
+        _list_mistakes(figure.add_subplot(grid[1]), confusion, classes)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
+
+
+def _largest(matrix: Float[np.ndarray, "k k"], fold: int) -> Float[np.ndarray, "m m"]:
+    """Returns the largest value of each `fold` x `fold` block; the last blocks may be smaller."""
+    starts = np.arange(0, len(matrix), fold)
+    return np.maximum.reduceat(np.maximum.reduceat(matrix, starts, axis=0), starts, axis=1)
+
+
+def _label_classes(axes: Any, classes: Sequence[str]) -> None:
+    if len(classes) > 50:
+        return  # matplotlib's own numbers: names would overlap
+    names = [_short(name) for name in classes]
+    turned = sum(map(len, names)) > 5 * len(names) or len(names) > 20
+    axes.set_xticks(range(len(names)), names, rotation=90 if turned else 0, parse_math=False)
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+
+
+def _write_counts(
+    axes: Any, confusion: Int[np.ndarray, "k k"], share: Float[np.ndarray, "k k"]
+) -> None:
+    size = 9 if confusion.max() < 1000 else 7
+    for row, column in zip(*np.nonzero(confusion), strict=True):
+        ink = "white" if share[row, column] > 0.3 else "black"
+        count = f"{confusion[row, column]}"
+        axes.text(column, row, count, ha="center", va="center", color=ink, fontsize=size)
+
+
+def _list_mistakes(
+    axes: Any, confusion: Int[np.ndarray, "k k"], classes: Sequence[str], most: int = 24
+) -> None:
+    wrong = confusion * (1 - np.eye(len(classes), dtype=confusion.dtype))
+    worst = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    lines = ["most frequent mistakes", "count  true → predicted", ""]
+    for flat in worst[wrong.flat[worst] > 0]:
+        row, column = divmod(int(flat), len(classes))
+        lines.append(f"{wrong.flat[flat]:5d}  {_short(classes[row])} → {_short(classes[column])}")
+    axes.axis("off")
+    axes.text(
+        0, 1, "\n".join(lines), va="top", family="monospace", fontsize=9, linespacing=1.5,
+        transform=axes.transAxes, parse_math=False,
+    )  # fmt: skip
+
+
+def _short(name: str, most: int = 18) -> str:
+    half = most // 2
+    return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"

@@ -1,0 +1,201 @@
+"""Explanations as a folder: one page to look at, pictures, arrays, and a manifest for programs."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from lficam_jax import render
+from lficam_jax.errors import UserError
+from lficam_jax.explanation import Explanation
+
+Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
+
+SHOWN_CLASSES = 5
+
+
+def save(
+    explanations: Sequence[Explanation],
+    directory: str | os.PathLike,
+    *,
+    title: str,
+    details: Mapping[str, Any],
+    skipped: Skipped = (),
+) -> Path:
+    """Writes everything into `directory`, which appears complete or not at all.
+
+    The files are written into a hidden folder beside it (arrays, pictures, page, and `manifest.json`
+    last), which is then renamed; an earlier complete folder stays until that moment.
+
+    Args:
+      explanations: what to write.
+      directory: the folder; may exist if it holds an earlier `manifest.json`, or nothing.
+      title: headline of the page.
+      details: what made the maps (model, data set, step, …), shown on the page.
+      skipped: files that were not explained, each with the reason.
+
+    Returns:
+      The folder; the page in it is `index.html`.
+
+    Raises:
+      UserError: if the folder holds something else, or cannot be written.
+    """
+    target = Path(directory).absolute()
+    if target.exists() and not (target / "manifest.json").is_file() and any(target.iterdir()):
+        raise UserError(f"{target} holds other files; choose an empty or a new folder")
+    scratch, former = (target.with_name(f".{target.name}.{what}") for what in ("partial", "former"))
+    try:
+        for leftover in (scratch, former):
+            shutil.rmtree(leftover, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        _write_files(scratch, explanations, title, details, skipped)
+        if target.exists():
+            target.rename(former)
+        scratch.rename(target)
+        shutil.rmtree(former, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def page(
+    explanations: Sequence[Explanation],
+    *,
+    title: str,
+    details: Mapping[str, Any],
+    skipped: Skipped = (),
+) -> str:
+    """Returns one HTML page that needs no other file and no network.
+
+    The pictures and maps are data in the page; `page.html` lays them out. A map travels as grey
+    values and is coloured by the browser, so opacity and colours change without a new page.
+    """
+    data = {
+        "details": [[str(name), str(value)] for name, value in details.items()],
+        "skipped": [[str(name), str(why)] for name, why in skipped],
+        "colors": {name: render.color_table(name, 33).T.round(3).tolist() for name in
+                   render.COLOR_MAPS},
+        "methods": list(dict.fromkeys(item.method for item in explanations)),
+        "images": [_for_page(item) for item in explanations],
+    }  # fmt: skip
+    # `<` must not appear in the script, lest a name close it.
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+    template = files("lficam_jax").joinpath("page.html").read_text(encoding="utf-8")
+    head, tail = template.replace("{{title}}", escape(title)).split("{{data}}")
+    return head + text + tail
+
+
+def outline(mask: Bool[np.ndarray, "y x"]) -> str:
+    """Returns the border of a mask as an SVG path in units of pixels."""
+    level = [f"M{left} {row}h{length}" for row, left, length in _edges(mask)]
+    upright = [f"M{column} {top}v{length}" for column, top, length in _edges(mask.T)]
+    return "".join(level + upright)
+
+
+def safe_names(names: Iterable[str]) -> list[str]:
+    """Returns one file name stem per name: harmless on any system, and no two alike.
+
+    >>> safe_names(["../a b.png", "A_B.PNG", "", "ok"])
+    ['a_b_png', 'A_B_PNG-2', 'image', 'ok']
+    """
+    taken, stems = set(), []
+    for name in names:
+        base = re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_-")[:80] or "image"
+        stem, count = base, 1
+        while stem.lower() in taken:
+            count += 1
+            stem = f"{base}-{count}"
+        taken.add(stem.lower())
+        stems.append(stem)
+    return stems
+
+
+def _for_page(item: Explanation) -> dict[str, Any]:
+    rows = item.top(SHOWN_CLASSES)
+    if item.label is not None and item.classes[item.label] not in [name for name, _ in rows]:
+        rows[-1] = (item.classes[item.label], float(item.probabilities[item.label]))
+    smooth = render.enlarge(item.picture, 96).shape[:2] if len(item.picture) < 96 else (128, 128)
+    return {
+        "id": item.id,
+        "name": item.name,
+        "true": None if item.label is None else item.classes[item.label],
+        "predicted": item.classes[item.predicted],
+        "correct": item.correct,
+        "probabilities": [[name, round(share, 5)] for name, share in rows],
+        "picture": render.data_uri(item.picture),
+        "size": list(item.picture.shape[:2]),
+        "outline": None if item.mask is None else outline(item.mask),
+        "maps": [
+            {
+                "method": item.method,
+                "grey": render.data_uri(render.to_bytes(render.upsample(item.map, smooth))),
+                "peak": list(item.peak),
+                "on_object": item.peak_on_object,
+            }
+        ],
+    }
+
+
+def _write_files(
+    folder: Path,
+    explanations: Sequence[Explanation],
+    title: str,
+    details: Mapping[str, Any],
+    skipped: Skipped,
+) -> None:
+    stems = safe_names(item.id for item in explanations)
+    arrays = {stem: item.map for stem, item in zip(stems, explanations, strict=True)}
+    np.savez_compressed(folder / "maps.npz", **arrays)
+    rows = []
+    for stem, item in zip(stems, explanations, strict=True):
+        item.overlay().save(folder / f"{stem}.png")
+        raw = render.enlarge(render.colorize(item.map))
+        render.as_image(raw).save(folder / f"{stem}.map.png")
+        rows.append(_for_manifest(stem, item))
+    html = page(explanations, title=title, details=details, skipped=skipped)
+    (folder / "index.html").write_text(html, encoding="utf-8")
+    manifest = {
+        "title": title,
+        "details": {str(name): str(value) for name, value in details.items()},
+        "images": rows,
+        "skipped": [{"file": str(name), "reason": str(why)} for name, why in skipped],
+        "versions": {name: version(name) for name in ("jax", "flax", "numpy")},
+    }
+    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "name": item.name,
+        "label": None if item.label is None else item.classes[item.label],
+        "predicted": item.classes[item.predicted],
+        "correct": item.correct,
+        "probabilities": dict(item.top(SHOWN_CLASSES)),
+        "method": item.method,
+        "peak": list(item.peak),
+        "peak_on_object": item.peak_on_object,
+        "files": {"overlay": f"{stem}.png", "map": f"{stem}.map.png", "array": f"maps.npz:{stem}"},
+    }
+
+
+def _edges(mask: Bool[np.ndarray, "y x"]) -> list[tuple[int, int, int]]:
+    """Returns (row, left, length) of each run of borders between one row and the next."""
+    padded = np.pad(mask, ((1, 1), (0, 0)))
+    borders = np.pad(padded[1:] != padded[:-1], ((0, 0), (1, 1))).astype(np.int8)
+    turns = np.diff(borders, axis=1)
+    rows, lefts = np.nonzero(turns == 1)
+    _, rights = np.nonzero(turns == -1)
+    return [(int(r), int(a), int(b - a)) for r, a, b in zip(rows, lefts, rights, strict=True)]

@@ -15,10 +15,19 @@ from lficam_jax.errors import UserError
 CHOICES = {
     "data.pipeline": ("auto", "resident", "streaming"),
     "data.augment": ("none", "crop", "crop_flip", "resized_crop_flip"),
-    "model.backbone": ("cifar_resnet",),
-    "model.head": ("plain", "lfi"),
+    "model.backbone": (
+        "cifar_resnet",
+        "cifar_densenet",
+        "cifar_resnext",
+        "wide_resnet",
+        "resnet",
+        "se_resnet",
+    ),
+    "model.block": ("auto", "basic", "bottleneck"),
+    "model.head": ("plain", "lfi", "abn"),
     "model.dtype": ("float32", "bfloat16"),
     "model.fin.kind": ("learned", "uniform"),
+    "model.abn.loss": ("both", "perception", "attention"),
     "optim.name": ("sgd", "adamw"),
     "optim.schedule": ("constant", "cosine", "multistep"),
     "optim.weight_decay_on": ("all", "kernels"),
@@ -45,7 +54,12 @@ def default_config() -> ConfigDict:
     config.model = model = ConfigDict()
     model.backbone = "cifar_resnet"
     model.depth = 20
-    model.block = "auto"  # basic | bottleneck; auto: bottleneck from depth 44, as the paper's code
+    # Options of one family each, for which 0 and auto mean its default.
+    model.block = "auto"  # cifar_resnet: basic | bottleneck; auto: bottleneck from depth 44
+    model.growth = 0  # cifar_densenet: channels that each layer adds (12)
+    model.cardinality = 0  # cifar_resnext: groups of a 3x3 convolution (8)
+    model.widen = 0  # cifar_resnext (4), wide_resnet (10): times as many channels
+    model.stem_stride = 0  # resnet, se_resnet: 1 | 2 (head lfi: 1, a finer map; others: 2)
     model.head = "lfi"
     model.dtype = "float32"  # of activations; parameters, statistics, softmax and loss stay float32
     model.fin = fin = ConfigDict()  # the Feature Importance Network; defaults are the paper's
@@ -53,11 +67,13 @@ def default_config() -> ConfigDict:
     fin.width = 0  # channels inside FIN; 0 = as many as the features have
     fin.depth = 4  # convolutions
     fin.kernel = 3
-    fin.relu_every = 2  # a ReLU after every n-th convolution; the 224-pixel networks have 1
+    fin.relu_every = 0  # a ReLU after every n-th convolution; 0 = 1 in resnet, se_resnet, else 2
     fin.softmax = True  # False: the pooled values divided by their sum
     fin.temperature = 1.0  # of the softmax over channels; low is sharp
     fin.learn_temperature = False  # train it, starting from `temperature`
     fin.normalise_features = True  # scale each channel to [0, 1] before the grey image masks it
+    model.abn = abn = ConfigDict()  # the Attention Branch Network
+    abn.loss = "both"  # perception | attention: train one branch, which then gives the prediction
 
     config.optim = optim = ConfigDict()
     optim.name = "sgd"

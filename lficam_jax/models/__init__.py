@@ -1,67 +1,113 @@
 """The one registry of networks."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
+import flax.linen as nn
 import jax.numpy as jnp
 
 from lficam_jax.config import nearest
 from lficam_jax.errors import UserError
 from lficam_jax.models.backbone import Backbone
 from lficam_jax.models.classifier import Classifier
+from lficam_jax.models.densenet import cifar_densenet
 from lficam_jax.models.fin import FeatureImportanceNetwork
-from lficam_jax.models.heads import LFIHead, PlainHead
+from lficam_jax.models.heads import ABNHead, LFIHead, PlainHead
 from lficam_jax.models.layers import Layers
-from lficam_jax.models.resnet import cifar_resnet
+from lficam_jax.models.own import own_backbone
+from lficam_jax.models.resnet import cifar_resnet, resnet, se_resnet
+from lficam_jax.models.resnext import cifar_resnext
+from lficam_jax.models.wide_resnet import wide_resnet
 
-BACKBONES: dict[str, Callable[..., Backbone]] = {"cifar_resnet": cifar_resnet}
-HEADS = ("plain", "lfi")
+BACKBONES: dict[str, Callable[..., Backbone]] = {
+    "cifar_resnet": cifar_resnet,
+    "cifar_densenet": cifar_densenet,
+    "cifar_resnext": cifar_resnext,
+    "wide_resnet": wide_resnet,
+    "resnet": resnet,
+    "se_resnet": se_resnet,
+}
+HEADS = ("plain", "lfi", "abn")
 
 
 def create_model(
-    backbone: str, depth: int, head: str = "lfi", *, num_classes: int, dtype: str = "float32",
-    axis_name: str | None = None, fin: Mapping[str, Any] | None = None, **options: Any,
+    backbone: str | nn.Module, depth: int | None = None, head: str = "lfi", *, num_classes: int,
+    dtype: str = "float32", axis_name: str | None = None, fin: Mapping[str, Any] | None = None,
+    abn: Mapping[str, Any] | None = None, **options: Any,
 ) -> Classifier:  # fmt: skip
     """Builds a classifier; calling it gives `structs.Outputs`.
 
     Args:
-      backbone: a key of `BACKBONES`.
+      backbone: a key of `BACKBONES`, or any flax module that maps images to features `[b h w d]`
+        (called with `train=` if it takes that argument); it is in one piece, so head `abn` is out.
       depth: layers of the backbone, in its family's count.
-      head: `lfi` (draws its own map) or `plain`.
+      head: `lfi` (draws its own map), `abn` (a second branch draws it) or `plain`.
       num_classes: number of logits.
       dtype: of activations, `float32` or `bfloat16`.
       axis_name: mapped axis over which BatchNorm is synchronised; None: per device.
       fin: options of `FeatureImportanceNetwork`, and `kind` (`learned` or `uniform`) and
-        `normalise_features` of the head around it; the paper's are the defaults.
-      **options: options of the backbone, for example `block="bottleneck"`.
+        `normalise_features` of the head around it; the paper's are the defaults. `relu_every=0` is
+        the backbone's own.
+      abn: options of `ABNHead`: `loss`.
+      **options: of the backbone, for example `block="bottleneck"`; 0, None and `auto` mean the
+        family's default.
 
     Raises:
       UserError: for a name, depth or option that does not exist; it names the nearest.
 
     Example:
+      >>> import jax
       >>> model = create_model("cifar_resnet", 8, num_classes=10)
       >>> variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
       >>> outputs = model.apply(variables, jnp.ones((2, 32, 32, 3)))
       >>> outputs.logits.shape, outputs.attention.shape, outputs.importance.shape
       ((2, 10), (2, 8, 8), (2, 64))
     """
-    if backbone not in BACKBONES:
-        raise UserError(f"backbone {backbone!r} is unknown{nearest(backbone, tuple(BACKBONES))}")
     if head not in HEADS:
         raise UserError(f"head {head!r} is unknown{nearest(head, HEADS)}")
     layers = Layers(jnp.dtype(dtype), axis_name)
-    parts = BACKBONES[backbone](depth, layers=layers, **options)
+    if isinstance(backbone, str):
+        parts = _registered(backbone, depth, head, layers, options)
+    else:
+        parts = own_backbone(backbone, depth, head, options)
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
-        head=PlainHead() if head == "plain" else _lfi_head(layers, fin or {}),
-        num_classes=num_classes, layers=layers,
+        head=_head(head, parts, layers, num_classes, fin=fin or {}, abn=abn or {}),
+        num_classes=num_classes, layers=layers, final_before_head=parts.final_before_head,
     )  # fmt: skip
 
 
-def _lfi_head(layers: Layers, fin: Mapping[str, Any]) -> LFIHead:
-    options = dict(fin)
-    kind = options.pop("kind", "learned")
-    normalise = options.pop("normalise_features", True)
+def _registered(
+    name: str, depth: int | None, head: str, layers: Layers, options: dict[str, Any]
+) -> Backbone:
+    if name not in BACKBONES:
+        raise UserError(f"backbone {name!r} is unknown{nearest(name, tuple(BACKBONES))}")
+    if depth is None:
+        raise UserError(f"backbone {name!r} needs a depth, for example create_model({name!r}, 20)")
+    build = BACKBONES[name]
+    known = tuple(inspect.signature(build).parameters)[1:-1]  # between depth and layers
+    given = {k: v for k, v in options.items() if v not in (0, None, "auto")}
+    for foreign in [k for k in given if k not in known]:
+        raise UserError(f"{name} has no option {foreign!r}{nearest(foreign, known)}")
+    if "stem_stride" in known and head == "lfi":
+        given.setdefault("stem_stride", 1)  # the released networks: a 14x14 map, not 7x7
+    return build(depth, **given, layers=layers)
+
+
+def _head(
+    name: str, parts: Backbone, layers: Layers, num_classes: int, *,
+    fin: Mapping[str, Any], abn: Mapping[str, Any],
+) -> nn.Module:  # fmt: skip
+    if name == "plain":
+        return PlainHead()
+    if name == "abn":
+        loss = abn.get("loss", "both")
+        if loss not in ABNHead.LOSSES:
+            raise UserError(f"model.abn.loss={loss!r} is unknown{nearest(loss, ABNHead.LOSSES)}")
+        return ABNHead(parts.last_stage(1), num_classes, layers, loss)
+    options = {"kind": "learned", "normalise_features": True, **fin}
+    kind, normalise = options.pop("kind"), options.pop("normalise_features")
+    options["relu_every"] = options.get("relu_every") or parts.relu_every
     network = FeatureImportanceNetwork(layers, **options) if kind == "learned" else None
     return LFIHead(network, normalise_features=normalise)

@@ -13,7 +13,8 @@ from lficam_jax.structs import Outputs
 class Classifier(nn.Module):
     """Trunk, last stage, head and linear classifier.
 
-    The groups of parameters are `trunk`, `last_stage`, `final` (the backbone), `head` and `classifier`.
+    The groups of parameters are `trunk`, `last_stage` and `final` (the backbone), `head` and
+    `classifier`.
 
     Attributes:
       trunk: images to features, all stages but the last.
@@ -21,7 +22,9 @@ class Classifier(nn.Module):
       head: decides where attention enters (models/heads.py).
       num_classes: number of logits.
       layers: conventions of the network.
-      final: a module between attention and pooling, or None.
+      final: BN and ReLU of a pre-activation network, or None.
+      final_before_head: whether `final` ends the last stage or stands between attention and
+        pooling.
     """
 
     trunk: nn.Module
@@ -30,6 +33,7 @@ class Classifier(nn.Module):
     num_classes: int
     layers: Layers
     final: nn.Module | None = None
+    final_before_head: bool = False
 
     def setup(self) -> None:  # noqa: D102
         self.classifier = self.layers.dense(self.num_classes)
@@ -45,12 +49,19 @@ class Classifier(nn.Module):
             images = jnp.repeat(images, 3, axis=-1)
         trunk_features = self.trunk(images.astype(self.layers.dtype), train=train)
         return self.head(
-            images, trunk_features, partial(self.last_stage, train=train),
+            images, trunk_features, partial(self.features, train=train),
             partial(self.classify, train=train), train=train,
         )  # fmt: skip
 
+    def features(self, trunk_features: Float[Array, "b h w e"], *, train: bool = False) -> Array:
+        """Returns what the last stage makes of the trunk's features, `[b h w d]`."""
+        features = self.last_stage(trunk_features, train=train)
+        if self.final is not None and self.final_before_head:
+            features = self.final(features, train=train)
+        return features
+
     def classify(self, features: Float[Array, "b h w d"], *, train: bool = False) -> Array:
         """Returns logits `[b k]` of features, pooled over space in float32."""
-        if self.final is not None:
+        if self.final is not None and not self.final_before_head:
             features = self.final(features, train=train)
         return self.classifier(jnp.mean(features.astype(jnp.float32), axis=(1, 2)))

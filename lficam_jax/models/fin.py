@@ -17,7 +17,7 @@ class FeatureImportanceNetwork(nn.Module):
         1x1 convolution before and after.
       depth: number of convolutions.
       kernel: their size.
-      relu_every: a ReLU after every n-th convolution: 2 for CIFAR networks, 1 for 224-pixel networks.
+      relu_every: a ReLU after every n-th convolution; 2 in CIFAR networks, 1 in 224-pixel ones.
       softmax: False divides the pooled values by their sum instead.
       temperature: of the softmax; low values sharpen it.
       learn_temperature: start from `temperature` and train its logarithm.
@@ -51,6 +51,7 @@ class FeatureImportanceNetwork(nn.Module):
 
     def _weigh(self, pooled: Float[Array, "b d"]) -> Float[Array, "b d"]:
         if not self.softmax:
+            pooled = nn.relu(pooled)  # weights of a sum must not cancel; a last ReLU did it already
             total = jnp.sum(pooled, axis=-1, keepdims=True)
             empty = total == 0
             return jnp.where(empty, 1 / pooled.shape[-1], pooled / jnp.where(empty, 1, total))

@@ -1,90 +1,16 @@
-"""Residual networks (He et al., CVPR 2016), post-activation, in the layout of the released code."""
+"""Residual networks (He et al., CVPR 2016), post-activation, and squeeze-and-excitation on top."""
 
-import flax.linen as nn
-from jaxtyping import Array, Float
+from functools import partial
 
 from lficam_jax.errors import UserError
-from lficam_jax.models.backbone import Backbone
+from lficam_jax.models.backbone import Backbone, blocks_per_stage
 from lficam_jax.models.layers import Layers
+from lficam_jax.models.residual import BasicBlock, Bottleneck, Stem, residual_backbone
 
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut."""
-
-    filters: int
-    stride: int
-    layers: Layers
-    expansion = 1
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w e"], *, train: bool) -> Float[Array, "b h w d"]:
-        conv, norm = self.layers.conv, self.layers.norm
-        y = conv(self.filters, 3, self.stride, name="conv1")(x)
-        y = nn.relu(norm(train=train, name="bn1")(y))
-        y = conv(self.filters, 3, name="conv2")(y)
-        y = norm(train=train, name="bn2")(y)
-        return nn.relu(y + shortcut(x, y.shape[-1], self.stride, self.layers, train=train))
-
-
-class Bottleneck(nn.Module):
-    """1x1 reduction, 3x3 (which carries the stride), 1x1 expansion by four, and a shortcut."""
-
-    filters: int
-    stride: int
-    layers: Layers
-    expansion = 4
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w e"], *, train: bool) -> Float[Array, "b h w d"]:
-        conv, norm = self.layers.conv, self.layers.norm
-        y = nn.relu(norm(train=train, name="bn1")(conv(self.filters, 1, name="conv1")(x)))
-        y = conv(self.filters, 3, self.stride, name="conv2")(y)
-        y = nn.relu(norm(train=train, name="bn2")(y))
-        y = conv(self.expansion * self.filters, 1, name="conv3")(y)
-        y = norm(train=train, name="bn3")(y)
-        return nn.relu(y + shortcut(x, y.shape[-1], self.stride, self.layers, train=train))
-
-
-def shortcut(
-    x: Float[Array, "b h w e"], features: int, stride: int, layers: Layers, *, train: bool
-) -> Float[Array, "b h w d"]:
-    """The identity where the shape stays, else a 1x1 projection. Called inside a block."""
-    if stride == 1 and x.shape[-1] == features:
-        return x
-    x = layers.conv(features, 1, stride, name="shortcut_conv")(x)
-    return layers.norm(train=train, name="shortcut_bn")(x)
-
-
-class Stage(nn.Module):
-    """`count` blocks; the first carries the stride."""
-
-    block: type[nn.Module]
-    filters: int
-    count: int
-    stride: int
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w e"], *, train: bool) -> Float[Array, "b h w d"]:
-        for i in range(self.count):
-            stride = self.stride if i == 0 else 1
-            x = self.block(self.filters, stride, self.layers, name=f"block{i}")(x, train=train)
-        return x
-
-
-class CifarTrunk(nn.Module):
-    """A 3x3 stem and the first two of three stages."""
-
-    block: type[nn.Module]
-    count: int
-    layers: Layers
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b y x c"], *, train: bool) -> Float[Array, "b h w d"]:
-        x = self.layers.conv(16, 3, name="conv")(x)
-        x = nn.relu(self.layers.norm(train=train, name="bn")(x))
-        x = Stage(self.block, 16, self.count, 1, self.layers, name="stage1")(x, train=train)
-        return Stage(self.block, 32, self.count, 2, self.layers, name="stage2")(x, train=train)
+COUNTS = {
+    18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
+}  # fmt: skip
+SQUEEZE = 16
 
 
 def cifar_resnet(depth: int, *, block: str = "auto", layers: Layers) -> Backbone:
@@ -99,17 +25,47 @@ def cifar_resnet(depth: int, *, block: str = "auto", layers: Layers) -> Backbone
     Raises:
       UserError: if depth is not 6n + 2 or the block is unknown.
     """
-    if depth < 8 or (depth - 2) % 6:
-        n = max(1, (depth - 2) // 6)
-        raise UserError(
-            f"cifar_resnet has no depth {depth}; it needs 6n + 2, nearest: {6 * n + 2}, {6 * n + 8}"
-        )
+    count = blocks_per_stage("cifar_resnet", depth, per_block=6, extra=2)
     if block not in ("auto", "basic", "bottleneck"):
         raise UserError(f"model.block={block!r} is unknown; known: auto, basic, bottleneck")
     bottleneck = block == "bottleneck" or (block == "auto" and depth >= 44)
-    kind, count = Bottleneck if bottleneck else BasicBlock, (depth - 2) // 6
-    return Backbone(
-        trunk=CifarTrunk(kind, count, layers),
-        last_stage=lambda stride: Stage(kind, 64, count, stride, layers),
-        stride=2,
-    )
+    kind = Bottleneck if bottleneck else BasicBlock
+    return residual_backbone(Stem(16, layers), kind, (16, 32, 64), (count,) * 3, layers)
+
+
+def resnet(depth: int, *, stem_stride: int = 2, layers: Layers) -> Backbone:
+    """Builds the ResNet for 224-pixel images: four stages of 64 to 512 (x4) channels.
+
+    Args:
+      depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
+      stem_stride: of the 7x7 stem. 2 is the usual network, total stride 32; 1 is LFI-CAM's, whose
+        map of a 224-pixel image is 14x14.
+      layers: conventions of the network.
+
+    Raises:
+      UserError: if the family has no such depth or stride.
+    """
+    kind = BasicBlock if depth < 50 else Bottleneck
+    return _image_resnet("resnet", depth, tuple(COUNTS), kind, stem_stride, layers)
+
+
+def se_resnet(depth: int, *, stem_stride: int = 2, layers: Layers) -> Backbone:
+    """Builds the SE-ResNet (Hu et al., CVPR 2018): `resnet` of depth 50, 101 or 152 with gates."""
+    kind = partial(Bottleneck, squeeze=SQUEEZE)
+    return _image_resnet("se_resnet", depth, (50, 101, 152), kind, stem_stride, layers)
+
+
+def _image_resnet(
+    family: str, depth: int, depths: tuple[int, ...], block: object, stem_stride: int,
+    layers: Layers,
+) -> Backbone:  # fmt: skip
+    if depth not in depths:
+        nearest = sorted(sorted(depths, key=lambda d: abs(d - depth))[:2])
+        raise UserError(
+            f"{family} has no depth {depth}; nearest: {', '.join(map(str, nearest))} "
+            f"(of {', '.join(map(str, depths))})"
+        )
+    if stem_stride not in (1, 2):
+        raise UserError(f"model.stem_stride={stem_stride} must be 1 or 2 (0 = the head's own)")
+    stem = Stem(64, layers, kernel=7, stride=stem_stride, pool=True)
+    return residual_backbone(stem, block, (64, 128, 256, 512), COUNTS[depth], layers, relu_every=1)

@@ -1,0 +1,102 @@
+"""Data: from a name in the config to batches on the device."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from lficam_jax.config import nearest
+from lficam_jax.data.datasets import DATASETS, SPLITS, Dataset
+from lficam_jax.data.folder import FolderSource, folder_dataset
+from lficam_jax.data.images import find_images, read_image
+from lficam_jax.data.sampling import sampling
+from lficam_jax.data.sources import (
+    First,
+    Source,
+    TfdsSource,
+    data_directory,
+    tfds_dataset,
+    with_size,
+)
+from lficam_jax.data.transforms import denormalise, fit_box, fit_image, normalise
+from lficam_jax.errors import UserError
+from lficam_jax.structs import Pipeline
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "dataset_info",
+    "denormalise",
+    "find_images",
+    "fit_box",
+    "fit_image",
+    "normalise",
+    "open_pipeline",
+    "open_source",
+    "read_image",
+]
+
+_SHORT_SIDE = 256 / 224  # evaluation after random resized crops: resize to 256, centre 224
+
+
+def dataset_info(data: ConfigDict) -> Dataset:
+    """Returns what is known of the configured data set before its files are read.
+
+    Args:
+      data: the group `config.data`.
+
+    Raises:
+      UserError: for an unknown name (the nearest is shown), a folder without the three splits, or a
+        TFDS name outside the table that is not prepared.
+    """
+    if data.name == "folder":
+        dataset = folder_dataset(Path(data.folder).expanduser())
+    elif data.name in DATASETS:
+        dataset = DATASETS[data.name]
+    else:
+        dataset = tfds_dataset(data.name, data_directory(data.dir))
+    return with_size(
+        dataset, data.image_size, _SHORT_SIDE if data.augment == "resized_crop_flip" else 1.0
+    )
+
+
+def open_source(data: ConfigDict, split: str) -> Source:
+    """Opens a split for random access; `data.train_examples` shortens `train`."""
+    dataset = dataset_info(data)
+    if split not in dataset.splits:
+        raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
+    if data.name == "folder":
+        source = FolderSource(Path(data.folder).expanduser(), split)
+    else:
+        source = TfdsSource(dataset, data_directory(data.dir), split)
+    limited = split == "train" and data.train_examples
+    return First(source, data.train_examples) if limited else source
+
+
+def open_pipeline(
+    data: ConfigDict, split: str, *, batch_size: int, train: bool, seed: int = 0
+) -> Pipeline:
+    """Opens a split to feed a step.
+
+    Args:
+      data: the group `config.data`.
+      split: 'train', 'validation' or 'test'.
+      batch_size: rows of a batch, over all processes.
+      train: shuffle, augment, repeat for ever and drop the incomplete last batch; otherwise read
+        once, in order, and pad the last batch.
+      seed: of the order and, when streaming, of the augmentation.
+
+    Raises:
+      UserError: if the data are not prepared, damaged or do not fit the request.
+    """
+    from lficam_jax.data import resident
+
+    dataset, source = dataset_info(data), open_source(data, split)
+    order = sampling(len(source), batch_size, train=train, seed=seed)
+    options = {"augment": data.augment if train else "none", "crop_padding": data.crop_padding}
+    kind = data.pipeline
+    if kind == "auto":
+        small = resident.fits(dataset, len(source)) and options["augment"] != "resized_crop_flip"
+        kind = "resident" if small else "streaming"
+    if kind == "resident":
+        return resident.pipeline(source, dataset, order, **options)
+    raise NotImplementedError(kind)

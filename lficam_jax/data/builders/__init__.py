@@ -1,0 +1,20 @@
+"""Builders that write TFDS data sets without TensorFlow; TFDS's stock reader reads the result."""
+
+import importlib
+from typing import Any
+
+# Data set -> module and class. Imported on demand: they need tensorflow_datasets.
+BUILDERS = {
+    "cluttered_digits": "cluttered_digits.Builder",
+    "fashion_mnist": "fashion_mnist.Builder",
+    "cifar10": "cifar.Cifar10",
+    "cifar100": "cifar.Cifar100",
+    "svhn_cropped": "svhn_cropped.Builder",
+    "stl10": "stl10.Builder",
+}
+
+
+def builder_class(name: str) -> Any:
+    """Returns the builder of a data set; its `FILES` are the original archives that it reads."""
+    module, attribute = BUILDERS[name].split(".")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

@@ -1,0 +1,222 @@
+"""Real handwritten digits among clutter: the data set that this project makes itself, offline.
+
+Each image shows one whole digit of scikit-learn's copy of the UCI digits, at a random place, scale
+and colour, on smooth colour noise and among fragments of other digits. The digit's pixels are
+known, so a map can be judged by where it points. Colour, contrast and stroke width of the fragments
+are drawn as the digit's are: only the shape tells them apart.
+"""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+SIZE = 48  # pixels per side
+COUNTS = {"train": 6_000, "validation": 1_000, "test": 2_000}
+SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of each class's source digits
+HEIGHTS = (18, 28)  # of a digit, pixels, both included
+FRAGMENTS = (4, 6)  # per image, both included
+INK_CONTRAST = 0.4  # least distance of an ink from the mean ground under it, in luma (0..1)
+SEED = 1  # one per version: the pixels of a version never change
+
+# Spreads one random number every 4 pixels into a Gaussian of 5 pixels' standard deviation.
+_BLUR = np.exp(-(((np.arange(SIZE)[:, None] - np.arange(-4, SIZE + 5, 4)) / 5) ** 2) / 2)
+_CITATION = """\
+@misc{alpaydin1998optical,
+  author = {Alpaydin, E. and Kaynak, C.},
+  title = {Optical Recognition of Handwritten Digits},
+  howpublished = {UCI Machine Learning Repository},
+  year = {1998},
+  doi = {10.24432/C50P49},
+}
+"""
+
+with tfds.core.registered.skip_registration():
+
+    class Builder(tfds.core.GeneratorBasedBuilder):
+        """Makes the TFDS data set; reads nothing but scikit-learn's digits."""
+
+        name = "cluttered_digits"
+        VERSION = tfds.core.Version("1.0.0")
+        RELEASE_NOTES = {"1.0.0": "First release."}
+
+        def _info(self) -> tfds.core.DatasetInfo:
+            features = {
+                "image": tfds.features.Image(shape=(SIZE, SIZE, 3)),
+                "label": tfds.features.ClassLabel(num_classes=10),
+                "mask": tfds.features.Image(shape=(SIZE, SIZE, 1)),
+                "bbox": tfds.features.BBoxFeature(),
+                "id": tfds.features.Scalar(np.int32),
+            }
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=f"{__doc__}\nThe digits are licensed CC BY 4.0; `mask` is 255 on the "
+                "pixels of the digit; train, validation and test share no source digit.",
+                features=tfds.features.FeaturesDict(features),
+                supervised_keys=("image", "label"),
+                homepage="https://archive.ics.uci.edu/dataset/80",
+                citation=_CITATION,
+                license="CC BY 4.0 (source digits)",
+            )
+
+        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+            return {split: self._generate_examples(drawer) for split, drawer in drawers().items()}
+
+        def _generate_examples(self, drawer: "Drawer") -> Iterator[tuple[int, dict[str, Any]]]:
+            for i in range(COUNTS[drawer.split]):
+                image, mask, label = drawer.example(i)
+                row = {"image": _png(image), "mask": _png(mask.astype(np.uint8) * 255)}
+                yield i, {**row, "label": label, "bbox": _bounding_box(mask), "id": i}
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """Draws the examples of one split from its own source digits.
+
+    Attributes:
+      split: train, validation or test.
+      strokes: source digits, float [n 8 8] in 0..1.
+      labels: their classes, int [n].
+      fragments: pieces of them, each a coverage float [y x] in 0..1.
+    """
+
+    split: str
+    strokes: np.ndarray
+    labels: np.ndarray
+    fragments: list[np.ndarray]
+
+    def example(self, i: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Returns image uint8 [48 48 3], mask bool [48 48] of the digit's pixels, and label.
+
+        A pure function of `i`, the split and the version's seed. The label is `i % 10`, so that
+        classes are balanced.
+        """
+        generator = _generator(self.split, i)
+        label = i % 10
+        digit = _draw(
+            self.strokes[generator.choice(np.flatnonzero(self.labels == label))], generator
+        )
+        top, left = (generator.integers(1, SIZE - n) for n in digit.shape)
+        window = slice(top, top + digit.shape[0]), slice(left, left + digit.shape[1])
+
+        image = _smooth_noise(generator)
+        free = np.ones((SIZE, SIZE), bool)
+        free[max(top - 2, 0) : window[0].stop + 2, max(left - 2, 0) : window[1].stop + 2] = False
+        for _ in range(generator.integers(*FRAGMENTS, endpoint=True)):
+            piece = self.fragments[generator.integers(len(self.fragments))]
+            _paste_where_free(image, piece, free, generator)
+        _ink(image[window], digit, generator)
+        mask = np.zeros((SIZE, SIZE), bool)
+        mask[window] = digit > 0.5
+        return np.round(image * 255).astype(np.uint8), mask, label
+
+
+def drawers() -> dict[str, Drawer]:
+    """Shares the source digits out, class by class, so that no digit serves two splits."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    generator = _generator("train", COUNTS["train"])
+    places: dict[str, list[np.ndarray]] = {split: [] for split in SHARES}
+    for label in range(10):
+        own = generator.permutation(np.flatnonzero(digits.target == label))
+        cuts = np.round(np.cumsum([*SHARES.values()])[:-1] * len(own)).astype(int)
+        for split, part in zip(SHARES, np.split(own, cuts), strict=True):
+            places[split].append(part)
+    chosen = {split: np.concatenate(parts) for split, parts in places.items()}
+    return {s: _drawer(s, digits.images[at] / 16, digits.target[at]) for s, at in chosen.items()}
+
+
+def _drawer(split: str, strokes: np.ndarray, labels: np.ndarray) -> Drawer:
+    """Cuts two fragments of every source digit, once: cutting costs more than pasting."""
+    generator = _generator(split, COUNTS[split] + 1)
+    pieces = [_fragment(stroke, generator) for stroke in (*strokes, *strokes)]
+    return Drawer(split, strokes, labels, [piece for piece in pieces if piece.size > 12])
+
+
+def _generator(split: str, i: int) -> np.random.Generator:
+    return np.random.default_rng([SEED, [*COUNTS].index(split), i])
+
+
+def _draw(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Scales an 8×8 stroke up, keeping its shape: coverage in 0..1, float [y x], without margin."""
+    height = generator.integers(*HEIGHTS, endpoint=True)
+    width = int(round(height * generator.uniform(0.85, 1.15)))
+    picture = Image.fromarray(np.pad(stroke, 1).astype(np.float32))
+    scaled = np.asarray(
+        picture.resize((width * 10 // 8, height * 10 // 8), Image.Resampling.BICUBIC)
+    )
+    return _trim(np.clip((scaled - 0.4) / 0.35, 0, 1))
+
+
+def _fragment(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Cuts half a disc out of a digit: strokes like its own, but no loop and too little to read."""
+    whole = _draw(stroke, generator)
+    diameter = int(min(whole.shape) * generator.uniform(0.6, 0.8))
+    y, x = (generator.integers(0, n - diameter + 1) for n in whole.shape)
+    offset = np.arange(diameter) - (diameter - 1) / 2
+    angle = generator.uniform(0, 2 * np.pi)
+    beyond = np.cos(angle) * offset[:, None] + np.sin(angle) * offset > 0
+    disc = np.hypot(offset[:, None], offset) < diameter / 2
+    return _trim(whole[y : y + diameter, x : x + diameter] * (disc & beyond))
+
+
+def _trim(coverage: np.ndarray) -> np.ndarray:
+    """Cuts off the empty margin."""
+    rows, columns = np.flatnonzero(coverage.any(1)), np.flatnonzero(coverage.any(0))
+    if not len(rows):
+        return coverage[:0, :0]
+    return coverage[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _paste_where_free(
+    image: np.ndarray, piece: np.ndarray, free: np.ndarray, generator: np.random.Generator
+) -> None:
+    """Inks `piece` at the first of a few random places that is free, and marks it taken."""
+    for _ in range(8):
+        top, left = (generator.integers(0, SIZE - n + 1) for n in piece.shape)
+        window = slice(top, top + piece.shape[0]), slice(left, left + piece.shape[1])
+        if free[window].all():
+            free[window] = False
+            _ink(image[window], piece, generator)
+            return
+
+
+def _ink(window: np.ndarray, coverage: np.ndarray, generator: np.random.Generator) -> None:
+    """Paints over `window`, in place, in a random colour that stands out from the ground there."""
+    ground = _luma(window.mean((0, 1)))
+    colour = generator.uniform(0, 1, 3)
+    while abs(_luma(colour) - ground) < INK_CONTRAST:
+        colour = generator.uniform(0, 1, 3)
+    window += coverage[..., None] * (colour - window)
+
+
+def _luma(colour: np.ndarray) -> float:
+    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+
+
+def _smooth_noise(generator: np.random.Generator) -> np.ndarray:
+    """Returns a cloudy ground, float [48 48 3] in 0..1, around a random colour."""
+    cells = generator.normal(size=(3, _BLUR.shape[1], _BLUR.shape[1]))
+    noise = (_BLUR @ cells @ _BLUR.T).transpose(1, 2, 0)
+    return np.clip(generator.uniform(0.2, 0.8, 3) + 0.12 * noise / noise.std(), 0, 1)
+
+
+def _bounding_box(mask: np.ndarray) -> tfds.features.BBox:
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return tfds.features.BBox(
+        ymin=rows[0] / SIZE,
+        xmin=columns[0] / SIZE,
+        ymax=(rows[-1] + 1) / SIZE,
+        xmax=(columns[-1] + 1) / SIZE,
+    )
+
+
+def _png(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(array).save(content, format="png", compress_level=1)
+    return content.getvalue()

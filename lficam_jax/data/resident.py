@@ -1,0 +1,100 @@
+"""Splits that live on the device as uint8; gathering and augmenting is part of the jitted step."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lficam_jax.data.datasets import Dataset
+from lficam_jax.data.sampling import Sampling
+from lficam_jax.data.sources import Source
+from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample
+from lficam_jax.structs import Batch, Key, Pipeline
+
+MAX_BYTES = 10**9  # of the images; `auto` streams a split that is larger
+
+
+def fits(dataset: Dataset, examples: int) -> bool:
+    """Whether `auto` keeps a split on the device: of one small picture size, and not too large."""
+    size = examples * dataset.image_size**2 * dataset.channels
+    return dataset.stored_size > 0 and size <= MAX_BYTES
+
+
+def pipeline(
+    source: Source, dataset: Dataset, sampling: Sampling, *, augment: str, crop_padding: int
+) -> Pipeline:
+    """Reads the whole split and returns its pipeline.
+
+    Args:
+      source: the split.
+      dataset: size and normalisation.
+      sampling: which examples make up which batch.
+      augment: 'none', 'crop' or 'crop_flip'.
+      crop_padding: pixels added on each side before the crop.
+    """
+    arrays = read(source, dataset)
+
+    def batches(start_step: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
+        step = start_step
+        while sampling.train or step < sampling.steps_per_epoch:
+            index, valid = sampling.batch(step)
+            yield {"index": index, "valid": valid}
+            step += 1
+
+    def load(resident: Mapping[str, jax.Array], batch: Mapping[str, jax.Array], key: Key) -> Batch:
+        index = batch["index"]
+        pixels = {name: resident[name] for name in ("image", "mask") if name in resident}
+        if augment == "none":
+            pixels = {name: array[index] for name, array in pixels.items()}
+        else:
+            window = _windows(key, index, crop_padding, mirror=augment == "crop_flip")
+            pixels = {n: crop_flip(a, index, *window, crop_padding) for n, a in pixels.items()}
+        loaded = {name: resident[name][index] for name in ("label", "id")}
+        loaded |= {"image": normalise(pixels["image"], dataset), "valid": batch["valid"]}
+        if "mask" in pixels:
+            loaded["mask"] = pixels["mask"][..., 0] > 0
+        return loaded
+
+    return Pipeline(
+        resident=arrays,
+        batches=batches,
+        load=load,
+        examples=len(source),
+        steps_per_epoch=sampling.steps_per_epoch,
+        classes=source.classes,
+        has_mask="mask" in arrays,
+    )
+
+
+def read(source: Source, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Returns image uint8 [n y x c], label and id int32 [n], and mask uint8 [n y x 1] if known."""
+    size = dataset.image_size
+    arrays: dict[str, np.ndarray] = {}
+    for i in range(len(source)):
+        example = source[i]
+        box = fit_box(*example["image"].shape[:2], dataset)
+        row: dict[str, Any] = {"label": example["label"], "id": example["id"]}
+        row["image"] = resample(example["image"], box, size)
+        if "mask" in example:
+            row["mask"] = resample(example["mask"], box, size, nearest=True)
+        for name, value in row.items():
+            if i == 0:
+                kind = np.int32 if name in ("label", "id") else np.uint8
+                arrays[name] = np.empty((len(source), *np.shape(value)), kind)
+            arrays[name][i] = value
+    return arrays
+
+
+def _windows(
+    key: Key, index: jax.Array, padding: int, *, mirror: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Draws each example's crop from the key and its own number, whatever its row or device."""
+
+    def draw(i: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        place, side = jax.random.split(jax.random.fold_in(key, i))
+        top, left = jax.random.randint(place, (2,), 0, 2 * padding + 1)
+        return top, left, jnp.logical_and(jax.random.bernoulli(side), mirror)
+
+    return jax.vmap(draw)(index)

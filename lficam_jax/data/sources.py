@@ -1,0 +1,201 @@
+"""Random access to the splits that TensorFlow Datasets prepared, without TensorFlow."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from lficam_jax.config import nearest
+from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
+from lficam_jax.data.images import decode
+from lficam_jax.errors import UserError
+
+Example = dict[str, Any]  # image uint8 [y x c], label int, id int, and mask uint8 [y x 1] or absent
+
+_MASKS = ("mask", "segmentation_mask")  # what data sets call it
+_TRIMAP_GROUND = 2  # in segmentation_mask: 1 is the object, 2 the ground, 3 the object's rim
+
+
+class Source(Protocol):
+    """A split whose examples are numbered from 0."""
+
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, i: int) -> Example: ...
+
+
+class First:
+    """The first `count` examples of another source."""
+
+    def __init__(self, source: Source, count: int):
+        self._source, self._count, self.classes = source, min(count, len(source)), source.classes
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, i: int) -> Example:
+        return self._source[i]
+
+
+class TfdsSource:
+    """A slice of a prepared split.
+
+    `id` is the builder's own integer feature of that name, else the position in the whole TFDS
+    split: so `train[45000:]` keeps the numbers that its examples have in `train`.
+    """
+
+    def __init__(self, dataset: Dataset, directory: Path, split: str):
+        builder = open_builder(dataset.tfds_name, directory)
+        self._name, self._channels = dataset.name, dataset.channels
+        self._split, self._start, self._stop = _slice(builder, dataset.splits[split], dataset.name)
+        self._records = _records(builder, self._split)
+        features = builder.info.features
+        self.classes = tuple(features["label"].names)
+        self._own_id = "id" in features and np.issubdtype(features["id"].np_dtype, np.integer)
+        self._mask = next((m for m in _MASKS if m in features), None) if dataset.has_mask else None
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, i: int) -> Example:
+        if not 0 <= i < len(self):
+            raise IndexError(i)
+        place = self._start + int(i)
+        record = self._records[place]
+        name = f"example {place} of {self._name} {self._split}"
+        example = {
+            "image": decode(record["image"], channels=self._channels, name=name),
+            "label": int(record["label"]),
+            "id": int(record["id"]) if self._own_id else place,
+        }
+        if self._mask:
+            mask = decode(record[self._mask], channels=1, name=f"the mask of {name}")
+            inside = mask > 0 if self._mask == "mask" else mask != _TRIMAP_GROUND
+            example["mask"] = inside.astype(np.uint8)
+        return example
+
+
+def data_directory(configured: str) -> Path:
+    """Returns where data sets are prepared: the config's, $TFDS_DATA_DIR, or TFDS's default."""
+    chosen = configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(chosen).expanduser()
+
+
+def tfds_dataset(name: str, directory: Path) -> Dataset:
+    """Describes a prepared TFDS data set that the table does not list.
+
+    Splits that its publishers did not make are cut from their training split: a tenth each.
+    """
+    if name.split("/")[0] not in _tfds_names() and not (directory / name).is_dir():
+        raise UserError(
+            f"data set {name!r} is unknown{nearest(name, [*DATASETS, 'folder', *_tfds_names()])}"
+        )
+    info = open_builder(name, directory).info
+    if not {"image", "label"} <= set(info.features):
+        raise UserError(
+            f"{name} has the features {', '.join(info.features)}; `image` and `label` are needed"
+        )
+    height, width, channels = info.features["image"].shape
+    square = height if height and height == width else 0
+    splits = _three_splits(tuple(info.splits), name)
+    return Dataset(
+        name=name,
+        tfds_name=name,
+        num_classes=info.features["label"].num_classes,
+        classes=tuple(info.features["label"].names),
+        image_size=square or 224,
+        stored_size=square,
+        channels=channels or 3,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        splits=splits,
+        examples={ours: info.splits[theirs].num_examples for ours, theirs in splits.items()},
+    )
+
+
+def open_builder(tfds_name: str, directory: Path) -> Any:
+    """Opens what is prepared under `directory`, whatever its version, without its builder's code.
+
+    Raises:
+      UserError: if it is not prepared; the message holds the command that prepares it.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.core.read_only_builder.builder_from_files(tfds_name, data_dir=str(directory))
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise UserError(not_prepared(tfds_name, directory)) from error
+
+
+def not_prepared(tfds_name: str, directory: Path) -> str:
+    """Returns the message that tells how to prepare a data set."""
+    row = next((row for row in DATASETS.values() if row.tfds_name == tfds_name), None)
+    if row and row.prepared_by != "tfds":
+        command = f"python -m {row.prepared_by} {row.name} --data_dir {directory}"
+    else:
+        command = (
+            f"pip install 'lficam_jax[prepare]' && "
+            f"tfds build {tfds_name} --data_dir {directory} --file_format array_record"
+        )
+    return f"{tfds_name} is not prepared in {directory}; prepare it once with\n  {command}"
+
+
+def _records(builder: Any, split: str) -> Sequence[dict[str, Any]]:
+    import tensorflow_datasets as tfds
+
+    skip = tfds.decode.SkipDecoding()
+    decoders = {name: skip for name in ("image", *_MASKS) if name in builder.info.features}
+    try:
+        return builder.as_data_source(split, decoders=decoders)
+    except NotImplementedError as error:
+        raise UserError(
+            f"{builder.data_path} is not in the format array_record; convert it once with\n"
+            f"  tfds convert_format --dataset_dir {builder.data_path} "
+            f"--out_dir {builder.data_path} --out_file_format array_record"
+        ) from error
+
+
+def _slice(builder: Any, expression: str, name: str) -> tuple[str, int, int]:
+    import tensorflow_datasets as tfds
+
+    try:
+        instruction = tfds.core.ReadInstruction.from_spec(expression)
+        (part,) = instruction.to_absolute(builder.info.splits)
+    except (AssertionError, ValueError, KeyError) as error:
+        held = ", ".join(f"{s} ({i.num_examples})" for s, i in builder.info.splits.items())
+        raise UserError(
+            f"{name} needs the split {expression}, but {builder.data_path} holds {held or 'none'}; "
+            f"remove that folder and prepare {name} again"
+        ) from error
+    return part.splitname, part.from_ or 0, _stop(part, builder)
+
+
+def _stop(part: Any, builder: Any) -> int:
+    return builder.info.splits[part.splitname].num_examples if part.to is None else part.to
+
+
+def _three_splits(theirs: tuple[str, ...], name: str) -> dict[str, str]:
+    if "train" not in theirs:
+        raise UserError(f"{name} has no split `train`; it holds {', '.join(theirs)}")
+    if {*SPLITS} <= {*theirs}:
+        return {split: split for split in SPLITS}
+    held_back = next((split for split in ("test", "validation") if split in theirs), None)
+    if held_back:
+        return {"train": "train[:90%]", "validation": "train[90%:]", "test": held_back}
+    return {"train": "train[:80%]", "validation": "train[80%:90%]", "test": "train[90%:]"}
+
+
+def _tfds_names() -> list[str]:
+    import tensorflow_datasets as tfds
+
+    return tfds.list_builders(with_community_datasets=False)
+
+
+def with_size(dataset: Dataset, image_size: int, eval_resize: float) -> Dataset:
+    """Returns the row for another input size and evaluation crop."""
+    return replace(dataset, image_size=image_size or dataset.image_size, eval_resize=eval_resize)

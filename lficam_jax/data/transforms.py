@@ -1,0 +1,120 @@
+"""What happens to pixels between the file and the network, each step beside its inverse.
+
+Functions on whole batches take numpy arrays on the host and jax arrays inside the step alike: the
+array says by itself to which library it belongs.
+"""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lficam_jax.data.datasets import Dataset
+
+CROP_AREA = (0.08, 1.0)  # of Inception's random crops, as a share of the picture
+CROP_RATIO = (3 / 4, 4 / 3)  # width over height
+
+Box = tuple[float, float, float, float]  # top, left, height, width: pixels of the stored picture
+
+
+def fit_image(image: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Brings a picture to the form that an evaluation feeds, before normalisation.
+
+    Args:
+      image: uint8 [y x c].
+      dataset: says the size s, the crop, and whether colour is dropped.
+
+    Returns:
+      uint8 [s s 3]: `fit_box` of the picture, resampled.
+    """
+    if dataset.channels == 1 and image.shape[-1] == 3:
+        image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    fitted = resample(image, fit_box(*image.shape[:2], dataset), dataset.image_size)
+    return np.broadcast_to(fitted, (*fitted.shape[:2], 3)) if fitted.shape[-1] == 1 else fitted
+
+
+def fit_box(height: int, width: int, dataset: Dataset) -> Box:
+    """Returns the central square that an evaluation looks at, in pixels of the picture.
+
+    Scaling the short side to `eval_resize * s` and cutting the central s×s is the same as looking
+    at a central square of `short / eval_resize`. The box is also the way back: pixel (i, j) of the
+    network lies at `top + (i + 0.5) / s * side`, `left + (j + 0.5) / s * side`.
+    """
+    side = min(height, width) / dataset.eval_resize
+    return (height - side) / 2, (width - side) / 2, side, side
+
+
+def random_box(generator: np.random.Generator, height: int, width: int) -> Box:
+    """Draws a box of random area and aspect ratio (Szegedy et al., 2015), else the centre."""
+    for _ in range(10):
+        area = height * width * generator.uniform(*CROP_AREA)
+        ratio = np.exp(generator.uniform(*np.log(CROP_RATIO)))
+        box_height, box_width = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
+        if 0 < box_height <= height and 0 < box_width <= width:
+            top = int(generator.integers(0, height - box_height + 1))
+            left = int(generator.integers(0, width - box_width + 1))
+            return top, left, box_height, box_width
+    side = min(height, width)
+    return (height - side) / 2, (width - side) / 2, side, side
+
+
+def resample(image: np.ndarray, box: Box, size: int, *, nearest: bool = False) -> np.ndarray:
+    """Cuts `box` out of uint8 [y x c] and scales it to [size size c], bilinear and antialiased.
+
+    `nearest` is for masks, whose values must not be mixed.
+    """
+    top, left, height, width = box
+    if image.shape[:2] == (size, size) and (top, left, height, width) == (0, 0, size, size):
+        return image
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    filter_ = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    scaled = picture.resize((size, size), filter_, box=(left, top, left + width, top + height))
+    return np.asarray(scaled).reshape(size, size, image.shape[-1])
+
+
+def crop_flip(images: Any, index: Any, top: Any, left: Any, flip: Any, padding: int) -> Any:
+    """Gathers examples, shifted by a crop from a zero-padded copy and mirrored, in one gather.
+
+    Args:
+      images: [n y x c], any number type.
+      index: which examples, int [b].
+      top: first row of the crop in the padded picture, int [b] in 0..2*padding.
+      left: first column, likewise.
+      flip: whether to mirror after the crop, bool [b].
+      padding: black pixels added on each side.
+
+    Returns:
+      [b y x c], of the type of `images`.
+    """
+    xp = images.__array_namespace__()
+    height, width = images.shape[1:3]
+    y = top[:, None] - padding + xp.arange(height)[None]
+    x = left[:, None] - padding + xp.arange(width)[None]
+    x = xp.where(flip[:, None], x[:, ::-1], x)
+    inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None, :]
+    y, x = xp.clip(y, 0, height - 1), xp.clip(x, 0, width - 1)
+    picked = images[index[:, None, None], y[:, :, None], x[:, None, :]]
+    return xp.where(inside[..., None], picked, 0).astype(images.dtype)
+
+
+def normalise(image: Any, dataset: Dataset) -> Any:
+    """Turns uint8 [... c] into the network's float32 [... 3]; greyscale is repeated first."""
+    xp = image.__array_namespace__()
+    if image.shape[-1] == 1:
+        image = xp.repeat(image, 3, axis=-1)
+    mean, std = _statistics(xp, dataset, image.ndim)
+    return (image.astype(xp.float32) / 255 - mean) / std
+
+
+def denormalise(image: Any, dataset: Dataset) -> Any:
+    """Turns the network's float32 [... 3] back into uint8 pictures."""
+    xp = image.__array_namespace__()
+    mean, std = _statistics(xp, dataset, image.ndim)
+    pixels = (image.astype(xp.float32) * std + mean) * 255
+    return xp.clip(xp.round(pixels), 0, 255).astype(xp.uint8)
+
+
+def _statistics(xp: Any, dataset: Dataset, ndim: int) -> tuple[Any, Any]:
+    shape = (1,) * (ndim - 1) + (3,)
+    mean, std = (xp.asarray(v, dtype=xp.float32) for v in (dataset.mean, dataset.std))
+    return mean.reshape(shape), std.reshape(shape)

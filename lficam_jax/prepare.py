@@ -1,0 +1,119 @@
+"""Writes a data set to disk, once, in the format that training reads; needs no TensorFlow.
+
+python -m lficam_jax.prepare cluttered_digits
+python -m lficam_jax.prepare fashion_mnist --from /usr/share/datasets/fashion-mnist
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lficam_jax.config import nearest
+from lficam_jax.data.builders import BUILDERS, builder_class
+from lficam_jax.data.datasets import DATASETS
+from lficam_jax.data.sources import data_directory, not_prepared
+from lficam_jax.errors import UserError
+
+
+def prepare(name: str, directory: Path, originals: Path | None = None) -> Any:
+    """Prepares a data set, unless it is prepared already.
+
+    TFDS writes to a folder `incomplete…` and renames it at the end, so an interrupted preparation
+    is never taken for a finished one; run it again.
+
+    Args:
+      name: a key of `BUILDERS`.
+      directory: where data sets are prepared.
+      originals: holds the publishers' archives; None downloads what is needed.
+
+    Returns:
+      The TFDS builder of the finished data set.
+
+    Raises:
+      UserError: for an unknown name, archives that are missing or differ, or a directory that
+        cannot be written.
+    """
+    _check_name(name, directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        builder = builder_class(name)(data_dir=str(directory), file_format="array_record")
+        if not Path(builder.data_path).exists():
+            _write(builder, directory, originals)
+    except OSError as error:
+        raise UserError(f"cannot write to {directory}: {error.strerror or error}") from error
+    return builder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    directory = data_directory(arguments.data_dir)
+    try:
+        builder = prepare(arguments.name, directory, arguments.originals)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    splits = builder.info.splits
+    sizes = ", ".join(f"{split} {splits[split].num_examples}" for split in splits)
+    print(f"{arguments.name} is prepared in {builder.data_path}: {sizes} examples")
+    return 0
+
+
+def _check_name(name: str, directory: Path) -> None:
+    if name in BUILDERS:
+        return
+    if name in DATASETS:
+        raise UserError(not_prepared(DATASETS[name].tfds_name, directory))
+    raise UserError(f"data set {name!r} is unknown{nearest(name, [*BUILDERS])}")
+
+
+def _write(builder: Any, directory: Path, originals: Path | None) -> None:
+    import tensorflow_datasets as tfds
+
+    from lficam_jax.data.builders import archives
+
+    if names := getattr(builder, "FILES", ()):
+        published = archives.registered(builder.name)
+        wanted = [published[name] for name in names]
+        if originals is None:
+            builder.files = archives.download(wanted, directory / "downloads" / builder.name)
+        else:
+            builder.files = archives.find(wanted, originals, getattr(builder, "canonical", None))
+    print(f"preparing {builder.name} …", file=sys.stderr, flush=True)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces unknown sizes
+        builder.download_and_prepare()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lficam_jax.prepare",
+        description="Writes a data set to disk, once, in the format that training reads.",
+        epilog="names: " + ", ".join(BUILDERS) + ". Other data sets are prepared by TFDS itself; "
+        "training tells the command. A folder of images needs no preparation.",
+    )
+    parser.add_argument("name", metavar="NAME", help="the data set; see the list below")
+    parser.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        default="",
+        help="where to write (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="originals",
+        metavar="DIR",
+        type=Path,
+        help="read the publishers' archives from here instead of downloading them; says which "
+        "files it wants, and checks their SHA-256",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -29,6 +29,10 @@ class FolderSource:
         path, label = self._files[i]
         return {"image": read_image(path), "label": label, "id": i}
 
+    def read(self, start: int, stop: int) -> list[Example]:
+        """Returns consecutive examples."""
+        return [self[i] for i in range(start, min(stop, len(self)))]
+
 
 def folder_dataset(folder: Path) -> Dataset:
     """Describes a folder from its listing.

@@ -59,19 +59,27 @@ def read_image(path: str | Path) -> np.ndarray:
         content = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return decode(content, channels=3, name=str(path))
+    return decode(content, channels=3, name=str(path), upright=True)
 
 
-def decode(content: bytes, *, channels: int, name: str) -> np.ndarray:
-    """Decodes an encoded picture to uint8 [y x channels], turned upright.
+def decode(content: bytes, *, channels: int, name: str, upright: bool = False) -> np.ndarray:
+    """Decodes an encoded picture to uint8 [y x channels].
+
+    Args:
+      content: of the file.
+      channels: 1 or 3; colour is dropped, or grey repeated, as needed.
+      name: what an error calls the picture.
+      upright: turn it as the camera noted in the file. (Prepared data sets are read as TFDS reads
+        them: unturned.)
 
     Raises:
-      UserError: naming `name`, if it is damaged or no image.
+      UserError: if it is damaged or no image.
     """
+    mode = "L" if channels == 1 else "RGB"
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            array = np.asarray(upright.convert("L" if channels == 1 else "RGB"))
+            turned = ImageOps.exif_transpose(picture) if upright else picture
+            array = np.asarray(turned if turned.mode == mode else turned.convert(mode))
     # Damaged files make Pillow's decoders raise almost anything; all of it means the same here.
     except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError) as error:
         raise UserError(

@@ -1,7 +1,6 @@
 """Splits that live on the device as uint8; gathering and augmenting is part of the jitted step."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +8,12 @@ import numpy as np
 
 from lficam_jax.data.datasets import Dataset
 from lficam_jax.data.sampling import Sampling
-from lficam_jax.data.sources import Source
+from lficam_jax.data.sources import Example, Source
 from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample
 from lficam_jax.structs import Batch, Key, Pipeline
 
 MAX_BYTES = 10**9  # of the images; `auto` streams a split that is larger
+CHUNK = 1024  # examples read at once
 
 
 def fits(dataset: Dataset, examples: int) -> bool:
@@ -70,21 +70,23 @@ def pipeline(
 
 def read(source: Source, dataset: Dataset) -> dict[str, np.ndarray]:
     """Returns image uint8 [n y x c], label and id int32 [n], and mask uint8 [n y x 1] if known."""
-    size = dataset.image_size
     arrays: dict[str, np.ndarray] = {}
-    for i in range(len(source)):
-        example = source[i]
-        box = fit_box(*example["image"].shape[:2], dataset)
-        row: dict[str, Any] = {"label": example["label"], "id": example["id"]}
-        row["image"] = resample(example["image"], box, size)
-        if "mask" in example:
-            row["mask"] = resample(example["mask"], box, size, nearest=True)
-        for name, value in row.items():
-            if i == 0:
-                kind = np.int32 if name in ("label", "id") else np.uint8
-                arrays[name] = np.empty((len(source), *np.shape(value)), kind)
-            arrays[name][i] = value
+    for start in range(0, len(source), CHUNK):
+        for i, example in enumerate(source.read(start, start + CHUNK), start):
+            for name, value in _fitted(example, dataset).items():
+                if i == 0:
+                    kind = np.int32 if name in ("label", "id") else np.uint8
+                    arrays[name] = np.empty((len(source), *np.shape(value)), kind)
+                arrays[name][i] = value
     return arrays
+
+
+def _fitted(example: Example, dataset: Dataset) -> Example:
+    box = fit_box(*example["image"].shape[:2], dataset)
+    pixels = {"image": resample(example["image"], box, dataset.image_size)}
+    if "mask" in example:
+        pixels["mask"] = resample(example["mask"], box, dataset.image_size, nearest=True)
+    return example | pixels
 
 
 def _windows(

@@ -28,6 +28,10 @@ class Source(Protocol):
 
     def __getitem__(self, i: int) -> Example: ...
 
+    def read(self, start: int, stop: int) -> list[Example]:
+        """Returns consecutive examples, faster than one by one where the files allow it."""
+        ...
+
 
 class First:
     """The first `count` examples of another source."""
@@ -40,6 +44,10 @@ class First:
 
     def __getitem__(self, i: int) -> Example:
         return self._source[i]
+
+    def read(self, start: int, stop: int) -> list[Example]:
+        """Returns consecutive examples."""
+        return self._source.read(start, min(stop, self._count))
 
 
 class TfdsSource:
@@ -65,8 +73,15 @@ class TfdsSource:
     def __getitem__(self, i: int) -> Example:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        place = self._start + int(i)
-        record = self._records[place]
+        return self._example(self._start + int(i), self._records[self._start + int(i)])
+
+    def read(self, start: int, stop: int) -> list[Example]:
+        """Returns consecutive examples in one read of the file."""
+        places = range(self._start + start, min(self._start + stop, self._stop))
+        records = self._records.__getitems__(places)
+        return [self._example(i, r) for i, r in zip(places, records, strict=True)]
+
+    def _example(self, place: int, record: dict[str, Any]) -> Example:
         name = f"example {place} of {self._name} {self._split}"
         example = {
             "image": decode(record["image"], channels=self._channels, name=name),

@@ -17,10 +17,11 @@ from jaxtyping import Bool
 from lficam_jax import render
 from lficam_jax.errors import UserError
 from lficam_jax.explanation import Explanation
+from lficam_jax.writer import plain
 
 Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
 
-SHOWN_CLASSES = 5
+ON_PAGE, IN_MANIFEST = 3, 5  # how many of the most probable classes are written
 
 
 def save(
@@ -33,7 +34,7 @@ def save(
 ) -> Path:
     """Writes everything into `directory`, which appears complete or not at all.
 
-    The files are written into a hidden folder beside it (arrays, pictures, page, and `manifest.json`
+    The files are written into a hidden folder beside it (arrays, pictures, page, `manifest.json`
     last), which is then renamed; an earlier complete folder stays until that moment.
 
     Args:
@@ -90,7 +91,7 @@ def page(
         "images": [_for_page(item) for item in explanations],
     }  # fmt: skip
     # `<` must not appear in the script, lest a name close it.
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
+    text = json.dumps(plain(data), allow_nan=False).replace("<", "\\u003c")
     template = files("lficam_jax").joinpath("page.html").read_text(encoding="utf-8")
     head, tail = template.replace("{{title}}", escape(title)).split("{{data}}")
     return head + text + tail
@@ -122,9 +123,9 @@ def safe_names(names: Iterable[str]) -> list[str]:
 
 
 def _for_page(item: Explanation) -> dict[str, Any]:
-    rows = item.top(SHOWN_CLASSES)
+    rows = item.top(ON_PAGE)
     if item.label is not None and item.classes[item.label] not in [name for name, _ in rows]:
-        rows[-1] = (item.classes[item.label], float(item.probabilities[item.label]))
+        rows += [(item.classes[item.label], float(item.probabilities[item.label]))]
     smooth = render.enlarge(item.picture, 96).shape[:2] if len(item.picture) < 96 else (128, 128)
     return {
         "id": item.id,
@@ -172,7 +173,7 @@ def _write_files(
         "skipped": [{"file": str(name), "reason": str(why)} for name, why in skipped],
         "versions": {name: version(name) for name in ("jax", "flax", "numpy")},
     }
-    text = json.dumps(manifest, indent=1, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(manifest), indent=1, ensure_ascii=False, allow_nan=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -183,7 +184,7 @@ def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
         "label": None if item.label is None else item.classes[item.label],
         "predicted": item.classes[item.predicted],
         "correct": item.correct,
-        "probabilities": dict(item.top(SHOWN_CLASSES)),
+        "probabilities": dict(item.top(IN_MANIFEST)),
         "method": item.method,
         "peak": list(item.peak),
         "peak_on_object": item.peak_on_object,

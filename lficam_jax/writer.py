@@ -67,7 +67,8 @@ class MetricWriter:
             self._lines.write(line.encode())
         if self._tensorboard is not None:
             for name, value in values.items():
-                self._tensorboard.add_scalar(name, float(value), int(step))
+                if math.isfinite(value):
+                    self._tensorboard.add_scalar(name, float(value), int(step))
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Writes one picture (uint8 `[y x 3]`) to TensorBoard; nothing without TensorBoard."""
@@ -154,15 +155,22 @@ class Progress:
             self._bar.start()
 
     def update(self, step: int, *, loss: float, accuracy: float, images_per_second: float) -> None:
-        """Shows where the run is after `step` steps; `accuracy` is a fraction in [0, 1]."""
+        """Shows where the run is after `step` steps.
+
+        Args:
+          step: how many are done.
+          loss: of the last log window.
+          accuracy: likewise, a fraction in [0, 1].
+          images_per_second: NaN while nobody knows it.
+        """
         if self._silent:
             return
         epochs = -(-self._total // self._per_epoch)
         epoch = min(epochs, -(-step // self._per_epoch))
+        speed = f"{images_per_second:,.0f} images/s  " if math.isfinite(images_per_second) else ""
         text = (
             f"epoch {epoch}/{epochs}  step {step}/{self._total}  loss {loss:.4f}  "
-            f"accuracy {100 * accuracy:.1f} %  {images_per_second:,.0f} images/s  "
-            f"{self._time_left(step)} left"
+            f"accuracy {100 * accuracy:.1f} %  {speed}{self._time_left(step)} left"
         )
         if self._bar is None:
             print(text, file=self._console.file, flush=True)

@@ -1,0 +1,210 @@
+"""Explanations of a classifier whose answer and map anyone can check by eye.
+
+`Brightness` says which of red, green and blue is strongest, and looks where it is bright.
+"""
+
+import json
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from lficam_jax.config import default_config
+from lficam_jax.data.datasets import Dataset
+from lficam_jax.errors import UserError
+from lficam_jax.explain import explain, run
+from lficam_jax.explanation import Explanation
+from lficam_jax.ops import maps
+from lficam_jax.structs import Outputs
+
+COLORS = ("blue", "green", "red")  # as a folder sorts them
+
+
+class Brightness(nn.Module):
+    draws: bool = True
+
+    @nn.compact
+    def __call__(self, images, *, train=False):
+        scale = self.param("scale", nn.initializers.ones, ())
+        attention = maps.min_max(maps.grey(images, (4, 4))) if self.draws else None
+        logits = 10 * scale * jnp.mean(images, axis=(1, 2))[:, ::-1]
+        features = jnp.zeros((len(images), 4, 4, 1))
+        return Outputs(logits=logits, features=features, attended=features, attention=attention)
+
+
+MODEL, VARIABLES = Brightness(), {"params": {"scale": jnp.float32(1)}}
+
+
+def spot(color, corner=(0, 0), size=16):
+    """A dark picture with a bright spot of one colour in one corner."""
+    picture = np.zeros((size, size, 3), np.uint8)
+    y, x = corner[0] * size // 2, corner[1] * size // 2
+    picture[y : y + size // 2, x : x + size // 2, 2 - COLORS.index(color)] = 255
+    return picture
+
+
+def as_fed(*pictures):
+    return np.stack(pictures).astype(np.float32) / 255
+
+
+def test_it_tells_what_and_where():
+    pictures = [spot("red", (0, 1)), spot("blue", (1, 0))]
+    first, second = explain(
+        MODEL, VARIABLES, as_fed(*pictures), pictures=pictures, labels=[2, 1], classes=COLORS
+    )
+    assert first.top(1)[0][0] == "red" and first.correct is True
+    assert second.top(1)[0][0] == "blue" and second.correct is False
+    assert first.peak[0] < 8 <= first.peak[1] and second.peak[1] < 8 <= second.peak[0]
+    assert first.map.shape == (4, 4) and first.map.dtype == np.float32
+    np.testing.assert_allclose(first.probabilities.sum(), 1, rtol=1e-6)
+
+
+def test_batches_and_their_padding_change_nothing():
+    images = np.random.default_rng(0).random((7, 16, 16, 3), np.float32)
+    whole = explain(MODEL, VARIABLES, images, batch_size=64)
+    parts = explain(MODEL, VARIABLES, images, batch_size=3)
+    assert [e.id for e in parts] == list("0123456")
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one.map, other.map, atol=1e-6)
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+
+
+def test_one_program_serves_all_batches():
+    traces = []
+
+    class Counted(Brightness):
+        def __call__(self, images, *, train=False):
+            traces.append(images.shape)
+            return super().__call__(images, train=train)
+
+    explain(Counted(), VARIABLES, np.zeros((7, 16, 16, 3), np.float32), batch_size=3)
+    assert traces == [(3, 16, 16, 3)]
+
+
+def test_without_pictures_the_images_are_stretched():
+    (found,) = explain(MODEL, VARIABLES, as_fed(spot("green")) * 4 - 2)
+    np.testing.assert_array_equal(found.picture, spot("green"))
+    assert found.classes == ("0", "1", "2") and found.label is None and found.correct is None
+
+
+def test_a_head_without_a_map_says_what_to_do():
+    with pytest.raises(UserError, match="draws no map.*--config.model.head=lfi"):
+        explain(Brightness(draws=False), VARIABLES, as_fed(spot("red")))
+
+
+def test_an_unknown_method_names_the_nearest():
+    with pytest.raises(UserError, match="'owm' is unknown.*'own'"):
+        explain(MODEL, VARIABLES, as_fed(spot("red")), method="owm")
+
+
+def test_the_overlay_is_large_and_hot_where_the_map_is():
+    hot = np.zeros((4, 4), np.float32)
+    hot[0, 0] = 1
+    found = Explanation("1", "1", np.full((16, 16, 3), 128, np.uint8), hot, np.ones(1), ("a",))
+    overlay = np.asarray(found.overlay(alpha=0.5, cmap="jet")).astype(int)
+    assert overlay.shape == (224, 224, 3)
+    assert overlay[0, 0, 0] > overlay[0, 0, 2] + 50 and overlay[-1, -1, 2] > overlay[-1, -1, 0] + 50
+
+
+# --mode explain
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A folder of 4 spots per colour and split."""
+    config = default_config()
+    config.data.name, config.data.folder = "folder", str(tmp_path / "data")
+    config.data.image_size = 16
+    for split in ("train", "validation", "test"):
+        for color in COLORS:
+            folder = tmp_path / "data" / split / color
+            folder.mkdir(parents=True)
+            for i in range(4):
+                Image.fromarray(spot(color, (i // 2, i % 2))).save(folder / f"{i}.png")
+    return config
+
+
+def start(config, tmp_path, *images):
+    options = {"model": MODEL, "variables": VARIABLES, "step": 30}
+    return run(config, tmp_path / "run", images=images, **options)
+
+
+def test_a_split_sample_is_spread_over_the_classes(config, tmp_path, capsys):
+    config.explain.limit = 6
+    assert start(config, tmp_path) == 0
+    folder = tmp_path / "run" / "explanations" / "30"
+    rows = json.loads((folder / "manifest.json").read_text())["images"]
+    assert [row["label"] for row in rows] == [c for c in COLORS for _ in range(2)]
+    assert [row["id"] for row in rows] == ["0", "2", "4", "6", "8", "10"]
+    assert all(row["correct"] and row["peak_on_object"] is None for row in rows)
+    result = json.loads((tmp_path / "run" / "results" / "explain.json").read_text())
+    assert result["accuracy"] == 1 and result["images"] == 6 and "pointing_game" not in result
+    printed = capsys.readouterr().out
+    assert f"{folder}/index.html" in printed and "100.0 %" in printed
+
+
+def test_a_small_split_is_explained_whole(config, tmp_path):
+    config.explain.limit, config.explain.split = 1000, "validation"
+    start(config, tmp_path)
+    assert len(list((tmp_path / "run" / "explanations" / "30").glob("*.map.png"))) == 12
+
+
+def test_own_files_may_be_of_any_size_and_shape(config, tmp_path, capsys):
+    big = Image.fromarray(spot("red")).resize((90, 60))
+    big.save(tmp_path / "big.png")
+    Image.fromarray(spot("blue")).convert("P").save(tmp_path / "palette.png")
+    assert start(config, tmp_path, str(tmp_path / "*.png")) == 0
+    manifest = json.loads((tmp_path / "run/explanations/30-images/manifest.json").read_text())
+    said = {row["id"]: (row["predicted"], row["label"]) for row in manifest["images"]}
+    assert said == {"big.png": ("red", None), "palette.png": ("blue", None)}
+    assert f"{tmp_path}/big.png: red" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_image_is_named_skipped_and_counted(config, tmp_path, capsys):
+    Image.fromarray(spot("green")).save(tmp_path / "good.png")
+    (tmp_path / "notes.png").write_text("no picture")
+    (tmp_path / "torn.png").write_bytes((tmp_path / "good.png").read_bytes()[:60])
+    files = [str(tmp_path / name) for name in ("good.png", "notes.png", "torn.png")]
+    assert start(config, tmp_path, *files) == 1
+    printed = capsys.readouterr().out
+    assert "notes.png" in printed and "torn.png" in printed and "1, 2 skipped" in printed
+    manifest = json.loads((tmp_path / "run/explanations/30-images/manifest.json").read_text())
+    assert [row["file"] for row in manifest["skipped"]] == files[1:]
+    result = json.loads((tmp_path / "run" / "results" / "explain.json").read_text())
+    assert set(result["skipped"]) == set(files[1:])
+
+
+def test_nothing_readable_is_an_error_and_writes_nothing(config, tmp_path):
+    (tmp_path / "notes.png").write_text("no picture")
+    with pytest.raises(UserError, match="none of the 1 files.*\n.*notes.png"):
+        start(config, tmp_path, str(tmp_path / "notes.png"))
+    assert not (tmp_path / "run").exists()
+
+
+class Masked:
+    """Two red spots top left; the object's mask is there once, and once elsewhere."""
+
+    classes = COLORS
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        mask = np.zeros((16, 16, 1), np.uint8)
+        mask[:8, :8] = i == 0
+        mask[8:, 8:] = i == 1
+        return {"image": spot("red"), "label": 2, "id": 100 + i, "mask": mask}
+
+
+def test_with_masks_the_peak_is_judged(config, tmp_path, monkeypatch):
+    info = Dataset("masked", "", 3, 16, (0.5,) * 3, (0.5,) * 3, {}, {}, has_mask=True)
+    monkeypatch.setattr("lficam_jax.explain.dataset_info", lambda data: info)
+    monkeypatch.setattr("lficam_jax.explain.open_source", lambda data, split: Masked())
+    start(config, tmp_path)
+    manifest = json.loads((tmp_path / "run/explanations/30/manifest.json").read_text())
+    hits = {row["id"]: row["peak_on_object"] for row in manifest["images"]}
+    assert hits == {"100": True, "101": False}
+    result = json.loads((tmp_path / "run" / "results" / "explain.json").read_text())
+    assert result["pointing_game"] == 0.5

@@ -1,0 +1,177 @@
+"""Checkpoints: orbax behind one thin class, with checksums of our own.
+
+A step holds three items apart: `model` (what evaluation reads, and nothing else is read for it),
+`train` (what resuming needs besides) and `meta` (configuration, metrics, checksums). orbax writes
+a step under another name and renames it when it is whole, so a killed save leaves no half step; but
+it does not notice a flipped bit, which the checksums do.
+"""
+
+import logging
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from lficam_jax.errors import UserError
+from lficam_jax.state import TrainState
+from lficam_jax.structs import Variables
+
+log = logging.getLogger(__name__)
+METRIC = "accuracy"
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: the latest few, and the best on the validation split."""
+
+    def __init__(self, workdir: Path | str, *, keep_latest: int = 2) -> None:
+        self.directory = Path(workdir).resolve() / "checkpoints"
+        best = policies.BestN(
+            get_metric_fn=_metric, reverse=False, n=1, keep_checkpoints_without_metrics=False
+        )
+        latest = policies.LatestN(keep_latest)
+        options = ocp.CheckpointManagerOptions(
+            best_fn=_metric,  # without it, best_step() would silently be the latest
+            best_mode="max",
+            preservation_policy=policies.AnyPreservationPolicy([latest, best]),
+            cleanup_tmp_directories=True,
+        )
+        self.manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.manager.close()
+
+    def save(
+        self, state: TrainState, *, config: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """Copies the state to the host and writes it in the background."""
+        host = jax.device_get(state)
+        model, train = _split(host)
+        meta = {
+            "config": dict(config), "metrics": dict(metrics or {}),
+            "checksums": {"model": checksums(model), "train": checksums(train)},
+        }  # fmt: skip
+        self.manager.save(
+            int(host.step),
+            args=ocp.args.Composite(
+                model=ocp.args.StandardSave(model), train=ocp.args.StandardSave(train),
+                meta=ocp.args.JsonSave(meta),
+            ),
+            metrics=dict(metrics) if metrics else None,
+            force=True,
+        )  # fmt: skip
+
+    def wait(self) -> None:
+        """Returns when everything saved so far is on disk; raises what went wrong with it."""
+        self.manager.wait_until_finished()
+
+    def restore_latest(self, like: TrainState) -> TrainState | None:
+        """Returns the newest undamaged state as host arrays, or None where nothing was saved.
+
+        A damaged step is named in one line and removed, and the step before it is tried.
+
+        Raises:
+          UserError: if there are checkpoints and all are damaged.
+        """
+        steps = sorted(self.manager.all_steps(), reverse=True)
+        model, train = _split(jax.device_get(like))
+        for step in steps:
+            try:
+                items = self._read(step, {"model": model, "train": train})
+                return _join(like, items["model"], items["train"])
+            except Exception as error:  # whatever a damaged file makes orbax or tensorstore raise
+                log.warning(
+                    "checkpoint %d is damaged (%s); trying the one before", step, _line(error)
+                )
+                self.manager.delete(step)
+        if steps:
+            raise UserError(
+                f"all checkpoints in {self.directory} are damaged; "
+                "start again in an empty --workdir"
+            )
+        return None
+
+    def restore_model(self, like: Variables, step: int) -> Variables:
+        """Reads the model item of one step alone, as host arrays."""
+        try:
+            return self._read(step, {"model": jax.device_get(dict(like))})["model"]
+        except Exception as error:
+            raise UserError(
+                f"checkpoint {step} in {self.directory} cannot be read: {_line(error)}"
+            ) from error
+
+    def best_step(self) -> int:
+        """Returns the step with the best validation metric; the latest if none was evaluated.
+
+        Raises:
+          UserError: if there is no checkpoint.
+        """
+        steps = self.manager.all_steps()
+        if not steps:
+            raise UserError(
+                f"no checkpoint in {self.directory}; train first, "
+                "with the same --config and --workdir and --mode train"
+            )
+        best = self.manager.best_step()
+        return max(steps) if best is None else best
+
+    def metrics(self, step: int) -> Mapping[str, float]:
+        """Returns the validation metrics that were saved with a step."""
+        return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
+            "meta"
+        ]["metrics"]
+
+    def _read(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+        items = self.manager.restore(
+            step, args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **wanted)
+        )
+        for name in like:
+            expected = items["meta"]["checksums"][name]
+            found = checksums(items[name])
+            changed = [path for path in expected if found.get(path) != expected[path]]
+            if changed:
+                raise ValueError(f"the checksum of {changed[0]} does not match")
+        return dict(items)
+
+
+def checksums(tree: Any) -> dict[str, int]:
+    """Returns the CRC-32 of every array of a pytree, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+        for path, leaf in leaves
+    }
+
+
+def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Cuts a state into what evaluation reads and what only training needs."""
+    train = {"step": state.step, "opt_state": state.opt_state}
+    if state.ema is not None:
+        train |= {"params": state.params, "batch_stats": state.batch_stats}
+    return dict(state.variables), train
+
+
+def _join(like: TrainState, model: Any, train: Any) -> TrainState:
+    live = train if like.ema is not None else model
+    return like.replace(
+        step=train["step"], opt_state=train["opt_state"], params=live["params"],
+        batch_stats=live["batch_stats"], ema=model if like.ema is not None else None,
+    )  # fmt: skip
+
+
+def _metric(metrics: Mapping[str, float]) -> float:
+    return metrics[METRIC]
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."

@@ -1,0 +1,117 @@
+"""Exact evaluation: pad, mask, sum over devices, divide once."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array
+
+from lficam_jax.metrics import importance, localisation
+from lficam_jax.steps import Load, cross_entropy, predict
+from lficam_jax.structs import Batch, Outputs, Pipeline, Sums, Variables
+
+
+def make_eval_step(model: nn.Module, load: Load) -> Callable[..., Sums]:
+    """Returns `eval_step(variables, resident, batch, *, axis_name) -> sums`, for `parallel.spmd`.
+
+    `sums` holds, over the valid rows: `count loss correct top5 confusion`, with a map also
+    `constant_maps`, with FIN `effective_channels correlation_with_mean`, and with object masks
+    `masked pointing_hits energy`.
+    """
+
+    def eval_step(variables: Variables, resident: Any, batch: Any, *, axis_name: str) -> Sums:
+        batch = load(resident, batch, jax.random.key(0))
+        outputs = predict(model, variables, batch["image"])
+        rows = _class_rows(outputs.logits, batch["label"]) | _map_rows(outputs, batch)
+        sums = {name: jnp.sum(jnp.where(batch["valid"], row, 0)) for name, row in rows.items()}
+        sums["confusion"] = _confusion(outputs.logits, batch)
+        return jax.lax.psum(sums, axis_name)
+
+    return eval_step
+
+
+def evaluate(
+    eval_step: Callable[..., Sums], variables: Variables, resident: Any, pipeline: Pipeline
+) -> dict[str, Any]:
+    """Runs one pass over a split.
+
+    Args:
+      eval_step: mapped by `parallel.spmd`.
+      variables: replicated.
+      resident: the pipeline's arrays, replicated.
+      pipeline: an evaluation split.
+
+    Returns:
+      Fractions, not percent: `accuracy top5_accuracy loss examples per_class_accuracy confusion`
+      (rows are the true classes), and what the model's map and the data allow: `pointing_game
+      energy constant_maps effective_channels correlation_with_mean`.
+    """
+    total: dict[str, np.ndarray] = {}
+    for batch in pipeline.batches(0):
+        sums = jax.device_get(eval_step(variables, resident, batch))
+        # float64 on the host: float32 stops counting single examples at 16.7 million
+        total = {k: np.float64(v) + total.get(k, 0) for k, v in sums.items()}
+    return summarise(total, pipeline.classes)
+
+
+def summarise(total: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Divides the sums of a whole split by its count."""
+    count, confusion = float(total["count"]), np.asarray(total["confusion"])
+    per_class = confusion.diagonal() / np.maximum(confusion.sum(axis=1), 1)
+    result: dict[str, Any] = {
+        "accuracy": float(total["correct"]) / count,
+        "loss": float(total["loss"]) / count,
+        "examples": round(count),
+        "per_class_accuracy": dict(zip(classes, per_class.tolist(), strict=True)),
+        "confusion": confusion.astype(int).tolist(),
+    }
+    if len(classes) > 5:
+        result["top5_accuracy"] = float(total["top5"]) / count
+    for name in ("effective_channels", "correlation_with_mean"):
+        if name in total:
+            result[name] = float(total[name]) / count
+    if "constant_maps" in total:
+        result["constant_maps"] = round(float(total["constant_maps"]))
+    if "masked" in total:
+        masked = max(1.0, float(total["masked"]))
+        result["pointing_game"] = float(total["pointing_hits"]) / masked
+        result["energy"] = float(total["energy"]) / masked
+    return result
+
+
+def _class_rows(logits: Array, labels: Array) -> dict[str, Array]:
+    true_logit = jnp.take_along_axis(logits, labels[:, None], axis=1)
+    rank = jnp.sum(logits > true_logit, axis=1)
+    return {
+        "count": jnp.ones(labels.shape, jnp.float32),
+        "loss": cross_entropy(logits, labels),
+        "correct": jnp.argmax(logits, axis=1) == labels,
+        "top5": rank < 5,
+    }
+
+
+def _map_rows(outputs: Outputs, batch: Batch) -> dict[str, Array]:
+    if outputs.attention is None:
+        return {}
+    rows = {"constant_maps": localisation.constant(outputs.attention)}
+    if outputs.importance is not None:
+        rows["effective_channels"] = importance.effective_channels(outputs.importance)
+        rows["correlation_with_mean"] = importance.correlation_with_mean(
+            outputs.attention, outputs.features
+        )
+    if "mask" in batch:
+        seen = batch["mask"].any(axis=(1, 2))
+        rows["masked"] = seen
+        rows["pointing_hits"] = seen & localisation.pointing_hit(outputs.attention, batch["mask"])
+        rows["energy"] = seen * localisation.energy(outputs.attention, batch["mask"])
+    return rows
+
+
+def _confusion(logits: Array, batch: Batch) -> Array:
+    classes = logits.shape[-1]
+    cell = batch["label"] * classes + jnp.argmax(logits, axis=1)
+    counts = jnp.zeros(classes * classes, jnp.int32).at[cell].add(batch["valid"].astype(jnp.int32))
+    return counts.reshape(classes, classes)

@@ -1,0 +1,84 @@
+"""One function per mode: run it, print a short table, leave a file behind, return the exit code."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lficam_jax import experiment
+from lficam_jax.config import validate
+from lficam_jax.explain import run as explain_run
+from lficam_jax.interrupt import Interrupted
+from lficam_jax.parallel import replicate
+from lficam_jax.render import confusion_picture
+from lficam_jax.train import train as run_training
+from lficam_jax.writer import write_result
+
+# What the tables show, in this order, with how to write it.
+ROWS = {
+    "accuracy": "{:.2%}", "top5_accuracy": "{:.2%}", "loss": "{:.4f}", "pointing_game": "{:.2%}",
+    "energy": "{:.2%}", "effective_channels": "{:.1f}", "correlation_with_mean": "{:.4f}",
+    "constant_maps": "{}", "examples": "{}",
+}  # fmt: skip
+
+
+def train(config: ConfigDict, workdir: str) -> int:
+    """Trains or continues; prints the measures of the best step on both splits."""
+    try:
+        result = run_training(config, workdir)
+    except Interrupted as stop:
+        print(stop)
+        return stop.exit_code
+    print(f"\nbest of {result['step']} steps on the validation split: step {result['best_step']}")
+    print(table({split: result[split] for split in ("validation", "test")}))
+    _draw_confusion(result["test"], workdir)
+    print(f"{result['seconds']:.0f} seconds; {workdir}/results/train.json, confusion.png")
+    return 0
+
+
+def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
+    """Measures the best checkpoint on a split."""
+    validate(config)
+    model, variables, step = experiment.load_run(config, workdir)
+    evaluation = experiment.Evaluation(config, model, split)
+    result = evaluation.measure(replicate(variables, config.parallel.mode))
+    write_result(workdir, "evaluate", {"split": split, "step": step, **result})
+    print(table({f"{split} at step {step}": result}))
+    _draw_confusion(result, workdir)
+    print(f"{workdir}/results/evaluate.json, confusion.png")
+    return 0
+
+
+def explain(config: ConfigDict, workdir: str, images: list[str]) -> int:
+    """Draws the maps of the best checkpoint on a split's sample, or on the user's own files."""
+    validate(config)
+    model, variables, step = experiment.load_run(config, workdir)
+    return explain_run(config, workdir, model=model, variables=variables, step=step, images=images)
+
+
+def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
+    """Writes measures as aligned text, one row per measure that any column has.
+
+    >>> print(table({"test": {"accuracy": 0.96, "examples": 50}}))
+    measure       test
+    accuracy    96.00%
+    examples        50
+    """
+    rows = [["measure", *columns]]
+    for name, form in ROWS.items():
+        if any(name in values for values in columns.values()):
+            cells = [form.format(v[name]) if name in v else "" for v in columns.values()]
+            rows.append([name, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        row[0].ljust(widths[0])
+        + "".join(f"  {c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    )
+
+
+def _draw_confusion(result: Mapping[str, Any], workdir: str) -> None:
+    path = Path(workdir) / "results" / "confusion.png"
+    confusion_picture(np.asarray(result["confusion"]), tuple(result["per_class_accuracy"]), path)

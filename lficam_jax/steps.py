@@ -1,0 +1,110 @@
+"""One step of training and one forward pass, for `parallel.spmd`: no IO, no config, no time."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from lficam_jax.state import TrainState, step_key
+from lficam_jax.structs import Batch, Key, Outputs, Sums, Variables
+
+Load = Callable[[Mapping[str, Array], Mapping[str, Array], Key], Batch]
+
+
+def cross_entropy(
+    logits: Float[Array, "b k"], labels: Array, smoothing: float = 0.0
+) -> Float[Array, " b"]:
+    """Returns each example's cross-entropy in float32, with the labels smoothed."""
+    targets = jax.nn.one_hot(labels, logits.shape[-1])
+    return optax.softmax_cross_entropy(
+        logits.astype(jnp.float32), optax.smooth_labels(targets, smoothing)
+    )
+
+
+def classification_loss(outputs: Outputs, labels: Array, smoothing: float = 0.0) -> Array:
+    """Returns each example's loss `[b]`; ABN adds the cross-entropy of its attention branch."""
+    loss = cross_entropy(outputs.logits, labels, smoothing)
+    if outputs.attention_logits is not None:
+        loss += cross_entropy(outputs.attention_logits, labels, smoothing)
+    return loss
+
+
+def make_train_step(
+    model: nn.Module, tx: optax.GradientTransformation, load: Load, *, seed: int,
+    smoothing: float = 0.0, accumulate: int = 1, ema_decay: float = 0.0,
+) -> Callable[..., tuple[TrainState, Sums]]:  # fmt: skip
+    """Returns `train_step(state, resident, batch, *, axis_name) -> (state, sums)`.
+
+    Args:
+      model: a `Classifier`.
+      tx: the optimiser.
+      load: `Pipeline.load`; gathers, augments and normalises inside the step.
+      seed: of the augmentation.
+      smoothing: of the labels.
+      accumulate: microbatches that one device's rows are cut into, to save memory.
+      ema_decay: of the running mean of the weights; used if the state has one.
+    """
+
+    def loss_of(params: Any, batch_stats: Any, batch: Batch) -> tuple[Array, Any]:
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, updated = model.apply(
+            variables, batch["image"], train=True, mutable=["batch_stats"]
+        )
+        losses = classification_loss(outputs, batch["label"], smoothing)
+        hits = jnp.argmax(outputs.logits, axis=-1) == batch["label"]
+        sums = {"loss": losses.sum(), "correct": hits.sum(), "count": jnp.float32(hits.size)}
+        return losses.mean(), (updated.get("batch_stats", {}), sums)
+
+    def train_step(
+        state: TrainState, resident: Any, batch: Any, *, axis_name: str
+    ) -> tuple[TrainState, Sums]:
+        batch = load(resident, batch, step_key(seed, state.step))
+        gradient_of = partial(_gradient, jax.grad(loss_of, has_aux=True), accumulate=accumulate)
+        grads, batch_stats, sums = gradient_of(state.params, state.batch_stats, batch)
+        grads, batch_stats = jax.lax.pmean((grads, batch_stats), axis_name)
+        sums = jax.lax.psum(sums, axis_name) | {"grad_norm": optax.global_norm(grads)}
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        new = state.replace(
+            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        )
+        return _average(new, ema_decay), sums
+
+    return train_step
+
+
+def predict(model: nn.Module, variables: Variables, images: Array) -> Outputs:
+    """Runs the model as evaluation does: running statistics, nothing updated."""
+    return model.apply(dict(variables), images, train=False)
+
+
+def _gradient(
+    gradient_of: Callable[..., Any], params: Any, batch_stats: Any, batch: Batch, *, accumulate: int
+) -> tuple[Any, Any, Sums]:
+    """Returns gradient, statistics and sums of a batch, computed in `accumulate` pieces in turn."""
+    if accumulate == 1:
+        grads, (batch_stats, sums) = gradient_of(params, batch_stats, batch)
+        return grads, batch_stats, sums
+
+    def add(carry: tuple[Any, Any], piece: Batch) -> tuple[tuple[Any, Any], Sums]:
+        total, batch_stats = carry
+        grads, (batch_stats, sums) = gradient_of(params, batch_stats, piece)
+        return (jax.tree.map(jnp.add, total, grads), batch_stats), sums
+
+    pieces = {k: v.reshape(accumulate, -1, *v.shape[1:]) for k, v in batch.items()}
+    start = (jax.tree.map(jnp.zeros_like, params), batch_stats)
+    (grads, batch_stats), sums = jax.lax.scan(add, start, pieces)
+    grads = jax.tree.map(lambda g: g / accumulate, grads)
+    return grads, batch_stats, jax.tree.map(lambda s: s.sum(axis=0), sums)
+
+
+def _average(state: TrainState, decay: float) -> TrainState:
+    if state.ema is None:
+        return state
+    live = {"params": state.params, "batch_stats": state.batch_stats}
+    return state.replace(ema=optax.incremental_update(live, state.ema, 1 - decay))

@@ -1,0 +1,80 @@
+"""The folder of a run: it belongs to one configuration."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from lficam_jax.config import differences
+from lficam_jax.errors import UserError
+
+# Keys that change where things are read or how often something is written, never the result.
+FREE = (
+    "data.dir", "data.folder", "data.threads", "eval.batch_size", "explain", "parallel.mode",
+    "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
+    "train.tensorboard",
+)  # fmt: skip
+MODEL = ("model", "data.name", "data.image_size")  # what must agree to read a run's weights
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as JSON gives it back: tuples become lists."""
+    return json.loads(config.to_json_best_effort())
+
+
+def claim(workdir: Path | str, config: ConfigDict) -> None:
+    """Makes the folder, or checks that it belongs to a run of the same config.
+
+    Raises:
+      UserError: if it cannot be written, or belongs to another config; what differs is listed.
+    """
+    workdir, ours = Path(workdir), as_json(config)
+    path = workdir / "config.json"
+    if path.exists():
+        _check(path, [d for d in differences(ours, _read(path)) if not _among(d, FREE)])
+    if jax.process_index() != 0:
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".tmp")
+        partial.write_text(json.dumps(ours, indent=2) + "\n")
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to --workdir {workdir}: {error.strerror}; choose a writable folder"
+        ) from error
+
+
+def check_model(workdir: Path | str, config: ConfigDict) -> None:
+    """Checks that `config` describes the network that `workdir` holds.
+
+    Raises:
+      UserError: if the folder holds no run, or one of another network.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        raise UserError(f"{workdir} holds no run (no config.json); train first, with --mode train")
+    _check(path, [d for d in differences(as_json(config), _read(path)) if _among(d, MODEL)])
+
+
+def _check(path: Path, lines: list[str]) -> None:
+    if lines:
+        raise UserError(
+            f"{path.parent} belongs to a run of another config; use another --workdir, or undo:\n  "
+            + "\n  ".join(lines)
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; is the folder a run's?") from error
+
+
+def _among(difference: str, prefixes: tuple[str, ...]) -> bool:
+    key = difference.split(":")[0]
+    return any(key == p or key.startswith(p + ".") for p in prefixes)

@@ -5,6 +5,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from lficam_jax.config import nearest
+from lficam_jax.data import resident, streaming
 from lficam_jax.data.datasets import DATASETS, SPLITS, Dataset
 from lficam_jax.data.folder import FolderSource, folder_dataset
 from lficam_jax.data.images import find_images, read_image
@@ -88,15 +89,14 @@ def open_pipeline(
     Raises:
       UserError: if the data are not prepared, damaged or do not fit the request.
     """
-    from lficam_jax.data import resident
-
     dataset, source = dataset_info(data), open_source(data, split)
     order = sampling(len(source), batch_size, train=train, seed=seed)
     options = {"augment": data.augment if train else "none", "crop_padding": data.crop_padding}
     kind = data.pipeline
     if kind == "auto":
-        small = resident.fits(dataset, len(source)) and options["augment"] != "resized_crop_flip"
-        kind = "resident" if small else "streaming"
+        kind = (
+            "resident" if resident.fits(dataset, len(source), options["augment"]) else "streaming"
+        )
     if kind == "resident":
         return resident.pipeline(source, dataset, order, **options)
-    raise NotImplementedError(kind)
+    return streaming.pipeline(source, dataset, order, **options, threads=data.threads)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lficam_jax.errors import UserError
 
@@ -80,9 +80,9 @@ def decode(content: bytes, *, channels: int, name: str, upright: bool = False) -
         with Image.open(io.BytesIO(content)) as picture:
             turned = ImageOps.exif_transpose(picture) if upright else picture
             array = np.asarray(turned if turned.mode == mode else turned.convert(mode))
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name} is not an image; replace or remove it") from error
     # Damaged files make Pillow's decoders raise almost anything; all of it means the same here.
     except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{name} is damaged or not an image ({error}); replace or remove it"
-        ) from error
+        raise UserError(f"{name} is damaged ({error}); replace or remove it") from error
     return array[..., None] if channels == 1 else array

@@ -10,16 +10,18 @@ from lficam_jax.data.datasets import Dataset
 from lficam_jax.data.sampling import Sampling
 from lficam_jax.data.sources import Example, Source
 from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample
+from lficam_jax.errors import UserError
 from lficam_jax.structs import Batch, Key, Pipeline
 
 MAX_BYTES = 10**9  # of the images; `auto` streams a split that is larger
+AUGMENTS = ("none", "crop", "crop_flip")  # random resized crops need the pictures' own sizes
 CHUNK = 1024  # examples read at once
 
 
-def fits(dataset: Dataset, examples: int) -> bool:
-    """Whether `auto` keeps a split on the device: of one small picture size, and not too large."""
+def fits(dataset: Dataset, examples: int, augment: str) -> bool:
+    """Whether `auto` keeps a split on the device: of one picture size, and not too large."""
     size = examples * dataset.image_size**2 * dataset.channels
-    return dataset.stored_size > 0 and size <= MAX_BYTES
+    return dataset.stored_size > 0 and size <= MAX_BYTES and augment in AUGMENTS
 
 
 def pipeline(
@@ -33,7 +35,15 @@ def pipeline(
       sampling: which examples make up which batch.
       augment: 'none', 'crop' or 'crop_flip'.
       crop_padding: pixels added on each side before the crop.
+
+    Raises:
+      UserError: for another augmentation.
     """
+    if augment not in AUGMENTS:
+        raise UserError(
+            f"data.augment={augment} needs data.pipeline=streaming (or auto); "
+            f"resident offers {', '.join(AUGMENTS)}"
+        )
     arrays = read(source, dataset)
 
     def batches(start_step: int = 0) -> Iterator[Mapping[str, np.ndarray]]:

@@ -1,0 +1,208 @@
+"""Heads against the numpy oracle of reference.py, on ordinary and on degenerate features."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from lficam_jax.models.fin import FeatureImportanceNetwork
+from lficam_jax.models.heads import ABNHead, LFIHead
+from lficam_jax.models.layers import Layers
+from lficam_jax.models.own import Identity
+from lficam_jax.ops import maps
+
+SIZE, CHANNELS, CLASSES = (5, 4), 6, 3
+RNG = np.random.default_rng(7)
+IMAGES = RNG.standard_normal((2, 11, 9, 3)).astype(np.float32)
+ORDINARY = np.maximum(RNG.standard_normal((2, *SIZE, CHANNELS)), 0).astype(np.float32)
+
+
+def degenerate(name):
+    """Features that divide by zero in a careless implementation."""
+    features = ORDINARY.copy()
+    if name == "dead channel":
+        features[..., 2] = 0
+    if name == "constant positive channel":
+        features[..., 2] = 1.5
+    if name == "all zero":
+        features[:] = 0
+    if name == "all constant":
+        features[:] = 0.25
+    if name == "negative":  # DenseNet's features are not rectified
+        features = RNG.standard_normal(features.shape).astype(np.float32)
+    if name == "one pixel":
+        features = features[:, :1, :1]
+    return features
+
+
+CASES = (
+    "ordinary", "dead channel", "constant positive channel", "all zero", "all constant", "negative",
+    "one pixel",
+)  # fmt: skip
+
+
+def lfi_head(dtype=jnp.float32, relu_every=2, **fin):
+    layers = Layers(jnp.dtype(dtype))
+    return LFIHead(FeatureImportanceNetwork(layers, relu_every=relu_every, **fin))
+
+
+def pool(features):
+    return jnp.mean(features.astype(jnp.float32), axis=(1, 2))
+
+
+def call(head, variables, images, features):
+    def apply(variables, images, features):
+        return head.apply(variables, images, features, lambda x: x, pool, train=False)
+
+    return jax.jit(apply)(variables, images, features)
+
+
+def plain(variables):
+    """The parameters and the statistics as numpy, for the oracle."""
+    numbers = jax.tree.map(lambda x: np.asarray(x, float), variables)
+    return numbers["params"], numbers["batch_stats"]
+
+
+def drawn(head, features=ORDINARY):
+    """Variables of a head with statistics and biases that are not the trivial 0 and 1."""
+    init = jax.jit(lambda key: head.init(key, IMAGES, features, lambda x: x, pool, train=False))
+    shapes = init(jax.random.key(0))
+    rng = np.random.default_rng(3)
+    return jax.tree.map(lambda x: jnp.asarray(rng.uniform(0.3, 1, x.shape) - 0.2, x.dtype), shapes)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("relu_every", [1, 2])
+def test_lfi_head_equals_the_oracle(name, relu_every):
+    head, features = lfi_head(relu_every=relu_every), degenerate(name)
+    variables = drawn(head)
+    outputs = call(head, variables, IMAGES, features)
+    params, stats = plain(variables)
+    for i in range(2):
+        image, row = IMAGES[i].astype(float), features[i].astype(float)
+        weight, attention, attended = reference.lfi_head(
+            image, row, params["fin"], stats["fin"], relu_every
+        )
+        np.testing.assert_allclose(outputs.importance[i], weight, atol=2e-5)
+        np.testing.assert_allclose(outputs.attention[i], attention, atol=2e-4)
+        np.testing.assert_allclose(outputs.attended[i], attended, atol=5e-4)
+        np.testing.assert_allclose(outputs.logits[i], attended.mean(axis=(0, 1)), atol=5e-4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_finite_on_degenerate_features(name):
+    head, features = lfi_head(), degenerate(name)
+    variables = drawn(head)
+
+    def loss(params, features, images):
+        outputs = call(head, variables | {"params": params}, images, features)
+        return jnp.sum(jnp.square(outputs.logits)) + jnp.sum(outputs.attention)
+
+    grads = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(variables["params"], features, IMAGES)
+    assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
+
+
+def test_bfloat16_keeps_map_and_importance_in_float32_and_near_the_oracle():
+    head = lfi_head(jnp.bfloat16)
+    variables = drawn(head)
+    features = jnp.asarray(ORDINARY, jnp.bfloat16)
+    outputs = call(head, variables, IMAGES, features)
+    assert (
+        outputs.attention.dtype == outputs.importance.dtype == outputs.logits.dtype == jnp.float32
+    )
+    assert outputs.attended.dtype == jnp.bfloat16
+    np.testing.assert_allclose(jnp.sum(outputs.importance, axis=-1), 1, atol=1e-6)
+    params, stats = plain(variables)
+    for i in range(2):
+        row = np.asarray(features[i], float)
+        weight, attention, _ = reference.lfi_head(
+            IMAGES[i].astype(float), row, params["fin"], stats["fin"]
+        )
+        np.testing.assert_allclose(outputs.importance[i], weight, atol=0.03)
+        np.testing.assert_allclose(outputs.attention[i], attention, atol=0.06)
+
+
+def test_the_map_of_one_strong_channel_is_that_channel():
+    features = np.zeros((1, 3, 3, 2), np.float32)
+    features[0, 1, 2, 0] = 4.0
+    uniform = LFIHead(None)
+    outputs = call(uniform, {}, IMAGES[:1], features)
+    expected = np.zeros((3, 3))
+    expected[1, 2] = 1.0
+    np.testing.assert_array_equal(outputs.attention[0], expected)
+    np.testing.assert_array_equal(outputs.importance, [[0.5, 0.5]])
+    assert outputs.attended[0, 1, 2, 0] == 8.0  # (1 + map) * feature
+
+
+def test_the_map_is_not_detached():
+    def logit(features):
+        return call(LFIHead(None), {}, IMAGES, features).logits[0, 0]
+
+    attached = jax.jit(jax.grad(logit))(ORDINARY)
+    gate = 1 + call(LFIHead(None), {}, IMAGES, ORDINARY).attention[0]
+    detached = gate / gate.size  # what the gradient of the first channel would be
+    assert float(jnp.abs(attached[0, ..., 0] - detached).max()) > 1e-3
+
+
+def test_a_low_temperature_sharpens_the_importance():
+    entropies = []
+    for temperature in (1.0, 0.1):
+        head = lfi_head(temperature=temperature)
+        weight = call(head, drawn(head), IMAGES, ORDINARY).importance
+        entropies.append(float(-jnp.sum(weight * jnp.log(weight + 1e-12))))
+    assert entropies[1] < entropies[0]
+
+
+@pytest.mark.parametrize(
+    "options", [{"width": 2}, {"depth": 2}, {"kernel": 1}, {"softmax": False},
+                {"learn_temperature": True, "temperature": 0.5}],
+)  # fmt: skip
+def test_every_fin_option_gives_weights_that_sum_to_one_and_learn(options):
+    head = lfi_head(**options)
+    variables = drawn(head)
+
+    def loss(params):
+        outputs = call(head, variables | {"params": params}, IMAGES, ORDINARY)
+        return jnp.sum(outputs.logits[:, 0]), outputs
+
+    grads, outputs = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+    np.testing.assert_allclose(jnp.sum(outputs.importance, axis=-1), 1, atol=1e-6)
+    assert all(bool(jnp.any(g != 0) & jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
+
+
+def test_weights_of_a_silent_fin_without_softmax_are_uniform():
+    head = lfi_head(softmax=False)
+    variables = jax.tree.map(jnp.zeros_like, drawn(head))
+    outputs = call(head, variables, IMAGES, ORDINARY)
+    np.testing.assert_allclose(outputs.importance, 1 / CHANNELS, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ABNHead.LOSSES)
+def test_abn_head_equals_the_oracle(loss):
+    head = ABNHead(Identity(), CLASSES, Layers(), loss)
+    variables = drawn(head)
+    outputs = call(head, variables, IMAGES, ORDINARY)
+    for i in range(2):
+        row = ORDINARY[i].astype(float)
+        logits, attention = reference.abn_branch(row, *plain(variables))
+        perception = (row * (1 + attention[..., None])).mean(axis=(0, 1))
+        answer = logits if loss == "attention" else perception
+        np.testing.assert_allclose(outputs.attention[i], attention, atol=1e-4)
+        np.testing.assert_allclose(outputs.logits[i], answer, atol=1e-3)
+        if loss == "both":
+            np.testing.assert_allclose(outputs.attention_logits[i], logits, atol=1e-3)
+    assert (outputs.attention_logits is None) == (loss != "both")
+
+
+@pytest.mark.parametrize("size", [(5, 4), (11, 9), (22, 18), (1, 1), (7, 20)])
+def test_resize_equals_the_oracle(size):
+    image = IMAGES[0, ..., 0]
+    np.testing.assert_allclose(
+        maps.resize(image, size), reference.resize(image.astype(float), size), atol=1e-5
+    )
+
+
+def test_resize_to_twice_the_size_on_values_anyone_can_check():
+    got = maps.resize(jnp.array([[0.0, 4.0]]), (1, 4))
+    np.testing.assert_allclose(got, [[0.0, 1.0, 3.0, 4.0]], atol=1e-6)

@@ -93,5 +93,9 @@ def sampling(
 
 @lru_cache(maxsize=2)  # the epoch that is read, and its successor while threads read ahead
 def _permutation(examples: int, seed: int, epoch: int) -> np.ndarray:
-    generator = np.random.Generator(np.random.Philox(key=[seed % 2**64, epoch]))
-    return generator.permutation(examples)
+    return generator(seed, epoch).permutation(examples)
+
+
+def generator(seed: int, number: int) -> np.random.Generator:
+    """Returns the host's random generator number `number` of `seed`: any two are independent."""
+    return np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, number], np.uint64)))

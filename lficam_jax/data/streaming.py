@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
-from lficam_jax.data.sampling import Sampling
+from lficam_jax.data.sampling import Sampling, generator
 from lficam_jax.data.sources import Example, Source
 from lficam_jax.data.transforms import crop_flip, fit_box, normalise, random_box, resample
 from lficam_jax.structs import Batch, Key, Pipeline
@@ -45,26 +45,24 @@ class Rows:
         step = self._start + ahead
         index, valid = self._sampling.batch(step)
         example = self._source[int(index[row])]
-        pixels = self._augmented(example, self._generator(step, row))
+        pixels = self._augmented(example, self._random(step, row))
         label, id_ = np.int32(example["label"]), np.int32(example["id"])
         return {**pixels, "label": label, "id": id_, "valid": valid[row]}
 
-    def _generator(self, step: int, row: int) -> np.random.Generator:
+    def _random(self, step: int, row: int) -> np.random.Generator:
         plan = self._sampling
         place = step * plan.batch_size + plan.process_index * plan.rows + row
-        return np.random.Generator(np.random.Philox(key=[plan.seed % 2**64, place]))
+        return generator(plan.seed, place)
 
-    def _augmented(self, example: Example, generator: np.random.Generator) -> dict[str, Any]:
+    def _augmented(self, example: Example, random: np.random.Generator) -> dict[str, Any]:
         height, width = example["image"].shape[:2]
         resized = self._augment == "resized_crop_flip"
         box = (
-            random_box(generator, height, width)
-            if resized
-            else fit_box(height, width, self._dataset)
+            random_box(random, height, width) if resized else fit_box(height, width, self._dataset)
         )
         padding = self._padding if self._augment in ("crop", "crop_flip") else 0
-        top, left = generator.integers(0, 2 * padding + 1, (2, 1))
-        flip = np.array([self._augment.endswith("flip") and generator.random() < 0.5])
+        top, left = random.integers(0, 2 * padding + 1, (2, 1))
+        flip = np.array([self._augment.endswith("flip") and random.random() < 0.5])
         pixels = {}
         for name in ("image", "mask"):
             if name in example:

@@ -95,7 +95,7 @@ class Drawer:
         A pure function of `i`, the split and the version's seed. The label is `i % 10`, so that
         classes are balanced.
         """
-        generator = _generator(self.split, i)
+        generator = _generator(self.split, "example", i)
         label = i % 10
         digit = _draw(
             self.strokes[generator.choice(np.flatnonzero(self.labels == label))], generator
@@ -120,7 +120,7 @@ def drawers() -> dict[str, Drawer]:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    generator = _generator("train", COUNTS["train"])
+    generator = np.random.default_rng(SEED)
     places: dict[str, list[np.ndarray]] = {split: [] for split in SHARES}
     for label in range(10):
         own = generator.permutation(np.flatnonzero(digits.target == label))
@@ -133,13 +133,14 @@ def drawers() -> dict[str, Drawer]:
 
 def _drawer(split: str, strokes: np.ndarray, labels: np.ndarray) -> Drawer:
     """Cuts two fragments of every source digit, once: cutting costs more than pasting."""
-    generator = _generator(split, COUNTS[split] + 1)
+    generator = _generator(split, "fragments")
     pieces = [_fragment(stroke, generator) for stroke in (*strokes, *strokes)]
     return Drawer(split, strokes, labels, [piece for piece in pieces if piece.size > 12])
 
 
-def _generator(split: str, i: int) -> np.random.Generator:
-    return np.random.default_rng([SEED, [*COUNTS].index(split), i])
+def _generator(split: str, purpose: str, i: int = 0) -> np.random.Generator:
+    """Returns a generator of its own for each split, purpose and example."""
+    return np.random.default_rng([SEED, [*COUNTS].index(split), purpose == "example", i])
 
 
 def _draw(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:

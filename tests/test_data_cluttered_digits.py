@@ -1,0 +1,115 @@
+"""The embedded data set: what its examples are, and that they never change."""
+
+import hashlib
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lficam_jax.config import default_config
+from lficam_jax.data import DATASETS, open_pipeline
+from lficam_jax.data.builders import cluttered_digits
+from lficam_jax.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def drawers():
+    return cluttered_digits.drawers()
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluttered_digits, "COUNTS", {"train": 60, "validation": 20, "test": 30})
+        prepare("cluttered_digits", path)
+    return path
+
+
+def test_splits_share_no_source_digit(drawers):
+    sources = {split: {s.tobytes() for s in drawer.strokes} for split, drawer in drawers.items()}
+    assert not sources["train"] & sources["test"]
+    assert not sources["train"] & sources["validation"]
+    assert not sources["validation"] & sources["test"]
+    assert sum(len(drawer.strokes) for drawer in drawers.values()) == 1797
+    for drawer in drawers.values():  # each class is in each split
+        assert np.bincount(drawer.labels).min() > 15
+
+
+def test_the_digit_stands_out_inside_its_mask(drawers):
+    for i in range(40):
+        image, mask, label = drawers["test"].example(i)
+        assert image.shape == (48, 48, 3) and image.dtype == np.uint8
+        assert label == i % 10
+        height = np.flatnonzero(mask.any(1))[[0, -1]] @ [-1, 1] + 1
+        assert 14 <= height <= 29
+        luma = image @ [0.299, 0.587, 0.114]
+        near = ndimage.binary_dilation(mask, iterations=3) & ~ndimage.binary_dilation(mask)
+        ink, ground = luma[mask].mean(), np.median(luma[near])
+        assert luma[mask].std() < 30  # one colour, but for the soft rim
+        assert abs(ink - ground) > 40
+        assert 40 < mask.sum() < 450
+
+
+def test_fragments_are_small_and_off_the_digit(drawers):
+    drawer = drawers["train"]
+    areas = [(piece > 0.5).sum() for piece in drawer.fragments]
+    digits = [drawer.example(i)[1].sum() for i in range(50)]
+    assert np.mean(areas) < np.mean(digits) / 2.5
+    assert len(drawer.fragments) > 1000
+
+
+def test_an_example_depends_on_its_number_and_split_alone(drawers):
+    again = cluttered_digits.drawers()
+    for split in drawers:
+        for a, b in zip(drawers[split].example(5), again[split].example(5), strict=True):
+            np.testing.assert_array_equal(a, b)
+    first, second = (drawers["train"].example(i)[0] for i in (5, 15))
+    assert not np.array_equal(first, second)
+
+
+def test_preparing_twice_gives_identical_files(directory, tmp_path, monkeypatch):
+    counts = {"train": 60, "validation": 20, "test": 30}
+    monkeypatch.setattr(cluttered_digits, "COUNTS", counts)
+    prepare("cluttered_digits", tmp_path)
+    first, second = (
+        {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in root.rglob("*.array_record*")}
+        for root in (directory, tmp_path)
+    )
+    assert first == second and len(first) == 3
+
+
+def test_the_table_tells_the_truth():
+    row = DATASETS["cluttered_digits"]
+    assert dict(row.examples) == cluttered_digits.COUNTS
+    assert row.image_size == cluttered_digits.SIZE
+
+
+def test_read_back_through_the_pipeline(directory, drawers):
+    config = default_config()
+    config.data.dir = str(directory)
+    pipeline = open_pipeline(config.data, "test", batch_size=30, train=False)
+    assert pipeline.examples == 30 and pipeline.has_mask
+    assert pipeline.classes == tuple("0123456789")
+    arrays = pipeline.resident
+    for row, id_ in enumerate(arrays["id"]):
+        image, mask, label = drawers["test"].example(int(id_))
+        np.testing.assert_array_equal(arrays["image"][row], image)
+        np.testing.assert_array_equal(arrays["mask"][row, ..., 0] > 0, mask)
+        assert arrays["label"][row] == label
+    assert sorted(arrays["id"]) == list(range(30))
+
+
+def test_bounding_box_holds_the_mask(directory):
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(str(directory / "cluttered_digits/1.0.0"))
+    for row in builder.as_data_source("validation"):
+        top, left, bottom, right = np.round(row["bbox"] * 48).astype(int)
+        outside = row["mask"][..., 0] > 0
+        assert (
+            outside[[top, bottom - 1]].any(1).all() and outside[:, [left, right - 1]].any(0).all()
+        )
+        outside[top:bottom, left:right] = False
+        assert not outside.any()
+    assert "CC BY 4.0" in builder.info.description and "Alpaydin" in builder.info.citation

@@ -1,0 +1,93 @@
+"""Geometry and colour between the file and the network."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lficam_jax.data import DATASETS, denormalise, fit_box, fit_image, normalise
+from lficam_jax.data.transforms import crop_flip, random_box, resample
+
+CIFAR = DATASETS["cifar10"]
+
+
+def picture(height, width, channels=3, seed=0):
+    shape = (height, width, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_a_picture_of_the_right_size_is_left_alone():
+    image = picture(32, 32)
+    np.testing.assert_array_equal(fit_image(image, CIFAR), image)
+
+
+def test_evaluation_looks_at_the_central_square():
+    image = np.zeros((100, 200, 3), np.uint8)
+    image[:, 50:150] = 200  # exactly the central square
+    fitted = fit_image(image, CIFAR)
+    np.testing.assert_array_equal(fitted[:, 1:-1], 200)
+    assert (fitted[:, [0, -1]] > 150).all()  # the filter reaches a little over the edge
+    assert fit_box(100, 200, CIFAR) == (0, 50, 100, 100)
+
+
+def test_after_resized_crops_the_square_is_seven_eighths():
+    dataset = replace(CIFAR, image_size=224, eval_resize=256 / 224)
+    top, left, height, width = fit_box(256, 300, dataset)
+    assert (top, left, height, width) == pytest.approx((16, 38, 224, 224))
+    assert fit_image(picture(256, 300), dataset).shape == (224, 224, 3)
+
+
+def test_greyscale_sets_drop_colour_from_a_photo():
+    red = np.zeros((28, 28, 3), np.uint8)
+    red[..., 0] = 255
+    fitted = fit_image(red, DATASETS["fashion_mnist"])
+    assert fitted.shape == (28, 28, 3)
+    np.testing.assert_array_equal(fitted, 76)  # the luma of pure red
+
+
+def test_resample_interpolates_pictures_and_picks_from_masks():
+    step = np.repeat(np.array([0, 0, 200, 200], np.uint8)[None, :, None], 4, 0)
+    assert 0 < resample(step, (0, 0, 4, 4), 8)[0, 3, 0] < 200
+    mask = resample(step, (0, 0, 4, 4), 8, nearest=True)[..., 0]
+    np.testing.assert_array_equal(mask, [[0] * 4 + [200] * 4] * 8)
+
+
+def test_random_boxes_stay_inside_and_differ():
+    generator = np.random.default_rng(0)
+    boxes = [random_box(generator, 60, 90) for _ in range(200)]
+    for top, left, height, width in boxes:
+        assert top >= 0 and left >= 0 and top + height <= 60 and left + width <= 90
+        assert 3 / 4 - 0.1 < width / height < 4 / 3 + 0.1
+    areas = [height * width / 5400 for *_, height, width in boxes]
+    assert min(areas) < 0.15 and max(areas) > 0.6
+    assert random_box(generator, 1000, 2) == (499, 0, 2, 2)  # nothing fits: the centre
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_crop_flip_is_pad_slice_mirror(xp):
+    images = np.stack([picture(5, 6, seed=s) for s in range(3)])
+    index, top, left = np.array([2, 0]), np.array([0, 4]), np.array([3, 1])
+    flip = np.array([False, True])
+    result = crop_flip(*(xp.asarray(a) for a in (images, index, top, left, flip)), 2)
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    expected = [padded[2, 0:5, 3:9], padded[0, 4:9, 1:7][:, ::-1]]
+    np.testing.assert_array_equal(result, expected)
+    assert result.dtype == np.uint8
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_normalise_is_undone(xp):
+    image = picture(4, 4)
+    fed = normalise(xp.asarray(image), CIFAR)
+    assert fed.dtype == np.float32
+    expected = (image[1, 2] / 255 - np.array(CIFAR.mean)) / CIFAR.std
+    np.testing.assert_allclose(fed[1, 2], expected, rtol=1e-5)
+    np.testing.assert_array_equal(denormalise(fed, CIFAR), image)
+
+
+def test_grey_is_repeated_before_normalisation():
+    dataset = replace(DATASETS["fashion_mnist"], mean=(0.1, 0.2, 0.3))
+    fed = normalise(np.full((2, 28, 28, 1), 255, np.uint8), dataset)
+    assert fed.shape == (2, 28, 28, 3)
+    np.testing.assert_allclose(fed[0, 0, 0], (1 - np.array([0.1, 0.2, 0.3])) / 0.353, rtol=1e-5)

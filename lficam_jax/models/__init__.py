@@ -1,5 +1,6 @@
 """The one registry of networks."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,6 +30,9 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "se_resnet": se_resnet,
 }
 HEADS = ("plain", "lfi", "abn")
+FIN_KINDS = ("learned", "uniform")
+FIN_DEFAULTS = {"kind": "learned", "normalise_features": True}
+DTYPES = ("float32", "bfloat16")
 
 
 def create_model(
@@ -66,6 +70,8 @@ def create_model(
     """
     if head not in HEADS:
         raise UserError(f"head {head!r} is unknown{nearest(head, HEADS)}")
+    if str(dtype) not in DTYPES:
+        raise UserError(f"model.dtype={dtype!r} is unknown{nearest(str(dtype), DTYPES)}")
     layers = Layers(jnp.dtype(dtype), axis_name)
     if isinstance(backbone, str):
         parts = _registered(backbone, depth, head, layers, options)
@@ -106,8 +112,18 @@ def _head(
         if loss not in ABNHead.LOSSES:
             raise UserError(f"model.abn.loss={loss!r} is unknown{nearest(loss, ABNHead.LOSSES)}")
         return ABNHead(parts.last_stage(1), num_classes, layers, loss)
-    options = {"kind": "learned", "normalise_features": True, **fin}
+    return _lfi_head(layers, parts.relu_every, fin)
+
+
+def _lfi_head(layers: Layers, relu_every: int, fin: Mapping[str, Any]) -> LFIHead:
+    fields = [f.name for f in dataclasses.fields(FeatureImportanceNetwork)]
+    known = [*FIN_DEFAULTS, *(f for f in fields if f not in ("layers", "parent", "name"))]
+    for foreign in [name for name in fin if name not in known]:
+        raise UserError(f"model.fin has no option {foreign!r}{nearest(foreign, known)}")
+    options = {**FIN_DEFAULTS, **fin}
     kind, normalise = options.pop("kind"), options.pop("normalise_features")
-    options["relu_every"] = options.get("relu_every") or parts.relu_every
+    if kind not in FIN_KINDS:
+        raise UserError(f"model.fin.kind={kind!r} is unknown{nearest(kind, FIN_KINDS)}")
+    options["relu_every"] = options.get("relu_every") or relu_every
     network = FeatureImportanceNetwork(layers, **options) if kind == "learned" else None
     return LFIHead(network, normalise_features=normalise)

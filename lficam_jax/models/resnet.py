@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from lficam_jax.config import nearest
 from lficam_jax.errors import UserError
 from lficam_jax.models.backbone import Backbone, blocks_per_stage
 from lficam_jax.models.layers import Layers
@@ -10,7 +11,8 @@ from lficam_jax.models.residual import BasicBlock, Bottleneck, Stem, residual_ba
 COUNTS = {
     18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
 }  # fmt: skip
-SQUEEZE = 16
+BLOCKS = ("auto", "basic", "bottleneck")
+SQUEEZE = 16  # channels per hidden unit of the gate
 
 
 def cifar_resnet(depth: int, *, block: str = "auto", layers: Layers) -> Backbone:
@@ -26,8 +28,8 @@ def cifar_resnet(depth: int, *, block: str = "auto", layers: Layers) -> Backbone
       UserError: if depth is not 6n + 2 or the block is unknown.
     """
     count = blocks_per_stage("cifar_resnet", depth, per_block=6, extra=2)
-    if block not in ("auto", "basic", "bottleneck"):
-        raise UserError(f"model.block={block!r} is unknown; known: auto, basic, bottleneck")
+    if block not in BLOCKS:
+        raise UserError(f"model.block={block!r} is unknown{nearest(block, BLOCKS)}")
     bottleneck = block == "bottleneck" or (block == "auto" and depth >= 44)
     kind = Bottleneck if bottleneck else BasicBlock
     return residual_backbone(Stem(16, layers), kind, (16, 32, 64), (count,) * 3, layers)
@@ -60,9 +62,9 @@ def _image_resnet(
     layers: Layers,
 ) -> Backbone:  # fmt: skip
     if depth not in depths:
-        nearest = sorted(sorted(depths, key=lambda d: abs(d - depth))[:2])
+        close = sorted(sorted(depths, key=lambda d: abs(d - depth))[:2])
         raise UserError(
-            f"{family} has no depth {depth}; nearest: {', '.join(map(str, nearest))} "
+            f"{family} has no depth {depth}; nearest: {', '.join(map(str, close))} "
             f"(of {', '.join(map(str, depths))})"
         )
     if stem_stride not in (1, 2):

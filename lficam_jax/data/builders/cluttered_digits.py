@@ -23,6 +23,7 @@ FRAGMENTS = (4, 6)  # per image, both included
 INK_CONTRAST = 0.4  # least distance of an ink from the mean ground under it, in luma (0..1)
 SEED = 1  # one per version: the pixels of a version never change
 
+_LUMA = np.array([0.299, 0.587, 0.114])
 # Spreads one random number every 4 pixels into a Gaussian of 5 pixels' standard deviation.
 _BLUR = np.exp(-(((np.arange(SIZE)[:, None] - np.arange(-4, SIZE + 5, 4)) / 5) ** 2) / 2)
 _CITATION = """\
@@ -189,15 +190,13 @@ def _paste_where_free(
 
 def _ink(window: np.ndarray, coverage: np.ndarray, generator: np.random.Generator) -> None:
     """Paints over `window`, in place, in a random colour that stands out from the ground there."""
-    ground = _luma(window.mean((0, 1)))
-    colour = generator.uniform(0, 1, 3)
-    while abs(_luma(colour) - ground) < INK_CONTRAST:
-        colour = generator.uniform(0, 1, 3)
-    window += coverage[..., None] * (colour - window)
-
-
-def _luma(colour: np.ndarray) -> float:
-    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
+    ground = window.mean((0, 1)) @ _LUMA
+    while True:
+        colours = generator.uniform(0, 1, (32, 3))  # of which a tenth or so will do
+        apart = np.abs(colours @ _LUMA - ground) > INK_CONTRAST
+        if apart.any():
+            break
+    window += coverage[..., None] * (colours[apart.argmax()] - window)
 
 
 def _smooth_noise(generator: np.random.Generator) -> np.ndarray:

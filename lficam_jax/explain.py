@@ -130,7 +130,7 @@ def run(
     pixels, about, skipped = _read_files(images, info) if images else _read_split(config, info)
     about.setdefault("classes", _class_names(config, info))
     found = explain(model, variables, normalise(pixels, info), pictures=pixels, **about)
-    data = f"{len(pixels)} files" if images else f"{info.name}, {config.explain.split} split"
+    data = "files of your own" if images else f"{info.name}, {config.explain.split} split"
     name = f"{config.model.backbone}-{config.model.depth} with {config.model.head} head"
     folder = report.save(
         found,
@@ -223,10 +223,11 @@ def _class_names(config: ConfigDict, info: Dataset) -> tuple[str, ...] | None:
 def _summary(found: Sequence[Explanation]) -> dict[str, Any]:
     """Returns the count and, where labels and masks are known, the shares of hits among them."""
     verdicts = {
-        "accuracy": [item.correct for item in found if item.correct is not None],
-        "pointing_game": [item.peak_on_object for item in found if item.mask is not None],
+        "accuracy": [item.correct for item in found],
+        "pointing_game": [item.peak_on_object for item in found],
     }
-    return {"images": len(found)} | {k: float(np.mean(v)) for k, v in verdicts.items() if v}
+    known = {name: [v for v in values if v is not None] for name, values in verdicts.items()}
+    return {"images": len(found)} | {name: float(np.mean(v)) for name, v in known.items() if v}
 
 
 def _print(

@@ -54,8 +54,13 @@ class Explanation:
 
     @property
     def peak_on_object(self) -> bool | None:
-        """Whether the peak lies on the object (a hit of the pointing game); None without a mask."""
-        return None if self.mask is None else bool(self.mask[self.peak])
+        """Whether the peak lies on the object: a hit of the pointing game; None without an object.
+
+        A constant map points nowhere, which is a miss.
+        """
+        if self.mask is None or not self.mask.any():
+            return None
+        return bool(np.ptp(self.map) > 0 and self.mask[self.peak])
 
     def top(self, n: int = 5) -> list[tuple[str, float]]:
         """Returns the `n` most probable classes with their probabilities, best first."""

@@ -122,6 +122,9 @@ def confusion_picture(
       confusion: counts.
       classes: names, in label order.
       path: the file to write.
+
+    Raises:
+      UserError: if it cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
@@ -148,7 +151,10 @@ def confusion_picture(
         _write_counts(axes, confusion, share)
     if listed:
         _list_mistakes(figure.add_subplot(grid[1]), confusion, classes)
-    figure.savefig(path, dpi=110, bbox_inches="tight")
+    try:
+        figure.savefig(path, dpi=110, bbox_inches="tight")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _largest(matrix: Float[np.ndarray, "k k"], fold: int) -> Float[np.ndarray, "m m"]:

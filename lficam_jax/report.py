@@ -184,7 +184,7 @@ def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
         "label": None if item.label is None else item.classes[item.label],
         "predicted": item.classes[item.predicted],
         "correct": item.correct,
-        "probabilities": dict(item.top(IN_MANIFEST)),
+        "probabilities": item.top(IN_MANIFEST),  # pairs: two classes may share a name
         "method": item.method,
         "peak": list(item.peak),
         "peak_on_object": item.peak_on_object,

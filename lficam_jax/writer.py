@@ -149,8 +149,8 @@ class Progress:
         self._console = console or Console(file=sys.stdout, highlight=False)
         self._bar = None
         if self._console.is_terminal and not self._silent:
-            columns = (BarColumn(bar_width=24), TextColumn("{task.description}", markup=False))
-            self._bar = Bar(*columns, console=self._console)
+            columns = (BarColumn(bar_width=None), TextColumn("{task.description}", markup=False))
+            self._bar = Bar(*columns, console=self._console, expand=True)
             self._task = self._bar.add_task("compiling …", total=total_steps, completed=start_step)
             self._bar.start()
 
@@ -168,14 +168,15 @@ class Progress:
         epochs = -(-self._total // self._per_epoch)
         epoch = min(epochs, -(-step // self._per_epoch))
         speed = f"{images_per_second:,.0f} images/s  " if math.isfinite(images_per_second) else ""
-        text = (
-            f"epoch {epoch}/{epochs}  step {step}/{self._total}  loss {loss:.4f}  "
-            f"accuracy {100 * accuracy:.1f} %  {speed}{self._time_left(step)} left"
+        where = f"epoch {epoch}/{epochs}  "
+        how = (
+            f"loss {loss:.4f}  accuracy {100 * accuracy:.1f} %  {speed}{self._time_left(step)} left"
         )
         if self._bar is None:
+            text = f"{where}step {step}/{self._total}  {how}"
             print(text, file=self._console.file, flush=True)
-        else:
-            self._bar.update(self._task, completed=step, description=text)
+        else:  # which shows the step by its length, so that the rest fits 80 columns
+            self._bar.update(self._task, completed=step, description=where + how)
 
     def note(self, text: str) -> None:
         """Prints a line of its own, above the bar if there is one."""

@@ -125,3 +125,8 @@ def test_rare_mistakes_among_many_classes_stay_visible():
     share = np.zeros((5, 5))
     share[4, 1] = 0.5
     assert render._largest(share, 2).tolist() == [[0, 0, 0], [0, 0, 0], [0.5, 0, 0]]
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="cannot write .*absent/c.png: No such file"):
+        render.confusion_picture(np.eye(2, dtype=int), ["a", "b"], tmp_path / "absent" / "c.png")

@@ -130,7 +130,7 @@ def test_the_folder_holds_arrays_pictures_page_and_manifest(tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     first, second = manifest["images"]
     assert first["label"] == "dog" and second["label"] is None
-    assert list(first["probabilities"]) == ["dog", "cat", "bird", "frog"]
+    assert [name for name, _ in first["probabilities"]] == ["dog", "cat", "bird", "frog"]
     assert manifest["skipped"] == [{"file": "x.txt", "reason": "not an image"}]
     assert {"jax", "numpy"} <= set(manifest["versions"])
     with np.load(folder / "maps.npz") as arrays:

@@ -81,7 +81,6 @@ def explain(
     probabilities, maps = _in_batches(draw, variables, np.asarray(images), batch_size)
     count, k = probabilities.shape
     ids = [str(i) for i in (range(count) if ids is None else ids)]
-    unknown = [None] * count
     columns = {
         "id": ids,
         "name": ids if names is None else names,
@@ -89,8 +88,8 @@ def explain(
         "map": maps,
         "probabilities": probabilities,
         "classes": [tuple(map(str, range(k))) if classes is None else tuple(classes)] * count,
-        "label": unknown if labels is None else labels,
-        "mask": unknown if masks is None else masks,
+        "label": [None] * count if labels is None else labels,
+        "mask": [None] * count if masks is None else masks,
         "method": [method] * count,
     }
     rows = zip(*columns.values(), strict=True)
@@ -130,15 +129,14 @@ def run(
     pixels, about, skipped = _read_files(images, info) if images else _read_split(config, info)
     about.setdefault("classes", _class_names(config, info))
     found = explain(model, variables, normalise(pixels, info), pictures=pixels, **about)
-    data = "files of your own" if images else f"{info.name}, {config.explain.split} split"
-    name = f"{config.model.backbone}-{config.model.depth} with {config.model.head} head"
-    folder = report.save(
-        found,
-        Path(workdir) / "explanations" / (f"{step}-images" if images else f"{step}"),
-        title="Where the model looked",
-        details={"model": name, "data": data, "step": step},
-        skipped=skipped,
-    )
+    details = {
+        "model": f"{config.model.backbone}-{config.model.depth} with {config.model.head} head",
+        "data": "files of your own" if images else f"{info.name}, {config.explain.split} split",
+        "step": step,
+    }
+    folder = Path(workdir) / "explanations" / (f"{step}-images" if images else f"{step}")
+    title = "Where the model looked"
+    folder = report.save(found, folder, title=title, details=details, skipped=skipped)
     result = {**_summary(found), "skipped": dict(skipped), "step": step, "folder": str(folder)}
     write_result(workdir, "explain", result)
     _print(found, skipped, result, shown=len(found) if images else 0)
@@ -196,9 +194,10 @@ def _read_files(
         try:
             pixels[path] = fit_image(read_image(path), info)
         except UserError as error:
-            skipped.append((_legible(path), _legible(error)))
+            name = _legible(path)
+            skipped.append((name, _legible(error).removeprefix(f"{name} ")))
     if not pixels:
-        lines = "\n  ".join(why for _, why in skipped)
+        lines = "\n  ".join(f"{name}: {why}" for name, why in skipped)
         raise UserError(f"none of the {len(paths)} files among --images can be read:\n  {lines}")
     names = [_legible(path) for path in pixels]
     about = {"ids": [Path(name).name for name in names], "names": names}
@@ -239,8 +238,8 @@ def _print(
     for item in found[:shown]:
         (name, share), *_ = item.top(1)
         print(f"{item.name}: {name} ({100 * share:.1f} %)")
-    for _, why in skipped:
-        print(f"skipped: {why}")
+    for name, why in skipped:
+        print(f"skipped {name}: {why}")
     print(f"images explained  {result['images']}" + (f", {len(skipped)} skipped" * bool(skipped)))
     for key, label in (("accuracy", "accuracy of them"), ("pointing_game", "peak on object")):
         if key in result:

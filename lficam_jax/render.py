@@ -126,16 +126,10 @@ def confusion_picture(
     Raises:
       UserError: if it cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import PowerNorm
-    from matplotlib.figure import Figure
 
     k = len(classes)
-    side, listed = min(10.0, max(4.0, 0.55 * k if k <= 20 else 0.24 * k)), k > 20
-    figure = Figure(figsize=(side + 6 if listed else side + 1.5, side + 0.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(1, 2, width_ratios=(side, 4)) if listed else None
-    axes = figure.add_subplot(grid[0] if listed else 111)
+    figure, axes, beside = _confusion_axes(k)
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     # A cell of 1000 x 1000 is less than a dot: each dot shows the largest of the cells it covers.
     drawn = axes.imshow(
@@ -149,12 +143,26 @@ def confusion_picture(
     _label_classes(axes, classes)
     if k <= 20:
         _write_counts(axes, confusion, share)
-    if listed:
-        _list_mistakes(figure.add_subplot(grid[1]), confusion, classes)
+    if beside is not None:
+        _list_mistakes(beside, confusion, classes)
     try:
         figure.savefig(path, dpi=110, bbox_inches="tight")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _confusion_axes(k: int) -> tuple[Any, Any, Any | None]:
+    """Returns a figure, the axes of the matrix and, above 20 classes, those of a list beside it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    side, listed = min(10.0, max(4.0, 0.55 * k if k <= 20 else 0.24 * k)), k > 20
+    figure = Figure(figsize=(side + 6 if listed else side + 1.5, side + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)  # needs no screen, whatever backend the user has set
+    if not listed:
+        return figure, figure.add_subplot(), None
+    grid = figure.add_gridspec(1, 2, width_ratios=(side, 4))
+    return figure, figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
 
 
 def _largest(matrix: Float[np.ndarray, "k k"], fold: int) -> Float[np.ndarray, "m m"]:

@@ -51,10 +51,12 @@ def save(
       UserError: if the folder holds something else, or cannot be written.
     """
     target = Path(directory).absolute()
-    if target.exists() and not (target / "manifest.json").is_file() and any(target.iterdir()):
-        raise UserError(f"{target} holds other files; choose an empty or a new folder")
     scratch, former = (target.with_name(f".{target.name}.{what}") for what in ("partial", "former"))
     try:
+        if former.exists() and not target.exists():
+            former.rename(target)  # an earlier save was killed between its two renames
+        if target.exists() and not (target / "manifest.json").is_file() and any(target.iterdir()):
+            raise UserError(f"{target} holds other files; choose an empty or a new folder")
         for leftover in (scratch, former):
             shutil.rmtree(leftover, ignore_errors=True)
         scratch.mkdir(parents=True)
@@ -62,11 +64,12 @@ def save(
         if target.exists():
             target.rename(former)
         scratch.rename(target)
-        shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(former, ignore_errors=True)
     return target
 
 

@@ -16,6 +16,7 @@ from lficam_jax.data.datasets import Dataset
 from lficam_jax.errors import UserError
 from lficam_jax.explain import explain, run
 from lficam_jax.explanation import Explanation
+from lficam_jax.metrics.localisation import pointing_hit
 from lficam_jax.ops import maps
 from lficam_jax.structs import Outputs
 
@@ -106,6 +107,18 @@ def test_the_overlay_is_large_and_hot_where_the_map_is():
     overlay = np.asarray(found.overlay(alpha=0.5, cmap="jet")).astype(int)
     assert overlay.shape == (224, 224, 3)
     assert overlay[0, 0, 0] > overlay[0, 0, 2] + 50 and overlay[-1, -1, 2] > overlay[-1, -1, 0] + 50
+
+
+def test_the_page_and_the_evaluation_agree_on_hits():
+    random = np.random.default_rng(0)
+    drawn = [*random.random((20, 4, 4)).astype(np.float32), np.ones((4, 4), np.float32)]
+    mask = np.zeros((16, 16), bool)
+    mask[4:14, 4:14] = True
+    picture, options = np.zeros((16, 16, 3), np.uint8), {"classes": ("a",), "mask": mask}
+    ours = [Explanation("1", "1", picture, m, np.ones(1), **options).peak_on_object for m in drawn]
+    theirs = pointing_hit(jnp.stack(drawn), jnp.broadcast_to(mask, (21, 16, 16)))
+    assert ours == theirs.tolist() and {*ours} == {True, False}
+    assert ours[-1] is False  # a constant map points nowhere
 
 
 # --mode explain

@@ -180,6 +180,19 @@ def test_the_leftovers_of_a_killed_run_are_no_obstacle(tmp_path):
     assert not (folder / "half.png").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_save_killed_between_its_renames_lost_nothing(tmp_path, monkeypatch):
+    report.save([explained("1")], tmp_path / "out", **ABOUT)
+    (tmp_path / "out").rename(tmp_path / ".out.former")
+
+    def full_disk(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report, "page", full_disk)
+    with pytest.raises(UserError, match="No space left"):
+        report.save([explained("2")], tmp_path / "out", **ABOUT)
+    assert (tmp_path / "out" / "1.map.png").exists()
+
+
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("all my work")
     with pytest.raises(UserError, match="holds other files"):

@@ -1,6 +1,7 @@
 """The embedded data set: what its examples are, and that they never change."""
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy import ndimage
 from lficam_jax.config import default_config
 from lficam_jax.data import DATASETS, open_pipeline
 from lficam_jax.data.builders import cluttered_digits
+from lficam_jax.errors import UserError
 from lficam_jax.prepare import prepare
 
 
@@ -113,3 +115,19 @@ def test_bounding_box_holds_the_mask(directory):
         outside[top:bottom, left:right] = False
         assert not outside.any()
     assert "CC BY 4.0" in builder.info.description and "Alpaydin" in builder.info.citation
+
+
+def test_damaged_files_are_told(directory, tmp_path):
+    copy = tmp_path / "cluttered_digits/1.0.0"
+    shutil.copytree(directory / "cluttered_digits/1.0.0", copy)
+    (file,) = copy.glob("*test.array_record*")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 255
+    file.write_bytes(content)
+    config = default_config()
+    config.data.dir = str(tmp_path)
+    with pytest.raises(UserError, match=f"damaged.*remove {copy} and prepare"):
+        open_pipeline(config.data, "test", batch_size=30, train=False)
+    copy.rename(copy.with_name("incomplete.ABC_1.0.0"))  # as a killed preparation leaves it
+    with pytest.raises(UserError, match="is not prepared"):
+        open_pipeline(config.data, "test", batch_size=30, train=False)

@@ -59,7 +59,7 @@ class TfdsSource:
 
     def __init__(self, dataset: Dataset, directory: Path, split: str):
         builder = open_builder(dataset.tfds_name, directory)
-        self._name, self._channels = dataset.name, dataset.channels
+        self._name, self._path, self._channels = dataset.name, builder.data_path, dataset.channels
         self._split, self._start, self._stop = _slice(builder, dataset.splits[split], dataset.name)
         self._records = _records(builder, self._split)
         features = builder.info.features
@@ -73,12 +73,22 @@ class TfdsSource:
     def __getitem__(self, i: int) -> Example:
         if not 0 <= i < len(self):
             raise IndexError(i)
-        return self._example(self._start + int(i), self._records[self._start + int(i)])
+        return self.read(int(i), int(i) + 1)[0]
 
     def read(self, start: int, stop: int) -> list[Example]:
-        """Returns consecutive examples in one read of the file."""
+        """Returns consecutive examples in one read of the file.
+
+        Raises:
+          UserError: if the file is damaged (it carries its own check sums) or gone.
+        """
         places = range(self._start + start, min(self._start + stop, self._stop))
-        records = self._records.__getitems__(places)
+        try:
+            records = self._records.__getitems__(places)
+        except RuntimeError as error:
+            raise UserError(
+                f"the prepared files of {self._name} are damaged ({error}); remove {self._path} "
+                f"and prepare {self._name} again"
+            ) from error
         return [self._example(i, r) for i, r in zip(places, records, strict=True)]
 
     def _example(self, place: int, record: dict[str, Any]) -> Example:

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     from lficam_jax import modes  # here, so that --help and a typo answer at once
 
     if _MODE.value == "describe":
-        return modes.describe(config)
+        return modes.describe(config, workdir)
     if _MODE.value == "evaluate":
         return modes.evaluate(config, workdir, _SPLIT.value)
     if _MODE.value == "explain":

@@ -9,6 +9,8 @@ from ml_collections import ConfigDict
 
 from lficam_jax import experiment
 from lficam_jax.config import validate
+from lficam_jax.describe import describe as describe_config
+from lficam_jax.describe import text as describe_text
 from lficam_jax.explain import run as explain_run
 from lficam_jax.interrupt import Interrupted
 from lficam_jax.parallel import replicate
@@ -56,6 +58,16 @@ def explain(config: ConfigDict, workdir: str, images: list[str]) -> int:
     validate(config)
     model, variables, step = experiment.load_run(config, workdir)
     return explain_run(config, workdir, model=model, variables=variables, step=step, images=images)
+
+
+def describe(config: ConfigDict, workdir: str | None) -> int:
+    """Prints what the config amounts to; needs no data and no workdir."""
+    validate(config)
+    found = describe_config(config)
+    print(describe_text(found))
+    if workdir is not None:
+        write_result(workdir, "describe", found)
+    return 0
 
 
 def table(columns: Mapping[str, Mapping[str, Any]]) -> str:

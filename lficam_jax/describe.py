@@ -1,0 +1,148 @@
+"""What a config amounts to, before any data: layers, parameters, FLOPs, memory, steps."""
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from lficam_jax import optim
+from lficam_jax.config import duration
+from lficam_jax.data import Dataset, dataset_info
+from lficam_jax.experiment import initial_variables, make_model
+from lficam_jax.models.classifier import Classifier
+from lficam_jax.state import create_state
+from lficam_jax.steps import predict
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def describe(config: ConfigDict) -> dict[str, Any]:
+    """Returns what can be known from the config alone, without drawing a single weight.
+
+    Returns:
+      `layers`: rows (name, output shape of one image, parameters), in the order of execution;
+      `parameters`: of `backbone`, `fin`, `head` (the rest of it and the classifier) and `total`;
+      `flops_per_image`: of one forward pass, an addition and a multiplication counted apart;
+      `bytes`: of the training `state` and of the `activations` of one training batch, an estimate
+      from the outputs of all layers; `steps_per_epoch`, `total_steps`, `learning_rate` (60 points).
+    """
+    info = dataset_info(config.data)
+    model = make_model(config, info)
+    image = jax.ShapeDtypeStruct((1, info.image_size, info.image_size, 3), jnp.float32)
+    variables = jax.eval_shape(lambda: initial_variables(model, config, info))
+    examples = config.data.train_examples or info.examples["train"]
+    per_epoch = max(1, examples // config.train.batch_size)
+    total = duration(config.train, "total", per_epoch)
+    learning_rate = optim.schedule(config.optim, per_epoch, total)
+    tx = optim.optimizer(config.optim, learning_rate)
+    ema = config.optim.ema_decay > 0
+    state = jax.eval_shape(lambda v: create_state(v, tx, ema=ema), variables)
+    rows, activations = _layers(model, variables, image)
+    forward = jax.jit(lambda v, x: predict(model, v, x).logits).lower(variables, image)
+    points = np.linspace(0, max(0, total - 1), 60).astype(int)
+    return {
+        "model": f"{config.model.backbone}-{config.model.depth}, {config.model.head} head",
+        "data": _data(info, examples),
+        "layers": rows,
+        "parameters": parameter_groups(variables["params"]),
+        "flops_per_image": forward.cost_analysis()["flops"],
+        "bytes": {
+            "state": _bytes(state), "activations": activations * config.train.batch_size
+        },
+        "steps_per_epoch": per_epoch,
+        "total_steps": total,
+        "learning_rate": [float(learning_rate(int(p))) for p in points],
+    }  # fmt: skip
+
+
+def parameter_groups(params: Any) -> dict[str, int]:
+    """Counts trainable parameters: backbone, FIN, and the rest of the head with the classifier."""
+    counts = {name: _count(tree) for name, tree in params.items()}
+    fin = _count(params.get("head", {}).get("fin", {}))
+    head = counts.get("head", 0) + counts["classifier"] - fin
+    total = sum(counts.values())
+    return {"backbone": total - fin - head, "fin": fin, "head": head, "total": total}
+
+
+def text(found: dict[str, Any]) -> str:
+    """Writes what `describe` found for people."""
+    parameters, size = found["parameters"], found["bytes"]
+    shapes = [(n, "x".join(map(str, s)), f"{c:,}") for n, s, c in found["layers"]]
+    rows = [("layer", "output", "parameters"), *shapes]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = [f"{found['model']}; {found['data']}", ""]
+    lines += [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
+    groups = ", ".join(f"{name} {n:,}" for name, n in parameters.items() if name != "total")
+    rate = found["learning_rate"]
+    lines += [
+        "",
+        f"parameters     {parameters['total']:,} ({groups})",
+        f"FLOPs          {found['flops_per_image'] / 1e9:.3f} G per image and forward pass",
+        f"memory         {_mebi(size['state'])} of weights and optimiser; about "
+        f"{_mebi(size['activations'])} of layer outputs in a training batch, over all devices",
+        f"steps          {found['total_steps']:,} ({found['steps_per_epoch']:,} per epoch)",
+        f"learning rate  {sparkline(rate)}  peak {max(rate):g}, end {rate[-1]:.3g}",
+    ]
+    return "\n".join(lines)
+
+
+def sparkline(values: list[float]) -> str:
+    """Draws values as bars; the largest is full, zero is the lowest.
+
+    >>> sparkline([0, 1, 2, 4])
+    '▁▃▅█'
+    """
+    top = max(values) or 1
+    return "".join(BARS[min(7, math.ceil(v / top * 7))] for v in values)
+
+
+def _layers(
+    model: Classifier, variables: Any, image: Any
+) -> tuple[list[tuple[str, tuple[int, ...], int]], int]:
+    """Returns the table's rows, and the bytes of all layers' outputs for one image."""
+    seen: list[tuple[tuple[str, ...], Any]] = []
+
+    def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        output = call(*args, **kwargs)
+        if context.method_name == "__call__":
+            seen.append((context.module.path, output))
+        return output
+
+    with nn.intercept_methods(record):
+        jax.eval_shape(lambda v, x: predict(model, v, x), variables, image)
+    arrays = {path: out for path, out in seen if hasattr(out, "shape")}
+    inner = {path[:i] for path in arrays for i in range(len(path))}
+    leaves = [out for path, out in arrays.items() if path not in inner]
+    rows = [
+        ("/".join(path), tuple(out.shape[1:]), _count(_at(variables["params"], path)))
+        for path, out in arrays.items()
+        if len(path) == (2 if path[0] in ("trunk", "head") else 1)
+    ]
+    return rows, sum(out.size * out.dtype.itemsize for out in leaves)
+
+
+def _at(params: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        params = params.get(name, {})
+    return params
+
+
+def _data(info: Dataset, examples: int) -> str:
+    size = f"{info.image_size}x{info.image_size}"
+    return f"{info.name}, {info.num_classes} classes at {size}, {examples:,} training images"
+
+
+def _count(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _mebi(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"

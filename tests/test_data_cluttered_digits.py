@@ -131,3 +131,14 @@ def test_damaged_files_are_told(directory, tmp_path):
     copy.rename(copy.with_name("incomplete.ABC_1.0.0"))  # as a killed preparation leaves it
     with pytest.raises(UserError, match="is not prepared"):
         open_pipeline(config.data, "test", batch_size=30, train=False)
+
+
+def test_another_file_format_is_told(directory, tmp_path):
+    copy = tmp_path / "cluttered_digits/1.0.0"
+    shutil.copytree(directory / "cluttered_digits/1.0.0", copy)
+    info = copy / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    config = default_config()
+    config.data.dir = str(tmp_path)
+    with pytest.raises(UserError, match=f"tfds convert_format --dataset_version_dir {copy}"):
+        open_pipeline(config.data, "test", batch_size=30, train=False)

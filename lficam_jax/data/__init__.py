@@ -1,5 +1,6 @@
 """Data: from a name in the config to batches on the device."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -16,7 +17,6 @@ from lficam_jax.data.sources import (
     TfdsSource,
     data_directory,
     tfds_dataset,
-    with_size,
 )
 from lficam_jax.data.transforms import denormalise, fit_box, fit_image, normalise
 from lficam_jax.errors import UserError
@@ -55,22 +55,16 @@ def dataset_info(data: ConfigDict) -> Dataset:
         dataset = DATASETS[data.name]
     else:
         dataset = tfds_dataset(data.name, data_directory(data.dir))
-    return with_size(
-        dataset, data.image_size, _SHORT_SIDE if data.augment == "resized_crop_flip" else 1.0
+    return replace(
+        dataset,
+        image_size=data.image_size or dataset.image_size,
+        eval_resize=_SHORT_SIDE if data.augment == "resized_crop_flip" else 1.0,
     )
 
 
 def open_source(data: ConfigDict, split: str) -> Source:
     """Opens a split for random access; `data.train_examples` shortens `train`."""
-    dataset = dataset_info(data)
-    if split not in dataset.splits:
-        raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
-    if data.name == "folder":
-        source = FolderSource(Path(data.folder).expanduser(), split)
-    else:
-        source = TfdsSource(dataset, data_directory(data.dir), split)
-    limited = split == "train" and data.train_examples
-    return First(source, data.train_examples) if limited else source
+    return _open(dataset_info(data), data, split)
 
 
 def open_pipeline(
@@ -89,7 +83,8 @@ def open_pipeline(
     Raises:
       UserError: if the data are not prepared, damaged or do not fit the request.
     """
-    dataset, source = dataset_info(data), open_source(data, split)
+    dataset = dataset_info(data)
+    source = _open(dataset, data, split)
     order = sampling(len(source), batch_size, train=train, seed=seed)
     options = {"augment": data.augment if train else "none", "crop_padding": data.crop_padding}
     kind = data.pipeline
@@ -100,3 +95,14 @@ def open_pipeline(
     if kind == "resident":
         return resident.pipeline(source, dataset, order, **options)
     return streaming.pipeline(source, dataset, order, **options, threads=data.threads)
+
+
+def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
+    if split not in dataset.splits:
+        raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
+    if data.name == "folder":
+        source = FolderSource(Path(data.folder).expanduser(), split)
+    else:
+        source = TfdsSource(dataset, data_directory(data.dir), split)
+    limited = split == "train" and data.train_examples
+    return First(source, data.train_examples) if limited else source

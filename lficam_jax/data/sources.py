@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -180,8 +179,8 @@ def _records(builder: Any, split: str) -> Sequence[dict[str, Any]]:
     except NotImplementedError as error:
         raise UserError(
             f"{builder.data_path} is not in the format array_record; convert it once with\n"
-            f"  tfds convert_format --dataset_dir {builder.data_path} "
-            f"--out_dir {builder.data_path} --out_file_format array_record"
+            f"  tfds convert_format --dataset_version_dir {builder.data_path} "
+            f"--out_file_format array_record"
         ) from error
 
 
@@ -219,8 +218,3 @@ def _tfds_names() -> list[str]:
     import tensorflow_datasets as tfds
 
     return tfds.list_builders(with_community_datasets=False)
-
-
-def with_size(dataset: Dataset, image_size: int, eval_resize: float) -> Dataset:
-    """Returns the row for another input size and evaluation crop."""
-    return replace(dataset, image_size=image_size or dataset.image_size, eval_resize=eval_resize)

@@ -53,15 +53,13 @@ def _pickled(path: Path) -> object:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "global" not in str(error).lower():
-            raise UserError(f"{path}: not a torch file, or damaged") from None
+            raise UserError(f"{path}: refused: not plain weights as torch saves them") from None
         raise UserError(
             f"{path}: refused, because loading it would run code ({_culprit(str(error))}); ask for "
             f"a file that holds nothing but the state_dict"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = (
-            str(error).partition(".")[0] if isinstance(error, RuntimeError) else "it ends early"
-        )
+        reason = str(error).partition(".")[0] if isinstance(error, RuntimeError) else "unreadable"
         raise UserError(f"{path}: damaged or truncated, or not a torch file ({reason})") from None
     return _arrays(content)
 

@@ -1,6 +1,7 @@
 """Settings that must stand before jax is imported: CPU, eight devices, a compilation cache."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 # jax 0.10 starves its thread pool when eight virtual devices wait in a collective on few cores.
@@ -20,3 +21,6 @@ import jax  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_checks", True)
+
+# --doctest-modules imports every file here; torch is not a dependency.
+collect_ignore = [] if find_spec("torch") else ["torch_reference.py", "test_torch_parity.py"]

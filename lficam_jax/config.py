@@ -137,7 +137,11 @@ def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:
         if word == "smoke":
             smoke_wanted = True
         elif name in defaults and value:
-            parsed[name] = type(defaults[name])(value)
+            kind = type(defaults[name])
+            try:
+                parsed[name] = kind(value)
+            except ValueError as error:
+                raise UserError(f"config option {word} is not of type {kind.__name__}") from error
         else:
             known = ["smoke", *(f"{n}=…" for n in defaults)]
             raise UserError(f"config option {word!r} is unknown here; known: {', '.join(known)}")
@@ -224,6 +228,9 @@ def _bad_numbers(config: ConfigDict) -> list[str]:
         "train.batch_size": 1, "eval.batch_size": 1, "train.log_every_steps": 1, "data.threads": 1,
         "train.checkpoint_every_steps": 0, "train.keep_latest": 1, "optim.accumulate": 1,
         "optim.lr": 0, "optim.weight_decay": 0, "optim.clip_norm": 0, "optim.momentum": 0,
+        "model.growth": 0, "model.cardinality": 0, "model.widen": 0, "model.stem_stride": 0,
+        "model.fin.width": 0, "model.fin.depth": 1, "model.fin.kernel": 1,
+        "model.fin.relu_every": 0,
         "data.crop_padding": 0, "data.image_size": 0, "data.train_examples": 0, "explain.limit": 1,
     }  # fmt: skip
     problems = []
@@ -233,6 +240,8 @@ def _bad_numbers(config: ConfigDict) -> list[str]:
     for name in ("label_smoothing", "ema_decay", "momentum"):
         if not 0 <= config.optim[name] < 1:
             problems.append(f"optim.{name}={config.optim[name]} must be in [0, 1)")
+    if config.model.fin.kernel % 2 == 0:
+        problems.append(f"model.fin.kernel={config.model.fin.kernel} must be odd")
     if config.model.fin.temperature <= 0:
         problems.append(f"model.fin.temperature={config.model.fin.temperature} must be positive")
     return problems

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lficam_jax.config import CHOICES, default_config
+from lficam_jax.config import CHOICES, default_config, validate
 from lficam_jax.errors import UserError
 from lficam_jax.models import BACKBONES, DTYPES, FIN_KINDS, HEADS, create_model
 from lficam_jax.models.heads import ABNHead
@@ -95,6 +95,28 @@ def test_the_model_group_of_the_config_builds_every_combination(backbone, head):
         assert outputs.attention_logits.shape == (2, 5)
     if head == "plain":
         assert outputs.attention is outputs.importance is outputs.attention_logits is None
+
+
+def test_validate_knows_the_numbers_of_the_model_group():
+    config = default_config()
+    config.model.growth, config.model.fin.kernel, config.model.fin.depth = -1, 4, 0
+    with pytest.raises(UserError) as error:
+        validate(config)
+    for problem in ("model.growth=-1", "model.fin.kernel=4 must be odd", "model.fin.depth=0"):
+        assert problem in str(error.value)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("backbone", ["cifar_densenet", "se_resnet"])
+def test_bfloat16_is_of_activations_only(backbone, head):
+    model = create_model(backbone, **SMALL[backbone], head=head, num_classes=3, dtype="bfloat16")
+    variables = shapes(model)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    outputs = jax.eval_shape(model.apply, variables, jnp.zeros((1, 64, 64, 3)))
+    assert outputs.features.dtype == jnp.bfloat16
+    for name in ("logits", "attention", "importance", "attention_logits"):
+        value = getattr(outputs, name)
+        assert value is None or value.dtype == jnp.float32, name
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -69,7 +70,9 @@ def replicate(tree: Any, mode: str, devices: Sequence[jax.Device] | None = None)
     devices = list(devices or jax.devices())
     # pmap sees the devices of its own process only; a global array there breaks donation.
     mesh = Mesh(np.array(_local(devices) if mode == "pmap" else devices), (AXIS,))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()), may_alias=False)
+    # A copy, for device_put may hand out the source's own buffer, which donation would then delete.
+    copy = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
+    return jax.device_put(copy, NamedSharding(mesh, PartitionSpec()))
 
 
 def waits(devices: Sequence[jax.Device] | None = None) -> bool:

@@ -67,7 +67,7 @@ def make_train_step(
         gradient_of = partial(_gradient, jax.grad(loss_of, has_aux=True), accumulate=accumulate)
         grads, batch_stats, sums = gradient_of(state.params, state.batch_stats, batch)
         grads, batch_stats = jax.lax.pmean((grads, batch_stats), axis_name)
-        sums = jax.lax.psum(sums, axis_name) | {"grad_norm": optax.global_norm(grads)}
+        sums = jax.lax.psum(sums, axis_name) | {"grad_norm": optax.tree.norm(grads)}
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new = state.replace(

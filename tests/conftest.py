@@ -18,9 +18,35 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_checks", True)
 
 # --doctest-modules imports every file here; torch is not a dependency.
 collect_ignore = [] if find_spec("torch") else ["torch_reference.py", "test_torch_parity.py"]
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A data directory with a small cluttered_digits: 96, 40 and 50 examples."""
+    from lficam_jax.data.builders import cluttered_digits
+    from lficam_jax.prepare import prepare
+
+    path = tmp_path_factory.mktemp("digits")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluttered_digits, "COUNTS", {"train": 96, "validation": 40, "test": 50})
+        prepare("cluttered_digits", path)
+    return path
+
+
+@pytest.fixture
+def tiny(digits):
+    """A config that runs in seconds: four steps of 16 images at 16 pixels."""
+    from configs.cluttered_digits import get_config
+
+    config = get_config("smoke")
+    config.data.dir = str(digits)
+    config.data.image_size = 16
+    config.train.tensorboard = False
+    return config

@@ -28,10 +28,8 @@ def resize(maps: Float[Array, "*b h w"], size: tuple[int, int]) -> Float[Array, 
 
 def min_max(maps: Float[Array, "*b h w"]) -> Float[Array, "*b h w"]:
     """Scales each map to [0, 1]; a constant map keeps its values, so all-zero stays zero."""
-    low = jnp.min(maps, axis=(-2, -1), keepdims=True)
-    span = jnp.max(maps, axis=(-2, -1), keepdims=True) - low
-    flat = span == 0
-    return jnp.where(flat, maps, (maps - low) / jnp.where(flat, 1, span))
+    flat = maps.reshape(*maps.shape[:-2], -1)
+    return _scale(flat, axis=-1, constant=flat).reshape(maps.shape)
 
 
 def normalise_features(features: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
@@ -41,10 +39,8 @@ def normalise_features(features: Float[Array, "b h w d"]) -> Float[Array, "b h w
     a dead channel is all zeros.
     """
     features = features.astype(jnp.float32)
-    low = jnp.min(features, axis=(1, 2), keepdims=True)
-    span = jnp.max(features, axis=(1, 2), keepdims=True) - low
-    flat = span == 0
-    scaled = jnp.where(flat, 1.0, (features - low) / jnp.where(flat, 1, span))
+    flat = features.reshape(features.shape[0], -1, features.shape[-1])
+    scaled = _scale(flat, axis=1, constant=jnp.ones_like(flat)).reshape(features.shape)
     return jnp.where(features == 0, 0.0, scaled)
 
 
@@ -69,6 +65,20 @@ def attend(
 ) -> Float[Array, "b h w d"]:
     """Returns `(1 + attention) * features`: the map strengthens, it never erases."""
     return features * (1 + attention[..., None]).astype(features.dtype)
+
+
+def _scale(values: Array, *, axis: int, constant: Array) -> Array:
+    """Returns `(values - min) / (max - min)` along an axis, and `constant` where the span is 0.
+
+    The extremes are gathered, not reduced. The gradient of a reduced maximum finds its place by
+    comparing it with the values, which XLA may have computed a second time and rounded differently;
+    nothing is equal then, and the gradient is 0/0 (seen on eight CPU devices).
+    """
+    places = (jnp.argmin(values, axis, keepdims=True), jnp.argmax(values, axis, keepdims=True))
+    low, high = (jnp.take_along_axis(values, place, axis) for place in places)
+    span = high - low
+    flat = span == 0
+    return jnp.where(flat, constant, (values - low) / jnp.where(flat, 1, span))
 
 
 @lru_cache(maxsize=64)

@@ -6,9 +6,10 @@ a step under another name and renames it when it is whole, so a killed save leav
 it does not notice a flipped bit, which the checksums do.
 """
 
+import contextlib
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,10 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # After an error a failed save would be raised once more, and hide it.
+        with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
+            self.manager.close()
 
     def save(
         self, state: TrainState, *, config: Mapping[str, Any],
@@ -59,19 +62,32 @@ class Checkpoints:
             "config": dict(config), "metrics": dict(metrics or {}),
             "checksums": {"model": checksums(model), "train": checksums(train)},
         }  # fmt: skip
-        self.manager.save(
-            int(host.step),
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(model), train=ocp.args.StandardSave(train),
-                meta=ocp.args.JsonSave(meta),
-            ),
-            metrics=dict(metrics) if metrics else None,
-            force=True,
+        arguments = ocp.args.Composite(
+            model=ocp.args.StandardSave(model), train=ocp.args.StandardSave(train),
+            meta=ocp.args.JsonSave(meta),
         )  # fmt: skip
+        with self._writing():  # also raises what went wrong with the save before
+            step = int(host.step)
+            self.manager.save(step, args=arguments, metrics=metrics or None, force=True)
 
     def wait(self) -> None:
-        """Returns when everything saved so far is on disk; raises what went wrong with it."""
-        self.manager.wait_until_finished()
+        """Returns when everything saved so far is on disk.
+
+        Raises:
+          UserError: if it could not be written.
+        """
+        with self._writing():
+            self.manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # OSError, or tensorstore's ValueError with the system's words
+            raise UserError(
+                f"a checkpoint in {self.directory} cannot be written; is the disk full or "
+                f"read-only? The ones before it are intact. ({_line(error)})"
+            ) from error
 
     def restore_latest(self, like: TrainState) -> TrainState | None:
         """Returns the newest undamaged state as host arrays, or None where nothing was saved.
@@ -81,18 +97,21 @@ class Checkpoints:
         Raises:
           UserError: if there are checkpoints and all are damaged.
         """
-        steps = sorted(self.manager.all_steps(), reverse=True)
+        damaged: list[int] = []
         model, train = _split(jax.device_get(like))
-        for step in steps:
+        for step in sorted(self.manager.all_steps(), reverse=True):
             try:
                 items = self._read(step, {"model": model, "train": train})
-                return _join(like, items["model"], items["train"])
             except Exception as error:  # whatever a damaged file makes orbax or tensorstore raise
                 log.warning(
                     "checkpoint %d is damaged (%s); trying the one before", step, _line(error)
                 )
-                self.manager.delete(step)
-        if steps:
+                damaged.append(step)
+                continue
+            for bad in damaged:  # their places are needed: the run is about to save them again
+                self.manager.delete(bad)
+            return _join(like, items["model"], items["train"])
+        if damaged:
             raise UserError(
                 f"all checkpoints in {self.directory} are damaged; "
                 "start again in an empty --workdir"
@@ -122,12 +141,6 @@ class Checkpoints:
             )
         best = self.manager.best_step()
         return max(steps) if best is None else best
-
-    def metrics(self, step: int) -> Mapping[str, float]:
-        """Returns the validation metrics that were saved with a step."""
-        return self.manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))[
-            "meta"
-        ]["metrics"]
 
     def _read(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
         wanted = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
@@ -174,4 +187,4 @@ def _metric(metrics: Mapping[str, float]) -> float:
 
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
+    return text if len(text) <= 300 else f"{text[:140]} … {text[-150:]}"

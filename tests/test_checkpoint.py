@@ -1,0 +1,160 @@
+"""Checkpoints: bit-exact, the best is kept, and a damaged one costs a line, not the run."""
+
+import logging
+import resource
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lficam_jax.checkpoint import Checkpoints, checksums
+from lficam_jax.errors import UserError
+from lficam_jax.state import create_state
+
+
+def state_at(step, ema=False):
+    values = np.arange(4096, dtype=np.float32) * step + 0.1
+    variables = {"params": {"w": jnp.asarray(values)}, "batch_stats": {"m": jnp.full(3, float(step))}}
+    state = create_state(variables, optax.sgd(0.1, momentum=0.9), ema=ema)
+    if ema:
+        state = state.replace(ema=jax.tree.map(lambda x: x / 2, state.ema))
+    return state.replace(step=jnp.int32(step))
+
+
+def save(workdir, *accuracies, ema=False):
+    """Saves steps 1, 2, … with these validation accuracies (None: not evaluated)."""
+    with Checkpoints(workdir) as checkpoints:
+        for step, accuracy in enumerate(accuracies, 1):
+            metrics = None if accuracy is None else {"accuracy": accuracy}
+            checkpoints.save(state_at(step, ema), config={"seed": 0}, metrics=metrics)
+        checkpoints.wait()
+        return sorted(checkpoints.manager.all_steps()), checkpoints.best_step()
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_what_comes_back_is_bit_identical(tmp_path, ema):
+    save(tmp_path, 0.5, ema=ema)
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore_latest(state_at(9, ema))
+    same(restored, state_at(1, ema))
+
+
+def test_the_latest_two_and_the_best_are_kept(tmp_path):
+    kept, best = save(tmp_path, 0.1, 0.9, 0.2, 0.8, 0.3)
+    assert kept == [2, 4, 5] and best == 2
+
+
+def test_a_step_without_validation_is_never_the_best(tmp_path):
+    kept, best = save(tmp_path, 0.5, 0.4, None, None)
+    assert kept == [1, 3, 4] and best == 1
+
+
+def test_nothing_saved_yet(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_latest(state_at(1)) is None
+        with pytest.raises(UserError, match="no checkpoint in .*; train first"):
+            checkpoints.best_step()
+
+
+def data_files(workdir, step, item):
+    files = [p for p in (workdir / "checkpoints" / str(step) / item).rglob("d/*") if p.is_file()]
+    assert files
+    return files
+
+
+def truncate(workdir):
+    for file in data_files(workdir, 3, "model"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def flip(workdir):
+    """Flips one bit of the largest data file: orbax itself does not notice."""
+    file = max(data_files(workdir, 3, "train"), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(bytes(content))
+
+
+def empty(workdir):
+    shutil.rmtree(workdir / "checkpoints" / "3")
+    (workdir / "checkpoints" / "3").mkdir()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty])
+def test_a_damaged_newest_step_falls_back_to_the_one_before(tmp_path, caplog, damage):
+    save(tmp_path, 0.1, 0.2, 0.3)
+    damage(tmp_path)
+    with caplog.at_level(logging.WARNING, "lficam_jax"), Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore_latest(state_at(9))
+        same(restored, state_at(2))
+        checkpoints.save(state_at(3), config={}, metrics={"accuracy": 0.3})  # the place is free
+        checkpoints.wait()
+        same(checkpoints.restore_latest(state_at(9)), state_at(3))
+    (line,) = [r.message for r in caplog.records if r.name == "lficam_jax.checkpoint"]
+    assert line.startswith("checkpoint 3 is damaged") and "\n" not in line
+
+
+def test_all_damaged_is_an_error_and_deletes_nothing(tmp_path):
+    save(tmp_path, 0.1)
+    shutil.rmtree(tmp_path / "checkpoints" / "1" / "model")
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(UserError, match="all checkpoints in .* are damaged"),
+    ):
+        checkpoints.restore_latest(state_at(9))
+    assert (tmp_path / "checkpoints" / "1").is_dir()
+
+
+def test_evaluation_reads_the_model_item_alone(tmp_path):
+    save(tmp_path, 0.5)
+    shutil.rmtree(tmp_path / "checkpoints" / "1" / "train")
+    like = jax.eval_shape(lambda: state_at(1).variables)
+    with Checkpoints(tmp_path) as checkpoints:
+        same(checkpoints.restore_model(like, 1), state_at(1).variables)
+
+
+def test_with_a_running_mean_the_model_item_is_the_mean(tmp_path):
+    save(tmp_path, 0.5, ema=True)
+    like = jax.eval_shape(lambda: state_at(1).variables)
+    with Checkpoints(tmp_path) as checkpoints:
+        found = checkpoints.restore_model(like, 1)
+    same(found["params"]["w"], state_at(1).params["w"] / 2)
+
+
+def test_another_network_is_told(tmp_path):
+    save(tmp_path, 0.5)
+    like = {"params": {"w": jax.ShapeDtypeStruct((7,), jnp.float32)}, "batch_stats": {}}
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match="cannot be read"):
+        checkpoints.restore_model(like, 1)
+
+
+def test_a_full_disk_is_told_and_the_step_before_stays(tmp_path):
+    """The system refuses to write files larger than 8 KiB; the state needs 16."""
+    save(tmp_path, 0.5)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(tmp_path) as checkpoints:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+            with pytest.raises(UserError, match="checkpoint .*cannot be written.*the disk"):
+                checkpoints.save(state_at(2), config={}, metrics={"accuracy": 0.6})
+                checkpoints.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with Checkpoints(tmp_path) as checkpoints:
+        same(checkpoints.restore_latest(state_at(9)), state_at(1))
+
+
+def test_checksums_name_each_array_and_feel_one_bit():
+    tree = {"a": np.zeros(3, np.float32), "b": {"c": np.ones(2, np.int32)}}
+    before = checksums(tree)
+    assert list(before) == ["['a']", "['b']['c']"]
+    tree["b"]["c"][1] ^= 1
+    after = checksums(tree)
+    assert [k for k in before if before[k] != after[k]] == ["['b']['c']"]

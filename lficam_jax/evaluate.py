@@ -45,8 +45,8 @@ def evaluate(
       pipeline: an evaluation split.
 
     Returns:
-      Fractions, not percent: `accuracy top5_accuracy loss examples per_class_accuracy confusion`
-      (rows are the true classes), and what the model's map and the data allow: `pointing_game
+      Fractions, not percent: `accuracy top5_accuracy loss examples`, `classes` and in their order
+      `per_class_accuracy` and `confusion` (rows are the true classes), and what the model's map and the data allow: `pointing_game
       energy constant_maps effective_channels correlation_with_mean`.
     """
     total: dict[str, np.ndarray] = {}
@@ -65,7 +65,8 @@ def summarise(total: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict
         "accuracy": float(total["correct"]) / count,
         "loss": float(total["loss"]) / count,
         "examples": round(count),
-        "per_class_accuracy": dict(zip(classes, per_class.tolist(), strict=True)),
+        "classes": list(classes),
+        "per_class_accuracy": per_class.tolist(),
         "confusion": confusion.astype(int).tolist(),
     }
     if len(classes) > 5:

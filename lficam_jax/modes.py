@@ -74,9 +74,9 @@ def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """Writes measures as aligned text, one row per measure that any column has.
 
     >>> print(table({"test": {"accuracy": 0.96, "examples": 50}}))
-    measure       test
-    accuracy    96.00%
-    examples        50
+    measure     test
+    accuracy  96.00%
+    examples      50
     """
     rows = [["measure", *columns]]
     for name, form in ROWS.items():
@@ -93,4 +93,4 @@ def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _draw_confusion(result: Mapping[str, Any], workdir: str) -> None:
     path = Path(workdir) / "results" / "confusion.png"
-    confusion_picture(np.asarray(result["confusion"]), tuple(result["per_class_accuracy"]), path)
+    confusion_picture(np.asarray(result["confusion"]), result["classes"], path)

@@ -1,9 +1,10 @@
 """Real handwritten digits among clutter: the data set that this project makes itself, offline.
 
 Each image shows one whole digit of scikit-learn's copy of the UCI digits, at a random place, scale
-and colour, on smooth colour noise and among fragments of other digits. The digit's pixels are
-known, so a map can be judged by where it points. Colour, contrast and stroke width of the fragments
-are drawn as the digit's are: only the shape tells them apart.
+and colour, on smooth colour noise and among fragments of other digits. Every stroke is bright and
+has a dark outline, as on a sticker, so that it can be read on any ground. The digit's pixels,
+outline included, are known, so a map can be judged by where it points. Fragments are inked like the
+digit: only the shape tells them apart.
 """
 
 import io
@@ -14,16 +15,20 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from scipy import ndimage
 
 SIZE = 48  # pixels per side
 COUNTS = {"train": 6_000, "validation": 1_000, "test": 2_000}
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of each class's source digits
-HEIGHTS = (18, 28)  # of a digit, pixels, both included
-FRAGMENTS = (4, 6)  # per image, both included
-INK_CONTRAST = 0.4  # least distance of an ink from the mean ground under it, in luma (0..1)
+HEIGHTS = (20, 28)  # of a digit's strokes, pixels, both included
+OUTLINE = 3  # pixels around the strokes
+FRAGMENTS = (3, 5)  # per image, both included
+INK_CONTRAST = 0.35  # an ink is brighter than the mean ground under it by this, in luma (0..1)
+SHADE = 0.75  # share of the ground's light that an outline takes
 SEED = 1  # one per version: the pixels of a version never change
 
 _LUMA = np.array([0.299, 0.587, 0.114])
+_DISC = np.hypot(*np.ogrid[-OUTLINE : OUTLINE + 1, -OUTLINE : OUTLINE + 1]) < OUTLINE + 0.5
 # Spreads one random number every 4 pixels into a Gaussian of 5 pixels' standard deviation.
 _BLUR = np.exp(-(((np.arange(SIZE)[:, None] - np.arange(-4, SIZE + 5, 4)) / 5) ** 2) / 2)
 _CITATION = """\
@@ -82,7 +87,7 @@ class Drawer:
       split: train, validation or test.
       strokes: source digits, float [n 8 8] in 0..1.
       labels: their classes, int [n].
-      fragments: pieces of them, each a coverage float [y x] in 0..1.
+      fragments: pieces of them, each as `_draw` gives a whole one.
     """
 
     split: str
@@ -101,18 +106,19 @@ class Drawer:
         digit = _draw(
             self.strokes[generator.choice(np.flatnonzero(self.labels == label))], generator
         )
-        top, left = (generator.integers(1, SIZE - n) for n in digit.shape)
-        window = slice(top, top + digit.shape[0]), slice(left, left + digit.shape[1])
+        height, width = digit.shape[1:]
+        top, left = (generator.integers(0, SIZE - n + 1) for n in (height, width))
+        window = slice(top, top + height), slice(left, left + width)
 
         image = _smooth_noise(generator)
         free = np.ones((SIZE, SIZE), bool)
-        free[max(top - 2, 0) : window[0].stop + 2, max(left - 2, 0) : window[1].stop + 2] = False
+        free[window] = False
         for _ in range(generator.integers(*FRAGMENTS, endpoint=True)):
             piece = self.fragments[generator.integers(len(self.fragments))]
             _paste_where_free(image, piece, free, generator)
         _ink(image[window], digit, generator)
         mask = np.zeros((SIZE, SIZE), bool)
-        mask[window] = digit > 0.5
+        mask[window] = digit[1] > 0.5
         return np.round(image * 255).astype(np.uint8), mask, label
 
 
@@ -145,34 +151,40 @@ def _generator(split: str, purpose: str, i: int = 0) -> np.random.Generator:
 
 
 def _draw(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Scales an 8×8 stroke up, keeping its shape: coverage in 0..1, float [y x], without margin."""
+    """Scales an 8×8 stroke up, keeping its shape.
+
+    Returns:
+      Coverage of the strokes, and of the strokes with their outline: float [2 y x] in 0..1, without
+      margin.
+    """
     height = generator.integers(*HEIGHTS, endpoint=True)
     width = int(round(height * generator.uniform(0.85, 1.15)))
     picture = Image.fromarray(np.pad(stroke, 1).astype(np.float32))
     scaled = np.asarray(
         picture.resize((width * 10 // 8, height * 10 // 8), Image.Resampling.BICUBIC)
     )
-    return _trim(np.clip((scaled - 0.4) / 0.35, 0, 1))
+    strokes = np.pad(np.clip((scaled - 0.2) / 0.4, 0, 1), OUTLINE)
+    return _trim(np.stack([strokes, ndimage.grey_dilation(strokes, footprint=_DISC)]))
 
 
 def _fragment(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """Cuts half a disc out of a digit: strokes like its own, but no loop and too little to read."""
     whole = _draw(stroke, generator)
-    diameter = int(min(whole.shape) * generator.uniform(0.6, 0.8))
-    y, x = (generator.integers(0, n - diameter + 1) for n in whole.shape)
+    diameter = int(min(whole.shape[1:]) * generator.uniform(0.55, 0.75))
+    y, x = (generator.integers(0, n - diameter + 1) for n in whole.shape[1:])
     offset = np.arange(diameter) - (diameter - 1) / 2
     angle = generator.uniform(0, 2 * np.pi)
     beyond = np.cos(angle) * offset[:, None] + np.sin(angle) * offset > 0
     disc = np.hypot(offset[:, None], offset) < diameter / 2
-    return _trim(whole[y : y + diameter, x : x + diameter] * (disc & beyond))
+    return _trim(whole[:, y : y + diameter, x : x + diameter] * (disc & beyond))
 
 
 def _trim(coverage: np.ndarray) -> np.ndarray:
     """Cuts off the empty margin."""
-    rows, columns = np.flatnonzero(coverage.any(1)), np.flatnonzero(coverage.any(0))
+    rows, columns = (np.flatnonzero(coverage[1].any(axis)) for axis in (1, 0))
     if not len(rows):
-        return coverage[:0, :0]
-    return coverage[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return coverage[:, :0, :0]
+    return coverage[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def _paste_where_free(
@@ -180,8 +192,9 @@ def _paste_where_free(
 ) -> None:
     """Inks `piece` at the first of a few random places that is free, and marks it taken."""
     for _ in range(8):
-        top, left = (generator.integers(0, SIZE - n + 1) for n in piece.shape)
-        window = slice(top, top + piece.shape[0]), slice(left, left + piece.shape[1])
+        height, width = piece.shape[1:]
+        top, left = (generator.integers(0, SIZE - n + 1) for n in (height, width))
+        window = slice(top, top + height), slice(left, left + width)
         if free[window].all():
             free[window] = False
             _ink(image[window], piece, generator)
@@ -189,21 +202,23 @@ def _paste_where_free(
 
 
 def _ink(window: np.ndarray, coverage: np.ndarray, generator: np.random.Generator) -> None:
-    """Paints over `window`, in place, in a random colour that stands out from the ground there."""
+    """Paints over `window`, in place, in a random colour that is brighter than the ground there."""
     ground = window.mean((0, 1)) @ _LUMA
     while True:
-        colours = generator.uniform(0, 1, (32, 3))  # of which a tenth or so will do
-        apart = np.abs(colours @ _LUMA - ground) > INK_CONTRAST
+        colours = generator.uniform(0, 1, (32, 3))  # of which a good part will do
+        apart = colours @ _LUMA - ground > INK_CONTRAST
         if apart.any():
             break
-    window += coverage[..., None] * (colours[apart.argmax()] - window)
+    strokes, outlined = coverage[..., None]
+    window *= 1 - SHADE * outlined
+    window += strokes * (colours[apart.argmax()] - window)
 
 
 def _smooth_noise(generator: np.random.Generator) -> np.ndarray:
     """Returns a cloudy ground, float [48 48 3] in 0..1, around a random colour."""
     cells = generator.normal(size=(3, _BLUR.shape[1], _BLUR.shape[1]))
     noise = (_BLUR @ cells @ _BLUR.T).transpose(1, 2, 0)
-    return np.clip(generator.uniform(0.2, 0.8, 3) + 0.12 * noise / noise.std(), 0, 1)
+    return np.clip(generator.uniform(0.15, 0.5, 3) + 0.1 * noise / noise.std(), 0, 1)
 
 
 def _bounding_box(mask: np.ndarray) -> tfds.features.BBox:

@@ -11,6 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+# A map or channel that spans less is constant: the gradient of the division holds 1 / span squared,
+# which float32 cannot hold below this.
+LEAST_SPAN = 1e-18
+
 
 def resize(maps: Float[Array, "*b h w"], size: tuple[int, int]) -> Float[Array, "*b y x"]:
     """Resizes bilinearly with half-pixel centres and no antialias.
@@ -68,7 +72,7 @@ def attend(
 
 
 def _scale(values: Array, *, axis: int, constant: Array) -> Array:
-    """Returns `(values - min) / (max - min)` along an axis, and `constant` where the span is 0.
+    """Returns `(values - min) / (max - min)` along an axis, and `constant` where they are equal.
 
     The extremes are gathered, not reduced. The gradient of a reduced maximum finds its place by
     comparing it with the values, which XLA may have computed a second time and rounded differently;
@@ -77,7 +81,7 @@ def _scale(values: Array, *, axis: int, constant: Array) -> Array:
     places = (jnp.argmin(values, axis, keepdims=True), jnp.argmax(values, axis, keepdims=True))
     low, high = (jnp.take_along_axis(values, place, axis) for place in places)
     span = high - low
-    flat = span == 0
+    flat = span < LEAST_SPAN
     return jnp.where(flat, constant, (values - low) / jnp.where(flat, 1, span))
 
 

@@ -7,7 +7,9 @@ it does not notice a flipped bit, which the checksums do.
 """
 
 import contextlib
+import gc
 import logging
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,12 +102,9 @@ class Checkpoints:
         damaged: list[int] = []
         model, train = _split(jax.device_get(like))
         for step in sorted(self.manager.all_steps(), reverse=True):
-            try:
-                items = self._read(step, {"model": model, "train": train})
-            except Exception as error:  # whatever a damaged file makes orbax or tensorstore raise
-                log.warning(
-                    "checkpoint %d is damaged (%s); trying the one before", step, _line(error)
-                )
+            items = self._try(step, {"model": model, "train": train})
+            if isinstance(items, str):
+                log.warning("checkpoint %d is damaged (%s); trying the one before", step, items)
                 damaged.append(step)
                 continue
             for bad in damaged:  # their places are needed: the run is about to save them again
@@ -120,12 +119,10 @@ class Checkpoints:
 
     def restore_model(self, like: Variables, step: int) -> Variables:
         """Reads the model item of one step alone, as host arrays."""
-        try:
-            return self._read(step, {"model": jax.device_get(dict(like))})["model"]
-        except Exception as error:
-            raise UserError(
-                f"checkpoint {step} in {self.directory} cannot be read: {_line(error)}"
-            ) from error
+        items = self._try(step, {"model": jax.device_get(dict(like))})
+        if isinstance(items, str):
+            raise UserError(f"checkpoint {step} in {self.directory} cannot be read: {items}")
+        return items["model"]
 
     def best_step(self) -> int:
         """Returns the step with the best validation metric; the latest if none was evaluated.
@@ -141,6 +138,14 @@ class Checkpoints:
             )
         best = self.manager.best_step()
         return max(steps) if best is None else best
+
+    def _try(self, step: int, like: Mapping[str, Any]) -> dict[str, Any] | str:
+        """Returns the items of a step, or in one line why they cannot be read."""
+        with _quiet():
+            try:
+                return self._read(step, like)
+            except Exception as error:  # whatever a damaged file makes orbax or tensorstore raise
+                return _line(error)
 
     def _read(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
         wanted = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
@@ -179,6 +184,17 @@ def _join(like: TrainState, model: Any, train: Any) -> TrainState:
         step=train["step"], opt_state=train["opt_state"], params=live["params"],
         batch_stats=live["batch_stats"], ema=model if like.ema is not None else None,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences the reads that orbax abandons when one beside them fails: pages on stderr."""
+    before, sys.unraisablehook = sys.unraisablehook, lambda report: None
+    try:
+        yield
+    finally:
+        gc.collect()  # here they end
+        sys.unraisablehook = before
 
 
 def _metric(metrics: Mapping[str, float]) -> float:

@@ -1,8 +1,8 @@
 """The configuration: every key with its meaning, the checks, and the one rule for durations.
 
 A file in `configs/` starts from `default_config()`, sets what differs and ends with
-`return finish(config, arg)`. Nothing else in the project holds a hyper-parameter, and nothing reads a
-key with a fallback.
+`return finish(config, smoke)`. Nothing else in the project holds a hyper-parameter, and nothing
+reads a key with a fallback.
 """
 
 import difflib
@@ -39,8 +39,18 @@ def default_config() -> ConfigDict:
     """Returns every key of the project with its default; 0 or '' means "off" or "derive it"."""
     config = ConfigDict()
     config.seed = 0  # initial weights, order of the data, augmentation
+    config.data = _data()
+    config.model = _model()
+    config.optim = _optim()
+    config.train = _train()
+    config.eval = _eval()
+    config.explain = _explain()
+    config.parallel = _parallel()
+    return config
 
-    config.data = data = ConfigDict()
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
     data.name = "cluttered_digits"  # a row of data/datasets.py, `folder`, or a name known to TFDS
     data.dir = ""  # where data sets are prepared; '' = $TFDS_DATA_DIR, else ~/tensorflow_datasets
     data.folder = ""  # for name='folder': holds {train,validation,test}/CLASS/image files
@@ -50,8 +60,11 @@ def default_config() -> ConfigDict:
     data.crop_padding = 4  # pixels added on each side before the random crop
     data.train_examples = 0  # train on the first n examples only; 0 = all
     data.threads = 16  # host threads that read and decode (streaming)
+    return data
 
-    config.model = model = ConfigDict()
+
+def _model() -> ConfigDict:
+    model = ConfigDict()
     model.backbone = "cifar_resnet"
     model.depth = 20
     # Options of one family each, for which 0 and auto mean its default.
@@ -74,8 +87,11 @@ def default_config() -> ConfigDict:
     fin.normalise_features = True  # scale each channel to [0, 1] before the grey image masks it
     model.abn = abn = ConfigDict()  # the Attention Branch Network
     abn.loss = "both"  # perception | attention: train one branch, which then gives the prediction
+    return model
 
-    config.optim = optim = ConfigDict()
+
+def _optim() -> ConfigDict:
+    optim = ConfigDict()
     optim.name = "sgd"
     optim.lr = 0.1  # peak learning rate, for the whole batch
     optim.momentum = 0.9
@@ -92,8 +108,11 @@ def default_config() -> ConfigDict:
     optim.label_smoothing = 0.0
     optim.accumulate = 1  # microbatches per step and device; the batch and its result stay the same
     optim.ema_decay = 0.0  # evaluate a running mean of the weights; 0 = the weights themselves
+    return optim
 
-    config.train = train = ConfigDict()
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
     train.batch_size = 128  # over all devices
     train.total_epochs = 300.0
     train.total_steps = 0
@@ -101,20 +120,29 @@ def default_config() -> ConfigDict:
     train.checkpoint_every_steps = 0  # between the ones after each evaluation
     train.keep_latest = 2  # checkpoints kept beside the best on the validation split
     train.tensorboard = True
+    return train
 
-    config.eval = evaluation = ConfigDict()
+
+def _eval() -> ConfigDict:
+    evaluation = ConfigDict()
     evaluation.batch_size = 256  # over all devices
     evaluation.every_epochs = 1.0  # of the validation split; the best of these is kept
     evaluation.every_steps = 0
+    return evaluation
 
-    config.explain = explain = ConfigDict()
+
+def _explain() -> ConfigDict:
+    explain = ConfigDict()
     explain.split = "test"
     explain.limit = 64  # examples of the split that `--mode explain` draws
+    return explain
 
-    config.parallel = parallel = ConfigDict()
+
+def _parallel() -> ConfigDict:
+    parallel = ConfigDict()
     parallel.mode = "pmap"
     parallel.sync_batch_norm = True  # statistics over the whole batch; False: per device
-    return config
+    return parallel
 
 
 def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:

@@ -5,7 +5,7 @@ class UserError(Exception):
     """Bad input: the message names the cause and the remedy, in one or a few lines.
 
     `main` prints it without a traceback and exits with `exit_code`. Library code raises it for
-    whatever a user typed or supplied; every other exception is a bug of ours and keeps its traceback.
+    whatever a user typed or supplied; every other exception is a bug of ours, with its traceback.
     """
 
     exit_code = 2

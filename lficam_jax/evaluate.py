@@ -46,8 +46,9 @@ def evaluate(
 
     Returns:
       Fractions, not percent: `accuracy top5_accuracy loss examples`, `classes` and in their order
-      `per_class_accuracy` and `confusion` (rows are the true classes), and what the model's map and the data allow: `pointing_game
-      energy constant_maps effective_channels correlation_with_mean`.
+      `per_class_accuracy` and `confusion` (rows are the true classes), and what the model's map and
+      the data allow: `pointing_game energy constant_maps effective_channels
+      correlation_with_mean`.
     """
     total: dict[str, np.ndarray] = {}
     for batch in pipeline.batches(0):

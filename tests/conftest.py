@@ -1,5 +1,6 @@
 """Settings that must stand before jax is imported: CPU, eight devices, a compilation cache."""
 
+import copy
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,9 +41,9 @@ def digits(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def tiny(digits):
-    """A config that runs in seconds: four steps of 16 images at 16 pixels."""
+@pytest.fixture(scope="session")
+def tiny_config(digits):
+    """A config that runs in seconds: four steps of 16 images at 16 pixels. Not to be changed."""
     from configs.cluttered_digits import get_config
 
     config = get_config("smoke")
@@ -50,3 +51,9 @@ def tiny(digits):
     config.data.image_size = 16
     config.train.tensorboard = False
     return config
+
+
+@pytest.fixture
+def tiny(tiny_config):
+    """A copy of `tiny_config` for a test to change."""
+    return copy.deepcopy(tiny_config)

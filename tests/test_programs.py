@@ -1,0 +1,163 @@
+"""The programs as a user starts them: real processes, real signals, real mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from lficam_jax.experiment import load_run
+
+CONFIG = "configs/cluttered_digits.py:smoke"
+
+
+@pytest.fixture
+def start(digits):
+    """Starts `python -m lficam_jax.main` on one CPU device."""
+
+    def popen(*words, config=CONFIG):
+        environment = {**os.environ, "XLA_FLAGS": "", "TFDS_DATA_DIR": str(digits)}
+        command = [sys.executable, "-m", "lficam_jax.main", "--config", config, *map(str, words)]
+        return subprocess.Popen(
+            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    return popen
+
+
+@pytest.fixture
+def run(start):
+    def finish(*words, config=CONFIG):
+        process = start(*words, config=config)
+        out, error = process.communicate(timeout=240)
+        return process.returncode, out, error
+
+    return finish
+
+
+@pytest.mark.slow
+def test_train_evaluate_explain_and_describe(run, tmp_path):
+    workdir = tmp_path / "run"
+    code, out, error = run("--workdir", workdir)
+    assert code == 0, error
+    assert "step 4/4" in out and "images/s" in out and "left" in out  # progress with speed and ETA
+    assert "pointing_game" in out and "effective_channels" in out
+    result = json.loads((workdir / "results" / "train.json").read_text())
+    assert (workdir / "results" / "confusion.png").stat().st_size > 1000
+
+    code, out, error = run("--workdir", workdir, "--mode", "evaluate")
+    assert code == 0, error
+    again = json.loads((workdir / "results" / "evaluate.json").read_text())
+    assert again["accuracy"] == result["test"]["accuracy"]
+    assert again["confusion"] == result["test"]["confusion"]
+
+    (tmp_path / "note.jpg").write_text("not a picture")
+    code, out, error = run("--workdir", workdir, "--mode", "explain")
+    assert code == 0, error
+    page = next(workdir.glob("explanations/*/index.html")).read_text()
+    assert "http" not in page.replace("http-equiv", "")  # self-contained
+    picture = next(workdir.glob("explanations/*/*.png"))
+    words = ("--mode", "explain", "--images", picture, tmp_path / "note.jpg")
+    code, out, error = run("--workdir", workdir, *words)
+    assert code == 1 and "note.jpg" in out + error
+
+
+RUN = ("--config.train.total_steps=40", "--config.eval.every_steps=10",
+       "--config.train.checkpoint_every_steps=1", "--config.train.log_every_steps=1",
+       "--config.data.image_size=16", "--config.train.tensorboard=False")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """Where the weights of the unbroken run are kept for the tests that break one."""
+    return {}
+
+
+def final_weights(tiny, workdir):
+    tiny.data.image_size = 16
+    tiny.train.total_steps = 40
+    return load_run(tiny, workdir, 40)[1]
+
+
+def break_at(process, workdir, step, signum):
+    """Sends a signal once `metrics.jsonl` shows that the run has passed `step`."""
+    path, deadline = workdir / "metrics.jsonl", time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if path.exists() and path.read_text().count("train/loss") >= step:
+            process.send_signal(signum)
+            return process.communicate(timeout=120)
+        time.sleep(0.005)
+    raise AssertionError(f"the run ended before step {step}: {process.communicate()}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum,step,code", [(signal.SIGKILL, 13, -9), (signal.SIGTERM, 5, 143)])
+def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
+    start, run, tiny, tmp_path, kept, signum, step, code
+):
+    if not kept:
+        assert run("--workdir", tmp_path / "unbroken", *RUN)[0] == 0
+        kept["weights"] = final_weights(tiny, tmp_path / "unbroken")
+    workdir = tmp_path / "broken"
+    process = start("--workdir", workdir, *RUN)
+    out, _ = break_at(process, workdir, step, signum)
+    assert process.returncode == code
+    if signum == signal.SIGTERM:
+        assert "SIGTERM: saved step" in out
+    code, out, error = run("--workdir", workdir, *RUN)
+    assert code == 0, error
+    assert "continuing at step" in out
+    found = final_weights(tiny, workdir)
+    jax.tree.map(np.testing.assert_array_equal, found, kept["weights"])
+
+
+MISTAKES = {
+    "a key that does not exist": (["--config.optim.lrr=1"], "unknown config key 'lrr' — did you"),
+    "a group that does not exist": (["--config.optm.lr=1"], "'optm' — did you mean 'optim'"),
+    "a value of the wrong type": (["--config.optim.lr=fast"], "could not convert string to float"),
+    "a name that does not exist": (["--config.optim.name=sdg"], "did you mean 'sgd'"),
+    "a depth that does not exist": (["--config.model.depth=9"], "6n + 2, nearest: 8, 14"),
+    "a data set that does not exist": (["--config.data.name=cifar11"], "did you mean 'cifar10'"),
+    "data that are not prepared": (
+        ["--config.data.name=cifar10"], "python -m lficam_jax.prepare cifar10 --data_dir"
+    ),
+    "a mode that does not exist": (["--mode", "trian"], "train|evaluate|explain|describe"),
+    "a word too many": (["nonsense"], "unexpected arguments: nonsense"),
+    "a run that is not there": (["--mode", "evaluate"], "holds no run"),
+    "a split that does not exist": (["--mode", "evaluate", "--split", "tset"], "holds no run"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_clear_line(run, tmp_path, mistake):
+    words, expected = MISTAKES[mistake]
+    code, out, error = run("--workdir", tmp_path / "run", *words)
+    assert code == 2 and expected in error
+    assert error.startswith("error: ") and "Traceback" not in error
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_missing_flags_and_files_are_told(run):
+    assert "--workdir is missing" in run()[2]
+    assert "cannot read the config file configs/nothing.py" in run(config="configs/nothing.py")[2]
+    assert "known: smoke, head=…" in run(config="configs/cluttered_digits.py:smok")[2]
+
+
+def test_describe_needs_neither_data_nor_workdir(run):
+    code, out, error = run("--mode", "describe", "--config.data.dir=/nowhere")
+    assert code == 0, error
+    assert "FLOPs" in out and "learning rate" in out
+
+
+def test_help_teaches():
+    command = [sys.executable, "-m", "lficam_jax.main", "--help"]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    assert "Modes:" in out and "Exit codes:" in out and "Examples:" in out
+    readme = Path("README.md").read_text()
+    assert "make quickstart" in readme and "make test" in readme

@@ -1,0 +1,168 @@
+"""Whole runs: they learn nothing in four steps, but they log, save, resume, stop and refuse."""
+
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from lficam_jax import loop
+from lficam_jax.checkpoint import Checkpoints
+from lficam_jax.errors import DivergedError, UserError
+from lficam_jax.experiment import load_run
+from lficam_jax.interrupt import Interrupted
+from lficam_jax.loop import due
+from lficam_jax.train import train
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(config, workdir, step=4):
+    return load_run(config, workdir, step)[1]
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_config, tmp_path_factory):
+    """One finished run that the tests share; each gets a copy of its folder."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    return train(tiny_config, workdir), workdir
+
+
+@pytest.fixture
+def run(tiny, finished, tmp_path):
+    result, workdir = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    return tiny, result, tmp_path / "run"
+
+
+def test_a_run_leaves_what_it_promises(run):
+    config, result, workdir = run
+    assert json.loads((workdir / "results" / "train.json").read_text()) == result
+    assert result["step"] == 4 and result["resumed_at_step"] == 0 and result["seconds"] > 0
+    for split, count in (("test", 50), ("validation", 40)):
+        assert result[split]["examples"] == count
+        assert 0 <= result[split]["accuracy"] <= 1 and 0 <= result[split]["pointing_game"] <= 1
+        assert 1 < result[split]["effective_channels"] <= 64
+    assert json.loads((workdir / "config.json").read_text())["train"]["total_steps"] == 4
+    logged = lines(workdir)
+    assert [r["step"] for r in logged if "train/loss" in r] == [1, 2, 3, 4]
+    assert [r["step"] for r in logged if "validation/accuracy" in r] == [2, 4]
+
+
+def test_the_best_on_validation_is_what_is_tested(run):
+    config, result, workdir = run
+    by_step = {
+        r["step"]: r["validation/accuracy"] for r in lines(workdir) if "validation/accuracy" in r
+    }
+    assert result["best_step"] in by_step
+    assert by_step[result["best_step"]] == max(by_step.values()) == result["validation"]["accuracy"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(run, tmp_path):
+    config, _, workdir = run
+    train(config, tmp_path / "again")
+    same(weights(config, workdir), weights(config, tmp_path / "again"))
+    config.seed = 1
+    train(config, tmp_path / "other")
+    with pytest.raises(AssertionError):
+        same(weights(config, workdir), weights(config, tmp_path / "other"))
+
+
+def test_a_finished_run_is_not_touched_again(run, capsys):
+    config, result, workdir = run
+    stamp = (workdir / "results" / "train.json").stat().st_mtime_ns
+    assert train(config, workdir) == result
+    assert (workdir / "results" / "train.json").stat().st_mtime_ns == stamp
+    assert "this run is finished" in capsys.readouterr().out
+
+
+def test_another_config_in_the_workdir_is_refused_with_the_difference(run):
+    config, _, workdir = run
+    config.optim.lr = 0.01
+    with pytest.raises(UserError, match="another config.*\n  optim.lr: 0.1 -> 0.01"):
+        train(config, workdir)
+    config.optim.lr, config.train.log_every_steps = 0.1, 2  # how often to print is free
+    train(config, workdir)
+
+
+def test_reading_a_run_as_another_network_is_refused(run):
+    config, _, workdir = run
+    config.model.depth = 14
+    with pytest.raises(UserError, match="model.depth: 8 -> 14"):
+        load_run(config, workdir)
+
+
+def test_a_signal_saves_and_the_same_call_goes_on_bit_identically(run, tmp_path, monkeypatch):
+    """SIGTERM during step 3, between two evaluations."""
+    config, _, unbroken = run
+    steps = iter(range(1, 9))
+    monkeypatch.setattr(
+        loop, "waits", lambda: next(steps) == 3 and os.kill(os.getpid(), signal.SIGTERM) or True
+    )
+    with pytest.raises(Interrupted, match="SIGTERM: saved step 3") as stop:
+        train(config, tmp_path / "broken")
+    assert stop.value.exit_code == 143
+    monkeypatch.undo()
+    result = train(config, tmp_path / "broken")
+    assert result["resumed_at_step"] == 3
+    same(weights(config, unbroken), weights(config, tmp_path / "broken"))
+    assert [r["step"] for r in lines(tmp_path / "broken") if "train/loss" in r] == [1, 2, 3, 4]
+
+
+def test_a_damaged_newest_step_costs_its_steps_and_nothing_else(run, finished):
+    config, _, workdir = run
+    (workdir / "results" / "train.json").unlink()
+    for file in (workdir / "checkpoints" / "4" / "model").rglob("d/*"):
+        file.write_bytes(b"")
+    before = weights(config, workdir, 2)
+    result = train(config, workdir)
+    assert result["resumed_at_step"] == 2 and result["step"] == 4
+    same(weights(config, workdir), weights(config, finished[1]))
+    same(before, weights(config, workdir, 2))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tiny, tmp_path):
+    tiny.optim.lr, tiny.optim.warmup_steps = 1e30, 0
+    tiny.eval.every_steps = 1
+    with pytest.raises(DivergedError, match=r"diverged at step \d: the loss is (nan|inf)"):
+        train(tiny, tmp_path)
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in checkpoints.manager.all_steps():
+            leaves = jax.tree.leaves(weights(tiny, tmp_path, step))
+            assert all(np.isfinite(leaf).all() for leaf in leaves)
+
+
+def test_a_run_with_every_option_on_resumes_too(tiny, tmp_path):
+    tiny.optim.update(name="adamw", ema_decay=0.5, clip_norm=1.0, label_smoothing=0.1, accumulate=2)
+    tiny.parallel.mode = "shard_map"
+    tiny.data.augment, tiny.train.checkpoint_every_steps = "crop", 3
+    tiny.train.tensorboard = True
+    tiny.train.batch_size = 16
+    assert train(tiny, tmp_path)["step"] == 4
+    assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+def test_a_workdir_that_cannot_be_made_is_told(tiny, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match="cannot write to --workdir .*choose a writable folder"):
+        train(tiny, tmp_path / "file" / "run")
+
+
+def test_more_rows_than_the_split_has_are_told(tiny, tmp_path):
+    tiny.train.batch_size = 128
+    with pytest.raises(UserError, match="64 examples, fewer than one batch of 128"):
+        train(tiny, tmp_path)
+
+
+def test_one_cadence_rule():
+    assert [s for s in range(1, 8) if due(s, 3, total=7)] == [3, 6, 7]
+    assert [s for s in range(1, 8) if due(s, 0, total=7)] == [7]

@@ -17,7 +17,10 @@ from lficam_jax.state import create_state
 
 def state_at(step, ema=False):
     values = np.arange(4096, dtype=np.float32) * step + 0.1
-    variables = {"params": {"w": jnp.asarray(values)}, "batch_stats": {"m": jnp.full(3, float(step))}}
+    variables = {
+        "params": {"w": jnp.asarray(values)},
+        "batch_stats": {"m": jnp.full(3, float(step))},
+    }
     state = create_state(variables, optax.sgd(0.1, momentum=0.9), ema=ema)
     if ema:
         state = state.replace(ema=jax.tree.map(lambda x: x / 2, state.ema))

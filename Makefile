@@ -1,0 +1,37 @@
+# make quickstart   everything, from nothing to a page of explanations
+# make test         the tests
+# Both need python 3.11 to 3.13 and make; another python: make PYTHON=python3.13 quickstart
+
+PYTHON ?= python3
+BIN = .venv/bin
+RUN = runs/quickstart
+
+.PHONY: quickstart test lint clean
+
+quickstart: .venv/ready
+	$(BIN)/python -m lficam_jax.prepare cluttered_digits
+	$(BIN)/python -m lficam_jax.main --config configs/cluttered_digits.py --workdir $(RUN)
+	$(BIN)/python -m lficam_jax.main --config configs/cluttered_digits.py --workdir $(RUN) \
+	  --mode explain
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv .cache $(RUN)
+
+.venv/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "python 3.11 to 3.13 is needed: make PYTHON=python3.12 quickstart"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	touch $@
+
+.venv/ready-dev: .venv/ready requirements-dev.txt
+	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@

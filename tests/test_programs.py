@@ -57,6 +57,9 @@ def test_train_evaluate_explain_and_describe(run, tmp_path):
     assert again["accuracy"] == result["test"]["accuracy"]
     assert again["confusion"] == result["test"]["confusion"]
 
+    code, out, error = run("--workdir", workdir, "--mode", "evaluate", "--split", "tset")
+    assert code == 2 and "'tset' is unknown — did you mean 'test'" in error
+
     (tmp_path / "note.jpg").write_text("not a picture")
     code, out, error = run("--workdir", workdir, "--mode", "explain")
     assert code == 0, error
@@ -130,7 +133,6 @@ MISTAKES = {
     "a mode that does not exist": (["--mode", "trian"], "train|evaluate|explain|describe"),
     "a word too many": (["nonsense"], "unexpected arguments: nonsense"),
     "a run that is not there": (["--mode", "evaluate"], "holds no run"),
-    "a split that does not exist": (["--mode", "evaluate", "--split", "tset"], "holds no run"),
 }  # fmt: skip
 
 

@@ -117,9 +117,9 @@ class Checkpoints:
             )
         return None
 
-    def restore_model(self, like: Variables, step: int) -> Variables:
-        """Reads the model item of one step alone, as host arrays."""
-        items = self._try(step, {"model": jax.device_get(dict(like))})
+    def restore_model(self, like: Variables | None, step: int) -> Variables:
+        """Reads the model item of one step alone, as host arrays; `like=None`: of any network."""
+        items = self._try(step, {"model": like and jax.device_get(dict(like))})
         if isinstance(items, str):
             raise UserError(f"checkpoint {step} in {self.directory} cannot be read: {items}")
         return items["model"]

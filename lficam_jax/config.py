@@ -6,6 +6,7 @@ reads a key with a fallback.
 """
 
 import difflib
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -39,6 +40,8 @@ def default_config() -> ConfigDict:
     """Returns every key of the project with its default; 0 or '' means "off" or "derive it"."""
     config = ConfigDict()
     config.seed = 0  # initial weights, order of the data, augmentation
+    config.init_from = ""  # fine-tune: start from the best step of this WORKDIR, or of
+    # WORKDIR/checkpoints/STEP; a head or classifier that does not fit starts fresh
     config.data = _data()
     config.model = _model()
     config.optim = _optim()
@@ -105,6 +108,8 @@ def _optim() -> ConfigDict:
     optim.warmup_epochs = 0.0  # linear, from 0; for every schedule
     optim.warmup_steps = 0
     optim.clip_norm = 0.0  # largest global norm of the gradient; 0 = no clipping
+    optim.freeze = ""  # parameters that stay: a regular expression that matches their whole paths,
+    # '(trunk|last_stage)/.*' or 'trunk/stage1/.*'; their BatchNorm statistics still follow the data
     optim.label_smoothing = 0.0
     optim.accumulate = 1  # microbatches per step and device; the batch and its result stay the same
     optim.ema_decay = 0.0  # evaluate a running mean of the weights; 0 = the weights themselves
@@ -204,6 +209,10 @@ def validate(config: ConfigDict) -> None:
     problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
     if config.data.name == "folder" and not config.data.folder:
         problems.append("data.folder is empty; say --config.data.folder=DIR, which holds train/…")
+    try:
+        re.compile(config.optim.freeze)
+    except re.error as error:
+        problems.append(f"optim.freeze={config.optim.freeze!r} is no regular expression: {error}")
     if problems:
         raise UserError("the config is not valid:\n  " + "\n  ".join(problems))
 

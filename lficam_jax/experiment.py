@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.data import Dataset, dataset_info, denormalise, open_pipeline
+from lficam_jax.errors import UserError
 from lficam_jax.evaluate import evaluate, make_eval_step
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import Classifier
@@ -19,6 +20,7 @@ from lficam_jax.render import contact_sheet, overlay
 from lficam_jax.state import init_variables
 from lficam_jax.steps import predict
 from lficam_jax.structs import Pipeline, Variables
+from lficam_jax.transfer import told, transfer
 from lficam_jax.workdir import check_model
 
 DRAWN = 16  # images on the picture for TensorBoard
@@ -100,3 +102,40 @@ def load_run(
         step = checkpoints.best_step() if step is None else step
         like = jax.eval_shape(lambda: initial_variables(model, config, info))
         return model, checkpoints.restore_model(like, step), step
+
+
+def start_from(source: str, fresh: Variables) -> Variables:
+    """Reads the weights that `config.init_from` names, and says what starts fresh.
+
+    Args:
+      source: a workdir, for its best step; one step of it, `WORKDIR/checkpoints/STEP`; or '' for
+        the fresh ones.
+      fresh: variables of the network to fill.
+
+    Raises:
+      UserError: if there is no such run or step, or its backbone differs.
+    """
+    if not source:
+        return fresh
+    workdir, step = _locate(source)
+    if not (workdir / "checkpoints").is_dir():
+        raise UserError(
+            f"init_from={source} holds no run (no checkpoints); give the workdir of one, or one "
+            "step of it, WORKDIR/checkpoints/STEP"
+        )
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.best_step() if step is None else step
+        theirs = checkpoints.restore_model(None, step)
+    try:
+        variables, stay = transfer(theirs, fresh)
+    except UserError as error:
+        raise UserError(f"init_from={source} is of another network; {error}") from None
+    print(f"starting from step {step} of {workdir}{told(stay)}")
+    return variables
+
+
+def _locate(source: str) -> tuple[Path, int | None]:
+    path = Path(source)
+    if path.parent.name == "checkpoints" and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None

@@ -1,10 +1,13 @@
 """Learning-rate schedules and the chain of gradient transformations."""
 
+import re
+
 import jax
 import optax
 from ml_collections import ConfigDict
 
 from lficam_jax.config import duration
+from lficam_jax.errors import UserError
 
 
 def schedule(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
@@ -27,7 +30,8 @@ def optimizer(optim: ConfigDict, learning_rate: optax.Schedule) -> optax.Gradien
     """Returns clip -> weight decay -> SGD or AdamW.
 
     SGD's decay is torch's: added to the gradient before the momentum, on all parameters unless
-    `weight_decay_on="kernels"`. AdamW's is decoupled, as it is defined.
+    `weight_decay_on="kernels"`. AdamW's is decoupled, as it is defined. What `freeze` matches does
+    not move at all, costs no optimiser memory and does not count in the norm that is clipped.
     """
     mask = _kernels if optim.weight_decay_on == "kernels" else None
     chain = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
@@ -45,7 +49,33 @@ def optimizer(optim: ConfigDict, learning_rate: optax.Schedule) -> optax.Gradien
         chain.append(optax.add_decayed_weights(optim.weight_decay, mask=mask))
         momentum = optim.momentum or None
         chain.append(optax.sgd(learning_rate, momentum=momentum, nesterov=optim.nesterov))
-    return optax.chain(*chain)
+    if not optim.freeze:
+        return optax.chain(*chain)
+    return optax.multi_transform(
+        {"trained": optax.chain(*chain), "frozen": optax.set_to_zero()},
+        lambda params: _labels(params, optim.freeze),
+    )
+
+
+def _labels(params: optax.Params, pattern: str) -> optax.Params:
+    """Labels each parameter `frozen` or `trained`; the pattern must match its whole path.
+
+    Raises:
+      UserError: if it matches none, or all.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    frozen = [re.fullmatch(pattern, path) is not None for path in paths]
+    if not any(frozen):
+        some = ", ".join([paths[0], paths[len(paths) // 2], paths[-1]])
+        raise UserError(
+            f"optim.freeze={pattern!r} matches no parameter; it must match whole paths, "
+            f"as 'trunk/.*' does. Some paths: {some}"
+        )
+    if all(frozen):
+        raise UserError(f"optim.freeze={pattern!r} matches every parameter; none is left to train")
+    labels = ["frozen" if is_frozen else "trained" for is_frozen in frozen]
+    return jax.tree.unflatten(jax.tree.structure(params), labels)
 
 
 def _kernels(params: optax.Params) -> optax.Params:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lficam_jax import optim
 from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.config import duration, validate
 from lficam_jax.data import dataset_info, open_pipeline
-from lficam_jax.experiment import Evaluation, initial_variables, make_model
+from lficam_jax.experiment import Evaluation, initial_variables, make_model, start_from
 from lficam_jax.interrupt import Interruption
 from lficam_jax.loop import Loop
 from lficam_jax.models.classifier import Classifier
@@ -72,7 +73,8 @@ def build(
     """Opens the training split and compiles nothing yet.
 
     Returns:
-      The loop, and the state to start from: the newest checkpoint's, or a fresh one; replicated.
+      The loop, and the state to start from, replicated: the newest checkpoint's; before there is
+      one, that of `init_from`, or a fresh one.
     """
     info, mode = dataset_info(config.data), config.parallel.mode
     pipeline = open_pipeline(
@@ -81,15 +83,17 @@ def build(
     total = duration(config.train, "total", pipeline.steps_per_epoch)
     learning_rate = optim.schedule(config.optim, pipeline.steps_per_epoch, total)
     tx = optim.optimizer(config.optim, learning_rate)
+    state_of = partial(create_state, tx=tx, ema=config.optim.ema_decay > 0)
     variables = initial_variables(model, config, info)
-    state = create_state(variables, tx, ema=config.optim.ema_decay > 0)
+    state = checkpoints.restore_latest(state_of(variables))
+    if state is not None:
+        print(f"continuing at step {int(state.step)} of {total}")
+    else:
+        state = state_of(start_from(config.init_from, variables))
     step = make_train_step(
         model, tx, pipeline.load, seed=config.seed, smoothing=config.optim.label_smoothing,
         accumulate=config.optim.accumulate, ema_decay=config.optim.ema_decay,
     )  # fmt: skip
-    state = checkpoints.restore_latest(state) or state
-    if state.step:
-        print(f"continuing at step {int(state.step)} of {total}")
     loop = Loop(
         config=config, pipeline=pipeline, resident=replicate(dict(pipeline.resident), mode),
         train_step=spmd(step, mode, donate_state=True), learning_rate=learning_rate,

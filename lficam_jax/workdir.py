@@ -12,6 +12,7 @@ from lficam_jax.config import differences
 from lficam_jax.errors import UserError
 
 # Keys that change where things are read or how often something is written, never the result.
+# `init_from` is none of them: once there is a checkpoint it is not read again, but it shaped it.
 FREE = (
     "data.dir", "data.folder", "data.threads", "eval.batch_size", "explain", "parallel.mode",
     "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
@@ -28,12 +29,15 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
 def claim(workdir: Path | str, config: ConfigDict) -> None:
     """Makes the folder, or checks that it belongs to a run of the same config.
 
+    A folder without a checkpoint belongs to none yet, so that a mistake found late, for example in
+    `init_from`, can be put right and the command given again.
+
     Raises:
       UserError: if it cannot be written, or belongs to another config; what differs is listed.
     """
     workdir, ours = Path(workdir), as_json(config)
     path = workdir / "config.json"
-    if path.exists():
+    if path.exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
         _check(path, [d for d in differences(ours, _read(path)) if not _among(d, FREE)])
     if jax.process_index() != 0:
         return

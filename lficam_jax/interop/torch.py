@@ -13,8 +13,8 @@ from lficam_jax.errors import UserError
 from lficam_jax.interop.torch_names import translate
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.structs import Variables
+from lficam_jax.transfer import MAY_START_FRESH, group
 
-HEAD = ("head", "classifier")  # the groups of parameters that may start fresh
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
 _LEAVES = {
     "bias": ("params", "bias"),
@@ -73,13 +73,13 @@ def import_weights(state: Mapping[str, Any], model: Classifier, initial: Variabl
       UserError: listing every name and shape of the backbone that does not match.
     """
     match = _match(state, model)
-    broken = {_group(path) for path in [*match.missing, *match.wrong]}
-    fresh = tuple(group for group in HEAD if group in broken)
-    problems = match.problems(lambda group: group not in HEAD)
+    broken = {group(path) for path in [*match.missing, *match.wrong]}
+    fresh = tuple(part for part in MAY_START_FRESH if part in broken)
+    problems = match.problems(lambda part: part not in MAY_START_FRESH)
     if problems:
         raise _mismatch(problems)
-    taken = {path: x for path, x in match.values.items() if _group(path) not in fresh}
-    unused = [name for path, name in match.names.items() if _group(path) in fresh]
+    taken = {path: x for path, x in match.values.items() if group(path) not in fresh}
+    unused = [name for path, name in match.names.items() if group(path) in fresh]
     start = flatten_dict(dict(initial), sep="/")
     return Imported(unflatten_dict({**start, **taken}, sep="/"), fresh, (*unused, *match.unknown))
 
@@ -109,11 +109,11 @@ class _Match:
 
     def problems(self, concerns: Callable[[str], bool] = bool) -> list[str]:
         """Lists what does not fit in the groups that `concerns` says yes to."""
-        missing = [p for p in self.missing if concerns(_group(p))]
-        unknown = [n for n, (m, _) in self.unknown.items() if concerns(_group(m or "unknown"))]
+        missing = [p for p in self.missing if concerns(group(p))]
+        unknown = [n for n, (m, _) in self.unknown.items() if concerns(group(m or "unknown"))]
         return [
             *(f"missing from the file: {path} {list(self.wanted[path])}" for path in missing),
-            *(text for path, text in self.wrong.items() if concerns(_group(path))),
+            *(text for path, text in self.wrong.items() if concerns(group(path))),
             *(f"only in the file: {name} {self.unknown[name][1]}" for name in unknown),
         ]
 
@@ -180,12 +180,6 @@ def flat_state(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
             f"the checkpoint holds no weights; its keys: {', '.join(map(str, content))}"
         )
     return arrays
-
-
-def _group(path: str) -> str:
-    """Returns `trunk` of `params/trunk/stem/conv/kernel` and of `trunk/stem/conv`."""
-    parts = path.split("/")
-    return parts[1] if parts[0] in ("params", "batch_stats") else parts[0]
 
 
 def _mismatch(problems: list[str]) -> UserError:

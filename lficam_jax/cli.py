@@ -1,0 +1,66 @@
+"""What the programs share: reading --config and --workdir, and telling the user's errors."""
+
+import re
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from lficam_jax.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, configs/NAME.py.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+
+
+def config() -> ConfigDict:
+    """Returns --config.
+
+    Raises:
+      UserError: if it is missing.
+    """
+    if CONFIG.value is None:
+        raise UserError("--config is missing; for example --config configs/cluttered_digits.py")
+    return CONFIG.value
+
+
+def workdir() -> str:
+    """Returns --workdir.
+
+    Raises:
+      UserError: if it is missing.
+    """
+    if WORKDIR.value is None:
+        raise UserError("--workdir is missing; for example --workdir runs/first")
+    return WORKDIR.value
+
+
+def run(main: Callable[[list[str]], int]) -> None:
+    """Starts a program; prints the errors that are the user's without a traceback."""
+    logging.set_verbosity(logging.ERROR)  # orbax's warnings are advice to who programs it
+    try:
+        sys.exit(main(_parse(sys.argv)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses flags and loads the config file; what a user mistyped ends in one line."""
+    app.define_help_flags()
+    try:
+        rest = flags.FLAGS(argv)
+        if CONFIG.value is not None:
+            _ = CONFIG.value.seed  # a file that could not be read raises at the first look
+        return rest
+    except flags.Error as error:
+        raise UserError(f"{error}; see --help") from error
+    except (AttributeError, KeyError) as error:  # ml_collections, for a key that does not exist
+        meant = re.search(r'Did you mean "(.+)" instead of "(.+)"', str(error))
+        if meant:
+            known, typed = meant.groups()
+            raise UserError(f"unknown config key {typed!r} — did you mean {known!r}?") from error
+        raise UserError(f"unknown config key, or not a config file: {error}") from error
+    except OSError as error:
+        path = next((word for word in argv[1:] if ".py" in word), "")
+        raise UserError(f"cannot read the config file {path}; see configs/") from error

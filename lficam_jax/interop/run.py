@@ -1,0 +1,67 @@
+"""A torch file as the first checkpoint of a run."""
+
+from pathlib import Path
+
+import jax
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from lficam_jax import optim
+from lficam_jax.checkpoint import Checkpoints
+from lficam_jax.config import validate
+from lficam_jax.data import dataset_info
+from lficam_jax.errors import UserError
+from lficam_jax.experiment import initial_variables, make_model
+from lficam_jax.interop.torch import Imported, import_weights
+from lficam_jax.interop.torch_file import load_torch_file
+from lficam_jax.state import create_state
+from lficam_jax.transfer import group
+from lficam_jax.workdir import as_json, claim
+
+SHOWN = 4  # names of the file that were not used
+
+
+def import_run(path: Path | str, config: ConfigDict, workdir: Path | str) -> str:
+    """Writes the weights of a torch file as step 0 of a new run.
+
+    Args:
+      path: as for `torch_file.load_torch_file`.
+      config: of the network that the file holds.
+      workdir: must hold no checkpoint.
+
+    Returns:
+      What was taken and what starts fresh, for people.
+
+    Raises:
+      UserError: if the file cannot be read or is of another network, or the folder is taken.
+    """
+    validate(config)
+    info = dataset_info(config.data)
+    model = make_model(config, info)
+    state = load_torch_file(path)
+    imported = import_weights(state, model, initial_variables(model, config, info))
+    claim(workdir, config)
+    # What an optimiser remembers before its first step does not depend on the learning rate.
+    tx = optim.optimizer(config.optim, lambda step: config.optim.lr)
+    with Checkpoints(workdir) as checkpoints:
+        if checkpoints.manager.all_steps():
+            raise UserError(f"{workdir} holds a run already; import into another --workdir")
+        start = create_state(imported.variables, tx, ema=config.optim.ema_decay > 0)
+        checkpoints.save(start, config=as_json(config))
+        checkpoints.wait()
+    return f"{Path(path).name} is step 0 of {workdir}\n{_told(imported)}"
+
+
+def _told(imported: Imported) -> str:
+    params = flatten_dict(
+        jax.tree.map(lambda leaf: leaf.size, imported.variables["params"]), sep="/"
+    )
+    taken = {path: size for path, size in params.items() if group(path) not in imported.fresh}
+    groups = ", ".join(dict.fromkeys(group(path) for path in taken))
+    lines = [f"taken   {sum(taken.values()):,} of {sum(params.values()):,} parameters: {groups}"]
+    if imported.fresh:
+        lines.append(f"fresh   {', '.join(imported.fresh)}; they predict nothing before training")
+    if unused := imported.unused:
+        more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
+        lines.append(f"unused  {', '.join(unused[:SHOWN])}{more}, which the model has no place for")
+    return "\n".join(lines)

@@ -5,30 +5,23 @@ TFDS prepares the pictures, once, and needs TensorFlow for it (pip install 'lfic
     tfds build cats_vs_dogs --file_format array_record
     python -m lficam_jax.main --config configs/cats_vs_dogs.py --workdir runs/cats_vs_dogs
 
+Options: head=lfi | abn | plain, backbone=resnet18 or another of imagenet.py, depth=n.
+
 Not measured yet.
 """
 
 from ml_collections import ConfigDict
 
+from lficam_jax import paper
 from lficam_jax.config import default_config, finish, options
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    chosen, smoke = options(arg, head="lfi", depth=18)
+    chosen, smoke = options(arg, backbone="resnet18", depth=0, head="lfi")
     config = default_config()
     config.data.name = "cats_vs_dogs"
     config.data.image_size = 224
     config.data.augment = "resized_crop_flip"
-    config.model.backbone = "resnet"
-    config.model.depth = chosen.depth
-    config.model.head = chosen.head
-
-    config.optim.lr = 0.1
-    config.optim.momentum = 0.9
-    config.optim.weight_decay = 1e-4
-    config.optim.schedule = "multistep"
-    config.optim.milestones_epochs = (150, 225)
-
-    config.train.batch_size = 256
-    config.train.total_epochs = 300.0
+    paper.set_network(config, paper.IMAGENET, **chosen)
+    paper.set_sgd(config, batch_size=256, total_epochs=300, drops=(150, 225))
     return finish(config, smoke)

@@ -3,6 +3,10 @@
     python -m lficam_jax.main --config configs/folder.py --workdir runs/mine \\
         --config.data.folder=DIR
 
+A few pictures need a network that has seen others: `--config.init_from=RUN`, see docs/models.md.
+Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50,
+head=lfi | abn | plain, depth=n.
+
 Not measured: it depends on the pictures. Small ones train like CIFAR's, with
 `--config.data.image_size=32 --config.data.augment=crop_flip
 --config.model.backbone=cifar_resnet --config.model.depth=20`.
@@ -10,18 +14,17 @@ Not measured: it depends on the pictures. Small ones train like CIFAR's, with
 
 from ml_collections import ConfigDict
 
+from lficam_jax import paper
 from lficam_jax.config import default_config, finish, options
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    chosen, smoke = options(arg, head="lfi", depth=18)
+    chosen, smoke = options(arg, backbone="resnet18", depth=0, head="lfi")
     config = default_config()
     config.data.name = "folder"
     config.data.image_size = 224
     config.data.augment = "resized_crop_flip"
-    config.model.backbone = "resnet"
-    config.model.depth = chosen.depth
-    config.model.head = chosen.head
+    paper.set_network(config, paper.IMAGENET, **chosen)
 
     config.optim.lr = 0.1
     config.optim.nesterov = True

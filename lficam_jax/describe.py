@@ -1,6 +1,7 @@
 """What a config amounts to, before any data: layers, parameters, FLOPs, memory, steps."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ from lficam_jax.experiment import initial_variables, make_model
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.state import create_state
 from lficam_jax.steps import predict
+from lficam_jax.structs import Variables
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -32,8 +34,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     """
     info = dataset_info(config.data)
     model = make_model(config, info)
-    image = jax.ShapeDtypeStruct((1, info.image_size, info.image_size, 3), jnp.float32)
-    variables = jax.eval_shape(lambda: initial_variables(model, config, info))
+    variables, rows, activations = _layers(lambda: initial_variables(model, config, info))
     examples = config.data.train_examples or info.examples["train"]
     per_epoch = max(1, examples // config.train.batch_size)
     total = duration(config.train, "total", per_epoch)
@@ -41,15 +42,13 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     tx = optim.optimizer(config.optim, learning_rate)
     ema = config.optim.ema_decay > 0
     state = jax.eval_shape(lambda v: create_state(v, tx, ema=ema), variables)
-    rows, activations = _layers(model, variables, image)
-    forward = jax.jit(lambda v, x: predict(model, v, x).logits).lower(variables, image)
     points = np.linspace(0, max(0, total - 1), 60).astype(int)
     return {
         "model": f"{config.model.backbone}-{config.model.depth}, {config.model.head} head",
         "data": _data(info, examples),
         "layers": rows,
         "parameters": parameter_groups(variables["params"]),
-        "flops_per_image": forward.cost_analysis()["flops"],
+        "flops_per_image": _flops(model, variables, info.image_size),
         "bytes": {
             "state": _bytes(state), "activations": activations * config.train.batch_size
         },
@@ -101,9 +100,9 @@ def sparkline(values: list[float]) -> str:
 
 
 def _layers(
-    model: Classifier, variables: Any, image: Any
-) -> tuple[list[tuple[str, tuple[int, ...], int]], int]:
-    """Returns the table's rows, and the bytes of all layers' outputs for one image."""
+    init: Callable[[], Variables],
+) -> tuple[Variables, list[tuple[str, tuple[int, ...], int]], int]:
+    """Returns the shapes that `init` draws, the table's rows, and bytes of one image's outputs."""
     seen: list[tuple[tuple[str, ...], Any]] = []
 
     def record(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -113,7 +112,7 @@ def _layers(
         return output
 
     with nn.intercept_methods(record):
-        jax.eval_shape(lambda v, x: predict(model, v, x), variables, image)
+        variables = jax.eval_shape(init)
     arrays = {path: out for path, out in seen if hasattr(out, "shape")}
     inner = {path[:i] for path in arrays for i in range(len(path))}
     leaves = [out for path, out in arrays.items() if path not in inner]
@@ -122,7 +121,14 @@ def _layers(
         for path, out in arrays.items()
         if len(path) == (2 if path[0] in ("trunk", "head") else 1)
     ]
-    return rows, sum(out.size * out.dtype.itemsize for out in leaves)
+    return variables, rows, sum(out.size * out.dtype.itemsize for out in leaves)
+
+
+def _flops(model: Classifier, variables: Variables, size: int) -> float:
+    """Counts additions and multiplications of one image's forward pass, as XLA does."""
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    forward = jax.jit(lambda v, x: predict(model, v, x).logits)
+    return forward.lower(variables, image).cost_analysis()["flops"]
 
 
 def _at(params: Any, path: tuple[str, ...]) -> Any:

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent / "lficam_jax"
 
 # Each module's layer; one may import from its own layer or below. A folder stands for its files.
 LAYERS = {
-    "errors": 0, "structs": 0, "config": 0, "ops": 0,
+    "errors": 0, "structs": 0, "config": 0, "ops": 0, "paper": 0,
     "data": 1, "models": 1, "parallel": 1, "optim": 1, "writer": 1, "render": 1, "interrupt": 1,
     "explanation": 1, "workdir": 1, "metrics": 1,
     "state": 2, "steps": 2, "checkpoint": 2,

@@ -1,0 +1,91 @@
+"""Every experiment of the paper is one config and passes `describe`."""
+
+import importlib
+
+import pytest
+
+from lficam_jax import describe, paper
+from lficam_jax.config import CHOICES, validate
+from lficam_jax.data import dataset_info
+from lficam_jax.errors import UserError
+from lficam_jax.experiment import make_model
+
+CIFAR, RESNET18 = [*paper.CIFAR], ["resnet18"]
+EXPERIMENTS = {
+    "cifar10": CIFAR, "cifar100": CIFAR, "stl10": RESNET18, "cats_vs_dogs": RESNET18,
+    "imagenet": [*paper.IMAGENET],
+}  # fmt: skip
+CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "cats_vs_dogs": 2, "imagenet": 1000}
+# Trainable parameters of the backbone without classifier, and the channels of its features.
+BACKBONES = {
+    "resnet110": (1_701_584, 256), "densenet": (765_732, 342), "resnext29": (34_416_448, 1024),
+    "wrn-28-10": (36_472_784, 640), "resnet18": (11_176_512, 512), "resnet50": (23_508_032, 2048),
+    "resnet101": (42_500_160, 2048), "resnet152": (58_143_808, 2048),
+    "se-resnet50": (26_039_024, 2048),
+}  # fmt: skip
+ALL = [(n, b, h) for n, known in EXPERIMENTS.items() for b in known for h in CHOICES["model.head"]]
+
+
+def load(name, arg=""):
+    return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+@pytest.fixture
+def without_flops(monkeypatch):
+    """XLA's count takes ten times as long as all else, and test_describe.py checks it once."""
+    monkeypatch.setattr(describe, "_flops", lambda *_: 0.0)
+
+
+@pytest.mark.parametrize(("name", "backbone", "head"), ALL)
+def test_every_experiment_is_described_with_the_parameters_it_should_have(
+    name, backbone, head, without_flops
+):
+    config = load(name, f"backbone={backbone},head={head}")
+    validate(config)
+    found = describe.describe(config)
+    (trunk, d), k = BACKBONES[backbone], CLASSES[name]
+    parameters = found["parameters"]
+    assert parameters["backbone"] == trunk
+    assert parameters["fin"] == (4 * (9 * d * d + 2 * d) if head == "lfi" else 0)
+    linear = d * k + k
+    assert parameters["head"] > linear if head == "abn" else parameters["head"] == linear
+    assert sum(count for _, _, count in found["layers"]) == parameters["total"]
+    assert found["learning_rate"][-1] == pytest.approx(0.001)
+
+
+def test_every_name_is_in_an_experiment():
+    assert {b for _, b, _ in ALL} == {*paper.CIFAR, *paper.IMAGENET} == set(BACKBONES)
+    assert len(ALL) == 45
+
+
+@pytest.mark.parametrize("name", [*EXPERIMENTS, "svhn", "folder"])
+def test_a_name_that_does_not_exist_gets_the_nearest(name):
+    with pytest.raises(UserError, match=r"backbone='resnet1' is unknown — did you mean 'resnet1"):
+        load(name, "backbone=resnet1")
+    with pytest.raises(UserError, match="'bakbone=resnet18' is unknown here; known: smoke, backbo"):
+        load(name, "bakbone=resnet18")
+    config = load(name, "head=lif")
+    with pytest.raises(UserError, match="model.head='lif' is unknown — did you mean 'lfi'"):
+        validate(config)
+
+
+def test_depth_is_another_of_the_family():
+    assert load("cifar10", "depth=20").model.depth == 20
+    model = load("imagenet", "backbone=se-resnet50,depth=101,head=plain").model
+    assert (model.backbone, model.depth, model.head) == ("se_resnet", 101, "plain")
+
+
+def test_abn_on_imagenet_has_its_own_schedule():
+    abn, lfi = load("imagenet", "head=abn"), load("imagenet", "head=lfi")
+    assert (abn.train.total_epochs, abn.optim.milestones_epochs) == (90, (31, 61))
+    assert (lfi.train.total_epochs, lfi.optim.milestones_epochs) == (300, (150, 225))
+
+
+def test_at_224_pixels_lfi_has_the_finer_map_and_four_relus(without_flops):
+    """They are the model's own defaults: 0 in the config."""
+    config = load("stl10")
+    assert config.model.stem_stride == config.model.fin.relu_every == 0
+    assert make_model(config, dataset_info(config.data)).head.fin.relu_every == 1
+    for arg, grid in (("head=lfi", 14), ("head=plain", 7)):
+        layers = {name: shape for name, shape, _ in describe.describe(load("stl10", arg))["layers"]}
+        assert layers["last_stage"][:2] == (grid, grid)

@@ -10,6 +10,8 @@ Modes:
 
 Any key of the config can be set: --config.optim.lr=0.05 --config.train.total_epochs=30
 `:smoke` after the file shrinks any config to seconds: --config configs/cifar10.py:smoke
+Fine-tune from another run, or from torch weights (python -m lficam_jax.import_torch --help):
+  --config.init_from=OTHER_DIR --config.optim.freeze='trunk/.*'
 
 Exit codes: 0 done; 1 some of --images could not be read; 2 bad input; 3 training diverged;
 143 / 130 stopped by SIGTERM / SIGINT after saving; give the same command again to continue.

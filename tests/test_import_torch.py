@@ -55,7 +55,7 @@ def test_a_plain_file_gives_its_backbone_and_the_rest_is_said_to_be_fresh(tiny, 
     path = write(tmp_path / "plain.safetensors", cifar(classes=1000))
     lines = import_run(path, tiny, tmp_path / "run").splitlines()
     assert lines[1] == "taken   77,392 of 226,010 parameters: last_stage, trunk"
-    assert lines[2] == "fresh   head, classifier; they predict nothing before training"
+    assert lines[2] == "fresh   head, classifier (random until trained)"
     assert lines[3] == "unused  fc.weight, fc.bias, which the model has no place for"
 
 

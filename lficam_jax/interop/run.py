@@ -60,7 +60,7 @@ def _told(imported: Imported) -> str:
     groups = ", ".join(dict.fromkeys(group(path) for path in taken))
     lines = [f"taken   {sum(taken.values()):,} of {sum(params.values()):,} parameters: {groups}"]
     if imported.fresh:
-        lines.append(f"fresh   {', '.join(imported.fresh)}; they predict nothing before training")
+        lines.append(f"fresh   {', '.join(imported.fresh)} (random until trained)")
     if unused := imported.unused:
         more = f" and {len(unused) - SHOWN} more" if len(unused) > SHOWN else ""
         lines.append(f"unused  {', '.join(unused[:SHOWN])}{more}, which the model has no place for")

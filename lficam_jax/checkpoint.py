@@ -29,9 +29,17 @@ METRIC = "accuracy"
 
 
 class Checkpoints:
-    """The checkpoints of one workdir: the latest few, and the best on the validation split."""
+    """The checkpoints of one workdir: the latest few, and the best on the validation split.
 
-    def __init__(self, workdir: Path | str, *, keep_latest: int = 2) -> None:
+    Args:
+      workdir: of the run.
+      keep_latest: how many are kept beside the best.
+      read_only: leave everything as it is; the run may be training and saving right now.
+    """
+
+    def __init__(
+        self, workdir: Path | str, *, keep_latest: int = 2, read_only: bool = False
+    ) -> None:
         self.directory = Path(workdir).resolve() / "checkpoints"
         best = policies.BestN(
             get_metric_fn=_metric, reverse=False, n=1, keep_checkpoints_without_metrics=False
@@ -41,7 +49,9 @@ class Checkpoints:
             best_fn=_metric,  # without it, best_step() would silently be the latest
             best_mode="max",
             preservation_policy=policies.AnyPreservationPolicy([latest, best]),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
         )
         self.manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -49,9 +59,14 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # After an error a failed save would be raised once more, and hide it.
-        with contextlib.suppress(Exception) if kind else contextlib.nullcontext():
+        if kind is None:
             self.manager.close()
+            return
+        # A failed save would be raised once more and hide the error that is on its way.
+        with _quiet():
+            with contextlib.suppress(Exception):
+                self.manager.close()
+            del self.manager
 
     def save(
         self, state: TrainState, *, config: Mapping[str, Any],
@@ -83,13 +98,17 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # OSError, or tensorstore's ValueError with the system's words
+        problem = ""
+        with _quiet():
+            try:
+                yield
+            except Exception as error:  # OSError, or tensorstore's ValueError with its words
+                problem = _line(error)
+        if problem:
             raise UserError(
                 f"a checkpoint in {self.directory} cannot be written; is the disk full or "
-                f"read-only? The ones before it are intact. ({_line(error)})"
-            ) from error
+                f"read-only? The ones before it are intact. ({problem})"
+            )
 
     def restore_latest(self, like: TrainState) -> TrainState | None:
         """Returns the newest undamaged state as host arrays, or None where nothing was saved.
@@ -202,5 +221,6 @@ def _metric(metrics: Mapping[str, float]) -> float:
 
 
 def _line(error: Exception) -> str:
+    """Returns the beginning and the end of what went wrong; between them is a storage's spec."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else f"{text[:140]} … {text[-150:]}"
+    return text if len(text) <= 160 else f"{text[:60]} … {text[-90:]}"

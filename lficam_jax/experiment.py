@@ -53,11 +53,6 @@ class Evaluation:
         self._step = spmd(make_eval_step(model, self._pipeline.load), mode)
         self._resident = replicate(dict(self._pipeline.resident), mode)
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names, in label order."""
-        return self._pipeline.classes
-
     def measure(self, variables: Variables) -> dict[str, Any]:
         """Returns the measures of `evaluate.evaluate`; `variables` are replicated."""
         return evaluate(self._step, variables, self._resident, self._pipeline)
@@ -98,7 +93,7 @@ def load_run(
     check_model(workdir, config)
     info = dataset_info(config.data)
     model = make_model(config, info)
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.best_step() if step is None else step
         like = jax.eval_shape(lambda: initial_variables(model, config, info))
         return model, checkpoints.restore_model(like, step), step
@@ -123,7 +118,7 @@ def start_from(source: str, fresh: Variables) -> Variables:
             f"init_from={source} holds no run (no checkpoints); give the workdir of one, or one "
             "step of it, WORKDIR/checkpoints/STEP"
         )
-    with Checkpoints(workdir) as checkpoints:
+    with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.best_step() if step is None else step
         theirs = checkpoints.restore_model(None, step)
     try:

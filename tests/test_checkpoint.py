@@ -154,6 +154,20 @@ def test_a_full_disk_is_told_and_the_step_before_stays(tmp_path):
         same(checkpoints.restore_latest(state_at(9)), state_at(1))
 
 
+def test_reading_a_run_that_is_training_leaves_its_half_written_step_alone(tmp_path):
+    save(tmp_path, 0.5)
+    half = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+    half.mkdir()
+    like = jax.eval_shape(lambda: state_at(1).variables)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        checkpoints.restore_model(like, checkpoints.best_step())
+    assert half.is_dir()
+    with Checkpoints(tmp_path / "none", read_only=True) as checkpoints:
+        with pytest.raises(UserError, match="no checkpoint in"):
+            checkpoints.best_step()
+    assert not (tmp_path / "none").exists()
+
+
 def test_checksums_name_each_array_and_feel_one_bit():
     tree = {"a": np.zeros(3, np.float32), "b": {"c": np.ones(2, np.int32)}}
     before = checksums(tree)

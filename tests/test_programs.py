@@ -126,7 +126,9 @@ MISTAKES = {
     "a value of the wrong type": (["--config.optim.lr=fast"], "could not convert string to float"),
     "a name that does not exist": (["--config.optim.name=sdg"], "did you mean 'sgd'"),
     "a depth that does not exist": (["--config.model.depth=9"], "6n + 2, nearest: 8, 14"),
-    "a data set that does not exist": (["--config.data.name=fashionmnist"], "did you mean 'fashion_mnist'"),
+    "a data set that does not exist": (
+        ["--config.data.name=fashionmnist"], "did you mean 'fashion_mnist'"
+    ),
     "data that are not prepared": (
         ["--config.data.name=cifar10"], "python -m lficam_jax.prepare cifar10 --data_dir"
     ),

@@ -12,7 +12,7 @@ LAYERS = {
     "explanation": 1, "workdir": 1, "metrics": 1,
     "state": 2, "steps": 2, "checkpoint": 2,
     "evaluate": 3, "experiment": 3, "report": 3, "explain": 3, "describe": 3, "interop": 3,
-    "transfer": 3,
+    "transfer": 3, "methods": 3,
     "loop": 4, "train": 4, "modes": 4,
     "cli": 4, "main": 5, "prepare": 5, "import_torch": 5,
 }  # fmt: skip

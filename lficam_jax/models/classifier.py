@@ -38,6 +38,11 @@ class Classifier(nn.Module):
     def setup(self) -> None:  # noqa: D102
         self.classifier = self.layers.dense(self.num_classes)
 
+    @property
+    def pools_linearly(self) -> bool:
+        """Whether `classify` is mean pooling and one linear layer, which CAM needs."""
+        return self.final is None or self.final_before_head
+
     def __call__(self, images: Float[Array, "b y x c"], *, train: bool = False) -> Outputs:
         """Classifies normalised images; a single grey channel is repeated to three.
 

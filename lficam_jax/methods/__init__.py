@@ -1,0 +1,125 @@
+"""The one registry of maps: every method has one signature, is batched and traced under jit.
+
+`method(split, class_index, **options) -> raw maps [b h w]`, at the grid of the features. The
+equations and costs stand side by side in docs/maps.md.
+"""
+
+import inspect
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from lficam_jax.config import nearest
+from lficam_jax.errors import UserError
+from lficam_jax.methods.classless import eigen_cam, fakecam, gaussian, mean_features, own, random
+from lficam_jax.methods.gradient import (
+    cam,
+    grad_cam,
+    grad_cam_pp,
+    hires_cam,
+    layer_cam,
+    xgrad_cam,
+)
+from lficam_jax.methods.perturbation import CHUNK_SIZE, ablation_cam, score_cam
+from lficam_jax.methods.split import Maps, Split, split_model
+from lficam_jax.ops.maps import min_max
+from lficam_jax.structs import Key, Variables
+
+Method = Callable[..., Maps]
+
+METHODS: dict[str, Method] = {
+    "own": own,
+    "cam": cam,
+    "grad_cam": grad_cam,
+    "grad_cam_pp": grad_cam_pp,
+    "xgrad_cam": xgrad_cam,
+    "hires_cam": hires_cam,
+    "layer_cam": layer_cam,
+    "score_cam": score_cam,
+    "ablation_cam": ablation_cam,
+    "eigen_cam": eigen_cam,
+    "mean_features": mean_features,
+    "gaussian": gaussian,
+    "random": random,
+    "fakecam": fakecam,
+}
+# A map whose values differ by less than this share is constant: float32 rounding drew the rest.
+ROUNDING = 1e-6
+TRIVIAL = ("mean_features", "gaussian", "random", "fakecam")  # rows that every table must have
+
+
+def check(*names: str) -> None:
+    """Raises a UserError for a name that is no method; it names the nearest."""
+    for name in names:
+        if name not in METHODS:
+            raise UserError(f"method {name!r} is unknown{nearest(name, tuple(METHODS))}")
+
+
+def maps_of(
+    name: str, model: nn.Module, variables: Variables, images: Float[Array, "b y x c"],
+    class_index: Int[Array, " b"] | int | None = None, *,
+    key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str = "logit",
+) -> Maps:  # fmt: skip
+    """Draws one method's maps of a batch; call it under jit, with `name` and `model` static.
+
+    Args:
+      name: a key of `METHODS`.
+      model: built by `create_model`.
+      variables: its weights and statistics.
+      images: float, normalised as the network was trained.
+      class_index: the class asked about, of each image or of all; None: the predicted one.
+      key: for `random`; one, or one for each image.
+      chunk_size: images in one pass of `score_cam` and `ablation_cam`; bounds their memory.
+      score: what `score_cam` weighs, `logit` or `probability`.
+
+    Returns:
+      Maps in [0, 1] at the grid of the features, as `draw` scales them.
+
+    Raises:
+      UserError: for an unknown method, or one that this model cannot give.
+
+    Example:
+      >>> import jax
+      >>> from lficam_jax.models import create_model
+      >>> model = create_model("cifar_resnet", 8, head="lfi", num_classes=10)
+      >>> images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+      >>> variables = jax.jit(model.init)(jax.random.key(1), images)
+      >>> draw_maps = jax.jit(lambda v, x: maps_of("grad_cam", model, v, x))
+      >>> draw_maps(variables, images).shape
+      (2, 8, 8)
+    """
+    check(name)
+    split = split_model(model, variables, images)
+    return draw(name, split, class_index, key=key, chunk_size=chunk_size, score=score)
+
+
+def draw(
+    name: str, split: Split, class_index: Int[Array, " b"] | int | None = None, *,
+    key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str = "logit",
+) -> Maps:  # fmt: skip
+    """Draws one method's maps of a split, each min-maxed to [0, 1]; the arguments are `maps_of`'s.
+
+    A constant map (but for rounding, which min-max would blow up) stays constant, clipped to
+    [0, 1]: `metrics.localisation.constant` counts it.
+
+    Example: maps of a network of any kind, here one that asks how much red there is.
+      >>> pixels = jnp.zeros((1, 2, 2, 3)).at[0, 1, 0, 0].set(1.0)
+      >>> draw("grad_cam", Split(pixels, lambda f: f.mean((1, 2))), 0)
+      Array([[[0., 0.],
+              [1., 0.]]], dtype=float32)
+    """
+    check(name)
+    method = METHODS[name]
+    chosen = split.predicted() if class_index is None else jnp.asarray(class_index)
+    chosen = jnp.broadcast_to(chosen, split.features.shape[:1])
+    options = {"key": key, "chunk_size": chunk_size, "score": score}
+    taken = [name for name in options if name in inspect.signature(method).parameters]
+    raw = method(split, chosen, **{name: options[name] for name in taken})
+    return jnp.clip(min_max(_without_rounding(raw)), 0, 1)
+
+
+def _without_rounding(raw: Maps) -> Maps:
+    low, high = (extreme(raw, axis=(1, 2), keepdims=True) for extreme in (jnp.min, jnp.max))
+    return jnp.where(high - low <= ROUNDING * jnp.maximum(jnp.abs(low), jnp.abs(high)), high, raw)

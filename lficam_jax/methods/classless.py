@@ -1,0 +1,89 @@
+"""Maps that ask no class: the network's own, Eigen-CAM, and the trivial rows of every table.
+
+A map that is measured against these four and does not win has told nothing: `fakecam` wins average
+drop, `gaussian` wins on centred objects, `random` is chance, `mean_features` needs no explanation.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from lficam_jax.errors import UserError
+from lficam_jax.methods.split import Maps, Split
+from lficam_jax.structs import Key
+
+
+def own(split: Split, class_index: Int[Array, " b"]) -> Maps:
+    """Returns the map that the network draws itself, from F before the attention (LFI, ABN).
+
+    Raises:
+      UserError: if its head draws none.
+    """
+    if split.attention is None:
+        raise UserError(
+            "method own: this model's head draws no map of its own; use method grad_cam, or train "
+            "a head that does, with --config.model.head=lfi"
+        )
+    return split.attention.astype(jnp.float32)
+
+
+def eigen_cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+    """Returns `F v`, v the first right singular vector of F as a matrix `[h w, d]`.
+
+    F v is also the first eigenvector of F F^T times its singular value, which is what is computed.
+    An eigenvector has no sign: the one is taken that makes the map's sum positive (for features
+    after a ReLU no value is negative then). F is not centred, as in the paper; pytorch-grad-cam
+    centres it.
+
+    Source: Muhammad and Yeasin, "Eigen-CAM", IJCNN 2020, section III.
+    """
+    batch, height, width, channels = split.features.shape
+    flat = split.features.reshape(batch, height * width, channels)
+    # Scaled, because the squares of large or small features leave float32.
+    scale = jnp.max(jnp.abs(flat), axis=(1, 2), keepdims=True)
+    flat = flat / jnp.where(scale == 0, 1, scale)
+    gram = jnp.einsum("bid,bjd->bij", flat, flat, precision="highest")
+    values, vectors = jnp.linalg.eigh(gram)
+    first = vectors[..., -1] * jnp.sqrt(jnp.maximum(values[..., -1:], 0))
+    sign = jnp.where(jnp.sum(first, axis=1, keepdims=True) < 0, -1, 1)
+    return (sign * first * scale[..., 0]).reshape(batch, height, width)
+
+
+def mean_features(split: Split, class_index: Int[Array, " b"]) -> Maps:
+    """Returns `mean_d |F_d|` of F before the attention: what a map without FIN would be."""
+    features = split.features if split.unattended is None else split.unattended
+    return jnp.mean(jnp.abs(features), axis=-1)
+
+
+def fakecam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+    """Returns ones, and a zero in the first cell: it keeps the image and wins average drop.
+
+    The paper's zero is one pixel of the image; here it is a cell of the grid, as large as any.
+
+    Source: Poppi et al., "Revisiting the Evaluation of Class Activation Mapping", CVPRW 2021.
+    """
+    return jnp.ones(split.features.shape[:3], jnp.float32).at[:, 0, 0].set(0)
+
+
+def gaussian(split: Split, class_index: Int[Array, " b"]) -> Maps:
+    """Returns a Gaussian in the middle of the image, its sd a quarter of each side."""
+    batch, height, width, _ = split.features.shape
+    rows, columns = (jnp.exp(-8 * ((jnp.arange(n) + 0.5) / n - 0.5) ** 2) for n in (height, width))
+    return jnp.broadcast_to(jnp.outer(rows, columns), (batch, height, width))
+
+
+def random(split: Split, class_index: Int[Array, " b"], *, key: Key | None = None) -> Maps:
+    """Returns values drawn uniformly from [0, 1).
+
+    Args:
+      split: tells the grid.
+      class_index: not used.
+      key: one for the batch, of which row r gets the r-th, or one for each image `[b]`, so that an
+        image's map does not depend on its place in a batch. None: `jax.random.key(0)`.
+    """
+    batch, *grid, _ = split.features.shape
+    key = jax.random.key(0) if key is None else key
+    if key.ndim == 0:
+        key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
+    draw: Float[Array, "b h w"] = jax.vmap(lambda one: jax.random.uniform(one, tuple(grid)))(key)
+    return draw

@@ -1,0 +1,108 @@
+"""A network cut in two where its maps are drawn, so that no method needs a hook."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from lficam_jax.errors import UserError
+from lficam_jax.models.classifier import Classifier
+from lficam_jax.models.heads import ABNHead
+from lficam_jax.steps import predict
+from lficam_jax.structs import Variables
+
+Maps = Float[Array, "b h w"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The features of a batch, and what the network makes of them.
+
+    `Split(features, classify)` is enough for every gradient method, `ablation_cam`, `eigen_cam` and
+    the trivial maps; the other fields are for the methods that name them.
+
+    Attributes:
+      features: F', what `classify` takes: after the attention, if the network has one. The post-hoc
+        methods tap it.
+      classify: features to logits `[b k]`, each row on its own (BatchNorm uses running statistics).
+      images: as fed to the network (`score_cam`).
+      network: the whole network, images to logits; a masked image also draws an attention of its
+        own in there (`score_cam`).
+      weights: the kernel of the linear layer, if `classify` is mean pooling and that (`cam`).
+      attention: the network's own map (`own`).
+      unattended: F, before the attention; what `own` and `mean_features` look at. Default: F'.
+      logits: of the batch. Default: `classify(features)`.
+    """
+
+    features: Float[Array, "b h w d"]
+    classify: Callable[[Float[Array, "b h w d"]], Float[Array, "b k"]]
+    images: Float[Array, "b y x c"] | None = None
+    network: Callable[[Float[Array, "b y x c"]], Float[Array, "b k"]] | None = None
+    weights: Float[Array, "d k"] | None = None
+    attention: Maps | None = None
+    unattended: Float[Array, "b h w d"] | None = None
+    logits: Float[Array, "b k"] | None = None
+
+    def predicted(self) -> Int[Array, " b"]:
+        """Returns the class that each image is given."""
+        logits = self.classify(self.features) if self.logits is None else self.logits
+        return jnp.argmax(logits, axis=-1)
+
+    def gradient(self, class_index: Int[Array, " b"]) -> Float[Array, "b h w d"]:
+        """Returns the gradient of each image's class score with respect to its features."""
+
+        def total(features: Array) -> Array:
+            return pick(self.classify(features), class_index).sum()
+
+        return jax.grad(total)(self.features)
+
+
+def pick(logits: Float[Array, "b k"], class_index: Int[Array, " b"]) -> Float[Array, " b"]:
+    """Returns each row's score of its class, in float32."""
+    return jnp.take_along_axis(logits.astype(jnp.float32), class_index[:, None], axis=1)[:, 0]
+
+
+def split_model(model: nn.Module, variables: Variables, images: Float[Array, "b y x c"]) -> Split:
+    """Cuts a network, as evaluation runs it, after one forward pass.
+
+    F' is `Outputs.attended`. For `final_before_head=False` (DenseNet) the last BN and ReLU are part
+    of `classify`. Any module that returns `Outputs` can be cut; its `classify` is known for what
+    `create_model` builds.
+    """
+    outputs = predict(model, variables, images)
+    return Split(
+        features=outputs.attended.astype(jnp.float32), classify=_classifier(model, variables),
+        images=images, network=lambda x: predict(model, variables, x).logits,
+        weights=_weights(model, variables), attention=outputs.attention,
+        unattended=outputs.features.astype(jnp.float32), logits=outputs.logits,
+    )  # fmt: skip
+
+
+def _classifier(model: nn.Module, variables: Variables) -> Callable[[Array], Array]:
+    if not isinstance(model, Classifier):
+        return _refuse(
+            f"{type(model).__name__} does not tell how it classifies features; build the network "
+            "with create_model, or give methods.draw a Split(features, classify) of your own"
+        )
+    if isinstance(model.head, ABNHead) and model.head.loss == "attention":
+        return _refuse(
+            "model.abn.loss=attention predicts from the attention branch, which never sees the "
+            "features that are tapped; use method own"
+        )
+    return lambda features: model.apply(dict(variables), features, method="classify")
+
+
+def _weights(model: nn.Module, variables: Variables) -> Array | None:
+    if isinstance(model, Classifier) and model.pools_linearly:
+        return variables["params"]["classifier"]["kernel"]
+    return None
+
+
+def _refuse(why: str) -> Callable[[Array], Array]:
+    def classify(features: Array) -> Array:
+        raise UserError(why)
+
+    return classify

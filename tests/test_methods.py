@@ -1,0 +1,345 @@
+"""Each method on features whose map one can write down, on real networks, and in little memory.
+
+The hand-made classifier is mean pooling and a linear layer, so its gradient is w / 9 everywhere.
+"""
+
+import dataclasses
+import functools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lficam_jax import methods
+from lficam_jax.errors import UserError
+from lficam_jax.methods import METHODS, TRIVIAL, Split, draw, maps_of
+from lficam_jax.models import create_model
+from lficam_jax.steps import predict
+
+RAMP = np.arange(9, dtype=np.float32).reshape(3, 3)  # channel 0
+SPOT = np.zeros((3, 3), np.float32)  # channel 1: one pixel
+SPOT[0, 2] = 9
+DEAD = np.zeros((3, 3), np.float32)  # channel 2
+FEATURES = np.stack([RAMP, SPOT, DEAD], axis=-1)[None]
+WEIGHTS = np.array([[2, 0], [-1, 3], [5, 5]], np.float32)  # [channel, class]
+
+
+def linear(features):
+    return features.mean(axis=(1, 2)) @ WEIGHTS
+
+
+def split(features=FEATURES, **fields):
+    return Split(jnp.asarray(features), linear, **{"weights": jnp.asarray(WEIGHTS), **fields})
+
+
+def raw(name, class_index=0, features=FEATURES, **options):
+    """The map of the first image before it is scaled."""
+    indices = jnp.full(len(features), class_index)
+    return np.asarray(METHODS[name](split(features), indices, **options))[0]
+
+
+def relu(values):
+    return np.maximum(values, 0)
+
+
+# Class 0 weighs the ramp 2 and the spot -1; class 1 weighs the spot 3 and nothing else that lives.
+HAND_MADE = {
+    "cam": (2 * RAMP - SPOT, 3 * SPOT),
+    "grad_cam": (relu(2 * RAMP - SPOT) / 9, SPOT / 3),
+    # The ramp sums to 36, its gradient is 2/9: alpha = 1 / (2 + 36 * 2/9) = 1/10, at 9 positions.
+    # The spot sums to 9, its gradient is 1/3: alpha = 1 / (2 + 9 / 3) = 1/5, at 9 positions.
+    "grad_cam_pp": (9 / 10 * 2 / 9 * RAMP, 9 / 5 / 3 * SPOT),
+    "xgrad_cam": (relu(2 * RAMP - SPOT) / 9, SPOT / 3),  # a constant gradient: as Grad-CAM
+    "hires_cam": ((2 * RAMP - SPOT) / 9, SPOT / 3),
+    "layer_cam": (2 * RAMP / 9, SPOT / 3),
+    # Without the ramp (mean 4) class 0 falls by 8, without the spot (mean 1) it rises by 1.
+    "ablation_cam": (relu(8 * RAMP - SPOT), 3 * SPOT),
+    "mean_features": ((RAMP + SPOT) / 3,) * 2,
+    "fakecam": (np.array([[0, 1, 1], [1, 1, 1], [1, 1, 1]]),) * 2,
+}
+
+
+@pytest.mark.parametrize("class_index", [0, 1])
+@pytest.mark.parametrize("name", HAND_MADE)
+def test_by_hand(name, class_index):
+    expected = HAND_MADE[name][class_index]
+    np.testing.assert_allclose(raw(name, class_index), expected, rtol=1e-5, atol=1e-6)
+
+
+def red_and_green(images):
+    """Class 0 scores the sum of red, class 1 that of green."""
+    return images[..., :2].sum(axis=(1, 2))
+
+
+def test_score_cam_by_hand():
+    images = np.zeros((1, 3, 3, 3), np.float32)
+    images[0, ..., 0] = 1  # red everywhere
+    images[0, 0, 2, 1] = 1  # green under the spot
+    seen = split(images=jnp.asarray(images), network=red_and_green)
+    found = METHODS["score_cam"](seen, jnp.array([0]))[0]
+    # The ramp's mask, 0..8 over 8, lets 36 / 8 of the red through; the spot's lets 1; dead: no say.
+    powers = np.exp([36 / 8, 1])
+    np.testing.assert_allclose(found, (powers[0] * RAMP + powers[1] * SPOT) / powers.sum(), 1e-5)
+    # Of green the ramp's mask lets 2 / 8 through (its third cell), the spot's 1.
+    powers = np.exp([2 / 8, 1])
+    found = METHODS["score_cam"](seen, jnp.array([1]))[0]
+    np.testing.assert_allclose(found, (powers[0] * RAMP + powers[1] * SPOT) / powers.sum(), 1e-5)
+    # As probabilities of class 0 against class 1: sigmoid of the difference of the two logits.
+    powers = np.exp(1 / (1 + np.exp([2 / 8 - 36 / 8, 1 - 1])))
+    found = METHODS["score_cam"](seen, jnp.array([0]), score="probability")[0]
+    np.testing.assert_allclose(found, (powers[0] * RAMP + powers[1] * SPOT) / powers.sum(), 1e-5)
+
+
+def test_eigen_cam_is_the_first_principal_direction():
+    # Two channels that are never on together: the direction is the one with more energy.
+    features = np.zeros((1, 3, 3, 3), np.float32)
+    features[0, 0, :, 0], features[0, 2, 0, 1] = 2, 3  # energies 12 and 9
+    np.testing.assert_allclose(raw("eigen_cam", features=features)[0], 2, rtol=1e-5)
+    np.testing.assert_allclose(raw("eigen_cam", features=features)[1:], 0, atol=1e-5)
+    flat = FEATURES.reshape(9, 3)
+    _, _, directions = np.linalg.svd(flat)
+    expected = np.abs(flat @ directions[0]).reshape(3, 3)
+    np.testing.assert_allclose(raw("eigen_cam"), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        raw("eigen_cam", features=1e-25 * FEATURES), 1e-25 * expected, rtol=1e-4, atol=1e-30
+    )
+
+
+def test_the_gaussian_is_centred_and_falls_by_its_deviation():
+    found = raw("gaussian", features=np.zeros((1, 5, 9, 3), np.float32))
+    assert np.unravel_index(found.argmax(), found.shape) == (2, 4) and found.max() == 1
+    np.testing.assert_allclose(found, found[::-1, ::-1], rtol=1e-5)
+    # Two rows up is 2/5 of the height, 1.6 standard deviations.
+    np.testing.assert_allclose(found[0, 4], np.exp(-(1.6**2) / 2), rtol=1e-5)
+
+
+def test_random_is_uniform_and_a_key_per_image_follows_the_image():
+    features = np.zeros((50, 9, 9, 3), np.float32)
+    ours = METHODS["random"](split(features), jnp.zeros(50, int))
+    assert abs(float(ours.mean()) - 0.5) < 0.02 and 0 <= float(ours.min()) <= float(ours.max()) < 1
+    keys = jax.vmap(jax.random.key)(jnp.arange(50))
+    first = METHODS["random"](split(features), jnp.zeros(50, int), key=keys)
+    again = METHODS["random"](
+        split(features[:3]), jnp.zeros(3, int), key=keys[jnp.array([7, 0, 49])]
+    )
+    np.testing.assert_array_equal(again, first[jnp.array([7, 0, 49])])
+    assert not np.array_equal(first[0], first[1])
+
+
+@pytest.mark.parametrize("level", [0.0, 2.0])
+def test_constant_features_give_a_constant_map_that_stays(level):
+    features = np.full((1, 3, 3, 3), level, np.float32)
+    seen = split(features, images=jnp.ones((1, 6, 6, 3)), network=red_and_green)
+    for name in sorted({*METHODS} - {"own", "gaussian", "random", "fakecam"}):
+        drawn = np.asarray(draw(name, seen, 1))
+        assert np.ptp(drawn) < 1e-5 and np.isfinite(drawn).all(), name
+        assert 0 <= drawn.min() and drawn.max() <= 1, name
+
+
+def test_maps_are_scaled_at_their_grid_and_each_image_has_its_class():
+    both = split(np.concatenate([FEATURES, FEATURES]))
+    drawn = np.asarray(draw("hires_cam", both, jnp.array([0, 1])))
+    np.testing.assert_allclose(drawn[0], (2 * RAMP - SPOT + 5) / (16 + 5), rtol=1e-5)
+    np.testing.assert_allclose(drawn[1], SPOT / 9, rtol=1e-5)
+    # Class 0 scores 2 * 4 - 1 = 7 and class 1 scores 3: without a class, 0 is asked about.
+    np.testing.assert_array_equal(draw("hires_cam", both)[1], drawn[0])
+
+
+def test_negative_gradients_and_features_leave_no_nan():
+    features = np.random.default_rng(0).standard_normal((1, 3, 3, 3)).astype(np.float32)
+    features[..., 0] -= features[..., 0].mean()  # sums to 0
+    for name in ("grad_cam_pp", "xgrad_cam", "ablation_cam", "eigen_cam", "layer_cam"):
+        assert np.isfinite(raw(name, features=features)).all(), name
+
+
+# Networks of create_model
+
+
+@functools.cache
+def network(head="lfi", backbone="cifar_resnet", depth=8, **options):
+    model = create_model(backbone, depth, head, num_classes=4, **options)
+    images = jax.random.normal(jax.random.key(0), (3, 16, 16, 3))
+    variables = jax.jit(model.init)(jax.random.key(1), images)
+    # As after training: a classifier that tells channels apart.
+    variables["params"]["classifier"]["kernel"] *= 10
+    return model, variables, images
+
+
+@functools.cache
+def all_maps(head):
+    """One compiled function that draws every method; `cam` exists on all ResNets."""
+    model, _, _ = network(head)
+    names = [name for name in METHODS if name != "own" or head != "plain"]
+
+    def every(variables, images, class_index):
+        seen = methods.split_model(model, variables, images)
+        return {name: draw(name, seen, class_index, chunk_size=40) for name in names}
+
+    return jax.jit(every)
+
+
+@pytest.mark.parametrize("head", ["plain", "lfi", "abn"])
+def test_every_method_draws_on_every_head(head):
+    _, variables, images = network(head)
+    drawn = all_maps(head)(variables, images, jnp.array([0, 1, 2]))
+    size = (8, 8) if head == "abn" else (4, 4)
+    for name, maps in drawn.items():
+        assert maps.shape == (3, *(size if name == "own" else (4, 4))), name
+        assert np.isfinite(maps).all() and maps.min() == 0 and maps.max() == 1, name
+
+
+def test_a_map_does_not_depend_on_its_neighbours():
+    _, variables, images = network("lfi")
+    classes = jnp.array([0, 1, 2])
+    first = all_maps("lfi")(variables, images, classes)
+    others = images.at[0].set(100.0).at[2].set(jnp.flip(images[0]))
+    second = all_maps("lfi")(variables, others, classes.at[0].set(3))
+    for name in METHODS:
+        np.testing.assert_array_equal(first[name][1], second[name][1], err_msg=name)
+    changed = [name for name in METHODS if not np.array_equal(first[name], second[name])]
+    assert set(METHODS) - set(changed) == {"gaussian", "random", "fakecam"}
+
+
+@functools.cache
+def cut_network():
+    """The split of the LFI network, its arrays computed by one program, and its outputs."""
+    model, variables, images = network("lfi")
+
+    def compute(variables, images):
+        seen = methods.split_model(model, variables, images)
+        arrays = {f.name: getattr(seen, f.name) for f in dataclasses.fields(Split)}
+        return {k: v for k, v in arrays.items() if not callable(v)}, predict(
+            model, variables, images
+        )
+
+    arrays, outputs = jax.jit(compute)(variables, images)
+    whole = Split(classify=None, **arrays)
+    classify = jax.jit(partial(model.apply, method="classify"))
+    return dataclasses.replace(whole, classify=partial(classify, variables)), outputs
+
+
+def test_identities_on_a_network():
+    """Where pooling and a linear layer follow, some methods are one: each paper proves it."""
+    _, variables, _ = network("lfi")
+    seen, outputs = cut_network()
+    classes = jnp.array([0, 1, 2])
+    maps = {name: np.asarray(METHODS[name](seen, classes)) for name in ("cam", "hires_cam",
+            "grad_cam", "xgrad_cam", "ablation_cam", "own")}  # fmt: skip
+    cells = 16
+    np.testing.assert_allclose(maps["hires_cam"] * cells, maps["cam"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(maps["grad_cam"] * cells, relu(maps["cam"]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(maps["xgrad_cam"], maps["grad_cam"], rtol=1e-3, atol=1e-6)
+    logits = np.asarray(seen.logits)[np.arange(3), classes]
+    bias = np.asarray(variables["params"]["classifier"]["bias"])[classes]
+    np.testing.assert_allclose(maps["cam"].mean(axis=(1, 2)) + bias, logits, rtol=1e-4)
+    np.testing.assert_array_equal(maps["own"], outputs.attention)
+
+
+def test_what_is_tapped():
+    """The post-hoc family sees F' = (1 + A) F; mean_features sees F, as the own map does."""
+    seen, outputs = cut_network()
+    np.testing.assert_allclose(seen.features, outputs.attended, rtol=1e-6)
+    np.testing.assert_allclose(seen.classify(seen.features), outputs.logits, rtol=1e-5)
+    mean = METHODS["mean_features"](seen, jnp.zeros(3, int))
+    np.testing.assert_allclose(mean, np.abs(outputs.features).mean(-1), rtol=1e-5)
+    assert not np.allclose(seen.features, seen.unattended)
+
+
+def test_densenet_is_asked_through_its_last_norm():
+    model, variables, images = network("plain", "cifar_densenet", 10)
+
+    @jax.jit
+    def ask(variables, images):
+        seen = methods.split_model(model, variables, images)
+        return seen.classify(seen.features), seen.logits, seen.gradient(jnp.array([0, 1, 2]))
+
+    ours, logits, gradient = ask(variables, images)
+    np.testing.assert_allclose(ours, logits, rtol=1e-5)
+    assert np.ptp(np.asarray(gradient), axis=(1, 2)).max() > 0  # the ReLU: not constant over space
+    with pytest.raises(UserError, match="cam needs a classifier that is mean pooling.*hires_cam"):
+        jax.eval_shape(lambda x: maps_of("cam", model, variables, x), images)
+
+
+def test_bfloat16_maps_are_float32():
+    model, variables, images = network("lfi", dtype="bfloat16")
+    drawn = jax.jit(lambda v, x: maps_of("grad_cam", model, v, x))(variables, images)
+    assert drawn.dtype == jnp.float32 and np.isfinite(drawn).all() and drawn.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"name": "gradcam"}, "'gradcam' is unknown.*'grad_cam'"),
+        ({"name": "score_cam", "score": "logits"}, "score='logits' is unknown.*'logit'"),
+        ({"name": "score_cam", "chunk_size": 0}, "chunk_size=0"),
+    ],
+)
+def test_bad_options_are_told(options, fragment):
+    seen = split(images=jnp.ones((1, 3, 3, 3)), network=red_and_green)
+    with pytest.raises(UserError, match=fragment):
+        draw(split=seen, **options)
+
+
+def test_methods_that_a_model_cannot_give_say_why():
+    _, variables, images = network("abn")
+    model = create_model("cifar_resnet", 8, "abn", num_classes=4, abn={"loss": "attention"})
+    with pytest.raises(UserError, match="predicts from the attention branch.*own"):
+        jax.eval_shape(lambda x: maps_of("grad_cam", model, variables, x), images)
+    with pytest.raises(UserError, match="draws no map of its own.*grad_cam"):
+        draw("own", split(), 0)
+    with pytest.raises(UserError, match=r"Split\(images="):
+        draw("score_cam", split(), 0)
+
+
+# Memory
+
+
+def scratch(name, channels, chunk_size):
+    """Bytes that the compiled program needs besides its arguments and its result."""
+
+    def classify(features):
+        return features.mean(axis=(1, 2))[:, :2]
+
+    def brightness(images):
+        return jnp.tanh(images).mean(axis=(1, 2))
+
+    def program(features, images):
+        seen = Split(features, classify, images=images, network=brightness)
+        return METHODS[name](seen, jnp.zeros(2, int), chunk_size=chunk_size)
+
+    features = jax.ShapeDtypeStruct((2, 4, 4, channels), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    return jax.jit(program).lower(features, images).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_score_cam_needs_memory_for_one_chunk():
+    image = 64 * 64 * 3 * 4
+    small, large = scratch("score_cam", 256, 4), scratch("score_cam", 256, 32)
+    assert 28 * image <= large - small <= 4 * 28 * image  # grows with the chunk
+    more = scratch("score_cam", 1024, 4) - small
+    assert more < 3 * image  # 768 channels more; all their masked images would be 1,536 * image
+
+
+def test_ablation_cam_needs_memory_for_one_chunk():
+    features = 4 * 4 * 256 * 4
+    small, large = scratch("ablation_cam", 256, 4), scratch("ablation_cam", 256, 32)
+    assert 28 * features / 2 <= large - small <= 4 * 28 * features
+    assert large < 512 * features / 4  # far below one copy for each of the 512 pairs
+
+
+def test_the_size_of_a_chunk_changes_nothing():
+    model, variables, images = network("lfi")
+    for name in ("score_cam", "ablation_cam"):
+        whole = maps_of(name, model, variables, images, chunk_size=10_000)
+        parts = maps_of(
+            name, model, variables, images, chunk_size=7
+        )  # 192 pairs: the last is short
+        np.testing.assert_allclose(parts, whole, atol=1e-3)
+
+
+def test_the_registry_is_whole():
+    assert set(TRIVIAL) < set(METHODS)
+    covered = {*HAND_MADE, "own", "score_cam", "eigen_cam", "gaussian", "random"}
+    assert covered == set(METHODS)

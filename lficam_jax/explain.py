@@ -12,35 +12,15 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
+from lficam_jax import methods as maps
 from lficam_jax import render, report
-from lficam_jax.config import nearest
 from lficam_jax.data import dataset_info, find_images, fit_image, normalise, open_source, read_image
 from lficam_jax.data.datasets import Dataset
 from lficam_jax.data.transforms import fit_box, resample
 from lficam_jax.errors import UserError
-from lficam_jax.explanation import Explanation
-from lficam_jax.steps import predict
+from lficam_jax.explanation import Explanation, by_image
 from lficam_jax.structs import Variables
 from lficam_jax.writer import write_result
-
-# (model, variables, images [b y x c]) -> logits [b k], maps [b h w] in [0, 1]; traced under jit.
-Method = Callable[[nn.Module, Variables, Array], tuple[Array, Array]]
-
-
-def own_map(
-    model: nn.Module, variables: Variables, images: Float[Array, "b y x c"]
-) -> tuple[Float[Array, "b k"], Float[Array, "b h w"]]:
-    """Returns the logits and the map that the model draws itself, in one forward pass."""
-    outputs = predict(model, variables, images)
-    if outputs.attention is None:
-        raise UserError(
-            "this model's head draws no map of its own; train one that does, with "
-            "--config.model.head=lfi"
-        )
-    return outputs.logits, outputs.attention
-
-
-METHODS: dict[str, Method] = {"own": own_map}
 
 
 def explain(
@@ -48,7 +28,8 @@ def explain(
     variables: Variables,
     images: Float[np.ndarray, "n y x c"],
     *,
-    method: str = "own",
+    method: str | Sequence[str] | None = None,
+    class_index: int | Sequence[int] | None = None,
     pictures: Sequence[UInt8[np.ndarray, "Y X 3"]] | None = None,
     labels: Sequence[int | None] | None = None,
     masks: Sequence[np.ndarray | None] | None = None,
@@ -56,14 +37,18 @@ def explain(
     names: Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
     batch_size: int = 64,
+    chunk_size: int = maps.CHUNK_SIZE,
 ) -> list[Explanation]:
     """Explains images.
 
     Args:
-      model: a `Classifier`.
+      model: built by `create_model`.
       variables: its weights and statistics.
       images: as fed to the network, normalised.
-      method: how the map is made, a key of `METHODS`.
+      method: how the map is made, a key of `methods.METHODS`, or several. Default: `own` if the
+        model draws a map of its own, else `grad_cam`.
+      class_index: the class that the map is asked about, of all images or of each; default: the
+        predicted one. Some methods ask no class (`methods.CLASSLESS`).
       pictures: what to draw the maps on; default: each image, its range stretched to 0..255.
       labels: indices of the true classes; None where unknown.
       masks: bool, the object's pixels on the picture; None where unknown.
@@ -71,29 +56,52 @@ def explain(
       names: what people read; default: the ids.
       classes: class names in label order; default: the indices.
       batch_size: images in one forward pass. The last batch is padded, so one program serves all.
+      chunk_size: masked images in one forward pass of `score_cam` and `ablation_cam`.
+
+    Returns:
+      One explanation per image; with several methods one for each, those of an image together.
 
     Raises:
-      UserError: for an unknown method, or one that does not fit the model.
+      UserError: for an unknown method or class, or a method that does not fit the model.
+
+    Example:
+      >>> from lficam_jax.models import create_model
+      >>> images = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
+      >>> model = create_model("cifar_resnet", 8, head="plain", num_classes=10)
+      >>> variables = jax.jit(model.init)(jax.random.key(0), images)
+      >>> e = explain(model, variables, images, method="grad_cam")
+      >>> e[0].map.shape, e[0].overlay().size
+      ((4, 4), (224, 224))
     """
-    if method not in METHODS:
-        raise UserError(f"method {method!r} is unknown{nearest(method, tuple(METHODS))}")
-    draw = jax.jit(partial(METHODS[method], model))
-    probabilities, maps = _in_batches(draw, variables, np.asarray(images), batch_size)
+    given = [method] if isinstance(method, str) else method or ()
+    wanted = tuple(dict.fromkeys(given)) or None
+    maps.check(*(wanted or ()))
+    images = np.asarray(images)
+    draw = jax.jit(partial(_draw, model, wanted, chunk_size))
+    asked = None if class_index is None else np.broadcast_to(class_index, len(images))
+    probabilities, drawn = _in_batches(draw, variables, images, asked, batch_size)
     count, k = probabilities.shape
+    if asked is not None and not ((0 <= asked) & (asked < k)).all():
+        raise UserError(f"class_index={class_index} must be in 0..{k - 1}")
     ids = [str(i) for i in (range(count) if ids is None else ids)]
     columns = {
         "id": ids,
         "name": ids if names is None else names,
         "picture": [render.stretch(image) for image in images] if pictures is None else pictures,
-        "map": maps,
         "probabilities": probabilities,
         "classes": [tuple(map(str, range(k))) if classes is None else tuple(classes)] * count,
         "label": [None] * count if labels is None else labels,
         "mask": [None] * count if masks is None else masks,
-        "method": [method] * count,
     }
-    rows = zip(*columns.values(), strict=True)
-    return [Explanation(**dict(zip(columns, row, strict=True))) for row in rows]
+    about = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    asked = probabilities.argmax(axis=1) if asked is None else asked
+    return [
+        Explanation(
+            **about[i], method=name, map=drawn[name][i],
+            class_index=None if name in maps.CLASSLESS else int(asked[i]),
+        )
+        for i in range(count) for name in (wanted or drawn)
+    ]  # fmt: skip
 
 
 def run(
@@ -104,6 +112,7 @@ def run(
     variables: Variables,
     step: int,
     images: Sequence[str] = (),
+    methods: Sequence[str] = (),
 ) -> int:
     """Explains a sample of a split, or the user's own files, and says where to look.
 
@@ -118,6 +127,7 @@ def run(
       step: the checkpoint's.
       images: files, directories or globs; empty: `config.explain.limit` examples of
         `config.explain.split`, spread evenly over it.
+      methods: whose maps to draw side by side; empty: the default of `explain`.
 
     Returns:
       The exit code: 0, or 1 if some of the files could not be read (they are named).
@@ -128,37 +138,52 @@ def run(
     info = dataset_info(config.data)
     pixels, about, skipped = _read_files(images, info) if images else _read_split(config, info)
     about.setdefault("classes", _class_names(config, info))
-    found = explain(model, variables, normalise(pixels, info), pictures=pixels, **about)
+    inputs = normalise(pixels, info)
+    found = explain(model, variables, inputs, method=methods or None, pictures=pixels, **about)
     details = {
         "model": f"{config.model.backbone}-{config.model.depth} with {config.model.head} head",
         "data": "files of your own" if images else f"{info.name}, {config.explain.split} split",
         "step": step,
+        "maps": ", ".join(dict.fromkeys(item.method for item in found)),
     }
     folder = Path(workdir) / "explanations" / (f"{step}-images" if images else f"{step}")
     title = "Where the model looked"
     folder = report.save(found, folder, title=title, details=details, skipped=skipped)
     result = {**_summary(found), "skipped": dict(skipped), "step": step, "folder": str(folder)}
     write_result(workdir, "explain", result)
-    _print(found, skipped, result, shown=len(found) if images else 0)
+    _print(by_image(found) if images else (), skipped, result)
     return 1 if skipped else 0
 
 
+def _draw(
+    model: nn.Module, names: tuple[str, ...] | None, chunk_size: int,
+    variables: Variables, images: Array, positions: Array, class_index: Array | None,
+) -> tuple[Array, dict[str, Array]]:  # fmt: skip
+    """Returns probabilities and the maps of each method, all from one cut of the network."""
+    split = maps.split_model(model, variables, images)
+    if names is None:
+        names = ("grad_cam",) if split.attention is None else ("own",)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), positions)
+    options = {"key": keys, "chunk_size": chunk_size}
+    probabilities = jax.nn.softmax(split.logits.astype(jnp.float32))
+    return probabilities, {n: maps.draw(n, split, class_index, **options) for n in names}
+
+
 def _in_batches(
-    draw: Callable[[Variables, Array], tuple[Array, Array]],
+    draw: Callable[..., tuple[Array, dict[str, Array]]],
     variables: Variables,
     images: Float[np.ndarray, "n y x c"],
+    class_index: np.ndarray | None,
     batch_size: int,
-) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n h w"]]:
+) -> tuple[Float[np.ndarray, "n k"], dict[str, Float[np.ndarray, "n h w"]]]:
     size = min(batch_size, len(images))
     variables, parts = jax.device_put(variables), []
     for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        padding = [(0, size - len(batch))] + [(0, 0)] * (images.ndim - 1)
-        logits, maps = draw(variables, np.pad(batch, padding))
-        pair = jax.nn.softmax(logits.astype(jnp.float32)), maps.astype(jnp.float32)
-        parts.append([np.asarray(array)[: len(batch)] for array in pair])
-    probabilities, maps = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return probabilities, maps
+        # The last batch is filled up with repetitions of the last image.
+        rows = np.minimum(np.arange(start, start + size), len(images) - 1)
+        asked = None if class_index is None else class_index[rows]
+        parts.append(jax.device_get(draw(variables, images[rows], rows, asked)))
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(images)], *parts)
 
 
 def _read_split(
@@ -220,28 +245,44 @@ def _class_names(config: ConfigDict, info: Dataset) -> tuple[str, ...] | None:
 
 
 def _summary(found: Sequence[Explanation]) -> dict[str, Any]:
-    """Returns the count and, where labels and masks are known, the shares of hits among them."""
-    verdicts = {
-        "accuracy": [item.correct for item in found],
-        "pointing_game": [item.peak_on_object for item in found],
-    }
-    known = {name: [v for v in values if v is not None] for name, values in verdicts.items()}
-    return {"images": len(found)} | {name: float(np.mean(v)) for name, v in known.items() if v}
+    """Returns the count and, where labels and masks are known, the shares of hits among them.
+
+    With several methods, `pointing_game` is of the first; `methods` tells it of each.
+    """
+    images = by_image(found)
+    result = {"images": len(images)} | _share("accuracy", [first.correct for first, *_ in images])
+    result["methods"] = {}
+    for same in zip(*images, strict=True):
+        hits = _share("pointing_game", [item.peak_on_object for item in same])
+        constant = sum(not np.ptp(item.map) > 0 for item in same)  # or NaN
+        result["methods"][same[0].method] = hits | {"constant_maps": constant}
+        result = hits | result
+    return result
+
+
+def _share(name: str, verdicts: Sequence[bool | None]) -> dict[str, float]:
+    known = [verdict for verdict in verdicts if verdict is not None]
+    return {name: float(np.mean(known))} if known else {}
 
 
 def _print(
-    found: Sequence[Explanation],
+    shown: Sequence[Sequence[Explanation]],
     skipped: Sequence[tuple[str, str]],
     result: dict[str, Any],
-    shown: int,
 ) -> None:
-    for item in found[:shown]:
+    for item, *_ in shown:
         (name, share), *_ = item.top(1)
         print(f"{item.name}: {name} ({100 * share:.1f} %)")
     for name, why in skipped:
         print(f"skipped {name}: {why}")
     print(f"images explained  {result['images']}" + (f", {len(skipped)} skipped" * bool(skipped)))
-    for key, label in (("accuracy", "accuracy of them"), ("pointing_game", "peak on object")):
-        if key in result:
-            print(f"{label:<18}{100 * result[key]:.1f} %")
+    if "accuracy" in result:
+        print(f"accuracy of them  {100 * result['accuracy']:.1f} %")
+    several = len(result["methods"]) > 1
+    for method, values in result["methods"].items():
+        whose = f"  {method}" if several else ""
+        if "pointing_game" in values:
+            print(f"peak on object    {100 * values['pointing_game']:.1f} %{whose}")
+        if values["constant_maps"]:
+            print(f"constant maps     {values['constant_maps']}{whose}")
     print(f"page              {result['folder']}/index.html")

@@ -1,5 +1,6 @@
 """One image, what the model said about it, and where it looked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ class Explanation:
       classes: names, in label order.
       mask: the object's pixels on the picture; None if nobody knows them.
       method: how the map was made.
+      class_index: the class that the map was asked about; None if the method asks none.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Explanation:
     label: int | None = None
     mask: Bool[np.ndarray, "y x"] | None = None
     method: str = "own"
+    class_index: int | None = None
 
     @property
     def predicted(self) -> int:
@@ -74,3 +77,18 @@ class Explanation:
         """
         picture = render.enlarge(self.picture)
         return render.as_image(render.overlay(picture, self.map, alpha, cmap))
+
+
+def by_image(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
+    """Puts together what lies side by side: explanations of one image by different methods.
+
+    They follow one another. Two images may share an id; a method that returns starts the second.
+    """
+    groups: list[list[Explanation]] = []
+    for item in explanations:
+        last = groups[-1] if groups else []
+        if last and last[0].id == item.id and item.method not in [one.method for one in last]:
+            last.append(item)
+        else:
+            groups.append([item])
+    return groups

@@ -6,6 +6,7 @@ Modes:
   train      (default) trains, or continues, the run of DIR; writes results/train.json
   evaluate   measures its best checkpoint on --split; writes results/evaluate.json
   explain    draws its maps on --split, or on your own files: --images a.jpg dir/ '*.png'
+             --methods own,grad_cam,score_cam lays several side by side (docs/maps.md)
   describe   layers, parameters, FLOPs and schedule of a config; needs no data and no DIR
 
 Any key of the config can be set: --config.optim.lr=0.05 --config.train.total_epochs=30
@@ -28,10 +29,12 @@ from lficam_jax import cli
 from lficam_jax.errors import UserError
 
 MODES = ("train", "evaluate", "explain", "describe")
+WITH_METHODS = ("explain",)
 
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate: train, validation or test.")
 _IMAGES = flags.DEFINE_multi_string("images", [], "Files, folders or globs to explain.")
+_METHODS = flags.DEFINE_list("methods", [], "Maps to draw; default: the model's own, or grad_cam.")
 flags.adopt_module_key_flags(cli)  # so that --help shows them
 
 
@@ -42,6 +45,8 @@ def main(argv: list[str]) -> int:
     images = [*_IMAGES.value, *argv[1:]]  # a glob that the shell expanded leaves words behind
     if images and _MODE.value != "explain":
         raise UserError(f"unexpected arguments: {' '.join(images)}; see --help")
+    if _METHODS.value and _MODE.value not in WITH_METHODS:
+        raise UserError(f"--methods is for --mode {' and '.join(WITH_METHODS)}")
     from lficam_jax import modes  # here, so that --help and a typo answer at once
 
     if _MODE.value == "describe":
@@ -49,7 +54,7 @@ def main(argv: list[str]) -> int:
     if _MODE.value == "evaluate":
         return modes.evaluate(config, workdir, _SPLIT.value)
     if _MODE.value == "explain":
-        return modes.explain(config, workdir, images)
+        return modes.explain(config, workdir, images, _METHODS.value)
     return modes.train(config, workdir)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import experiment
+from lficam_jax import experiment, methods
 from lficam_jax.config import validate
 from lficam_jax.describe import describe as describe_config
 from lficam_jax.describe import text as describe_text
@@ -53,11 +53,14 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     return 0
 
 
-def explain(config: ConfigDict, workdir: str, images: list[str]) -> int:
+def explain(config: ConfigDict, workdir: str, images: list[str], names: list[str]) -> int:
     """Draws the maps of the best checkpoint on a split's sample, or on the user's own files."""
     validate(config)
+    methods.check(*names)
     model, variables, step = experiment.load_run(config, workdir)
-    return explain_run(config, workdir, model=model, variables=variables, step=step, images=images)
+    return explain_run(
+        config, workdir, model=model, variables=variables, step=step, images=images, methods=names
+    )
 
 
 def describe(config: ConfigDict, workdir: str | None) -> int:

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 
 from lficam_jax import render
 from lficam_jax.errors import UserError
-from lficam_jax.explanation import Explanation
+from lficam_jax.explanation import Explanation, by_image
 from lficam_jax.writer import plain
 
 Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
@@ -38,7 +38,7 @@ def save(
     last), which is then renamed; an earlier complete folder stays until that moment.
 
     Args:
-      explanations: what to write.
+      explanations: what to write; those of one image follow one another (`by_image`).
       directory: the folder; may exist if it holds an earlier `manifest.json`, or nothing.
       title: headline of the page.
       details: what made the maps (model, data set, step, …), shown on the page.
@@ -91,7 +91,7 @@ def page(
         "colors": {name: render.color_table(name, 33).T.round(3).tolist() for name in
                    render.COLOR_MAPS},
         "methods": list(dict.fromkeys(item.method for item in explanations)),
-        "images": [_for_page(item) for item in explanations],
+        "images": [_for_page(same) for same in by_image(explanations)],
     }  # fmt: skip
     # `<` must not appear in the script, lest a name close it.
     text = json.dumps(plain(data), allow_nan=False).replace("<", "\\u003c")
@@ -125,11 +125,11 @@ def safe_names(names: Iterable[str]) -> list[str]:
     return stems
 
 
-def _for_page(item: Explanation) -> dict[str, Any]:
+def _for_page(same: Sequence[Explanation]) -> dict[str, Any]:
+    item = same[0]
     rows = item.top(ON_PAGE)
     if item.label is not None and item.classes[item.label] not in [name for name, _ in rows]:
         rows += [(item.classes[item.label], float(item.probabilities[item.label]))]
-    smooth = render.enlarge(item.picture, 96).shape[:2] if len(item.picture) < 96 else (128, 128)
     return {
         "id": item.id,
         "name": item.name,
@@ -140,15 +140,33 @@ def _for_page(item: Explanation) -> dict[str, Any]:
         "picture": render.data_uri(item.picture),
         "size": list(item.picture.shape[:2]),
         "outline": None if item.mask is None else outline(item.mask),
-        "maps": [
-            {
-                "method": item.method,
-                "grey": render.data_uri(render.to_bytes(render.upsample(item.map, smooth))),
-                "peak": list(item.peak),
-                "on_object": item.peak_on_object,
-            }
-        ],
+        "maps": [_map_for_page(one) for one in same],
+        "disagreement": round(_disagreement(same), 4),
     }
+
+
+def _map_for_page(item: Explanation) -> dict[str, Any]:
+    smooth = render.enlarge(item.picture, 96).shape[:2] if len(item.picture) < 96 else (128, 128)
+    return {
+        "method": item.method,
+        "grey": render.data_uri(render.to_bytes(render.upsample(item.map, smooth))),
+        "peak": list(item.peak),
+        "on_object": item.peak_on_object,
+        "constant": not np.ptp(item.map) > 0,  # or NaN
+        "asked": None if item.class_index in (None, item.predicted) else _asked(item),
+    }
+
+
+def _asked(item: Explanation) -> str | None:
+    return None if item.class_index is None else item.classes[item.class_index]
+
+
+def _disagreement(same: Sequence[Explanation]) -> float:
+    """Returns the mean absolute difference of an image's maps over all pairs; 0 for one map."""
+    size = same[0].picture.shape[:2]
+    full = [np.nan_to_num(render.upsample(item.map, size)) for item in same]
+    pairs = [np.abs(a - b).mean() for i, a in enumerate(full) for b in full[:i]]
+    return float(np.mean(pairs)) if pairs else 0.0
 
 
 def _write_files(
@@ -158,7 +176,7 @@ def _write_files(
     details: Mapping[str, Any],
     skipped: Skipped,
 ) -> None:
-    stems = safe_names(item.id for item in explanations)
+    stems = _stems(explanations)
     arrays = {stem: item.map for stem, item in zip(stems, explanations, strict=True)}
     np.savez_compressed(folder / "maps.npz", **arrays)
     rows = []
@@ -180,6 +198,16 @@ def _write_files(
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
+def _stems(explanations: Sequence[Explanation]) -> list[str]:
+    """Returns a file name stem for each; several maps of one image add their method's name."""
+    images = by_image(explanations)
+    stems = []
+    for stem, same in zip(safe_names(group[0].id for group in images), images, strict=True):
+        methods = safe_names(item.method for item in same)  # a point is in no other name
+        stems += [stem] if len(same) == 1 else [f"{stem}.{method}" for method in methods]
+    return stems
+
+
 def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
     return {
         "id": item.id,
@@ -189,6 +217,7 @@ def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
         "correct": item.correct,
         "probabilities": item.top(IN_MANIFEST),  # pairs: two classes may share a name
         "method": item.method,
+        "asked_about": _asked(item),
         "peak": list(item.peak),
         "peak_on_object": item.peak_on_object,
         "files": {"overlay": f"{stem}.png", "map": f"{stem}.map.png", "array": f"maps.npz:{stem}"},

@@ -3,9 +3,11 @@
 `Brightness` says which of red, green and blue is strongest, and looks where it is bright.
 """
 
+import dataclasses
 import json
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from lficam_jax.config import default_config
 from lficam_jax.data.datasets import Dataset
 from lficam_jax.errors import UserError
 from lficam_jax.explain import explain, run
-from lficam_jax.explanation import Explanation
+from lficam_jax.explanation import Explanation, by_image
 from lficam_jax.metrics.localisation import pointing_hit
+from lficam_jax.models import create_model
 from lficam_jax.ops import maps
 from lficam_jax.structs import Outputs
 
@@ -91,13 +94,68 @@ def test_without_pictures_the_images_are_stretched():
 
 
 def test_a_head_without_a_map_says_what_to_do():
-    with pytest.raises(UserError, match="draws no map.*--config.model.head=lfi"):
+    with pytest.raises(UserError, match="draws no map.*grad_cam.*--config.model.head=lfi"):
+        explain(Brightness(draws=False), VARIABLES, as_fed(spot("red")), method="own")
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """A network without a map of its own, and images for it."""
+    model = create_model("cifar_resnet", 8, "plain", num_classes=3)
+    images = np.random.default_rng(0).standard_normal((5, 16, 16, 3)).astype(np.float32)
+    return model, jax.jit(model.init)(jax.random.key(0), images), images
+
+
+def test_a_plain_head_is_explained_by_grad_cam(plain):
+    found = explain(*plain)
+    assert {item.method for item in found} == {"grad_cam"} and len(found) == 5
+    assert all(item.class_index == item.predicted for item in found)
+    with pytest.raises(UserError, match="does not tell how it classifies.*create_model"):
         explain(Brightness(draws=False), VARIABLES, as_fed(spot("red")))
 
 
+def test_several_methods_follow_one_another_image_by_image(plain):
+    names = ["score_cam", "mean_features", "random"]
+    found = explain(*plain, method=names, batch_size=2)
+    assert [item.method for item in found] == names * 5
+    assert [item.id for item in found] == [i for i in "01234" for _ in names]
+    assert [len(same) for same in by_image(found)] == [3] * 5
+    np.testing.assert_array_equal(found[0].probabilities, found[1].probabilities)
+    assert found[1].class_index is None and found[0].class_index == found[0].predicted
+    alone = explain(*plain, method="random")
+    for one, other in zip(found[2::3], alone, strict=True):  # whatever the batch
+        np.testing.assert_array_equal(one.map, other.map)
+
+
+def test_a_map_may_be_asked_about_any_class(plain):
+    model, variables, images = plain
+    predicted, asked, mixed = (
+        explain(model, variables, images, method="hires_cam", class_index=c, batch_size=2)
+        for c in (None, 1, [0, 1, 2, 0, 1])
+    )
+    assert [item.class_index for item in mixed] == [0, 1, 2, 0, 1]
+    np.testing.assert_allclose(asked[1].map, mixed[1].map, atol=1e-6)
+    assert not np.allclose(asked[0].map, mixed[0].map)
+    first = predicted[0].predicted
+    (alone,) = explain(model, variables, images[:1], method="hires_cam", class_index=first)
+    np.testing.assert_allclose(alone.map, predicted[0].map, atol=1e-4)
+    with pytest.raises(UserError, match=r"class_index=3 must be in 0\.\.2"):
+        explain(model, variables, images, class_index=3)
+
+
+def test_images_of_one_id_are_told_apart():
+    first, second = (Explanation(**dict(
+        id="a", name=name, picture=np.zeros((4, 4, 3), np.uint8), map=np.eye(4, dtype=np.float32),
+        probabilities=np.ones(1), classes=("x",))) for name in ("1/a", "2/a"))  # fmt: skip
+    other = dataclasses.replace(first, method="cam")
+    assert by_image([first, second]) == [[first], [second]]
+    assert by_image([first, other, second]) == [[first, other], [second]]
+
+
 def test_an_unknown_method_names_the_nearest():
-    with pytest.raises(UserError, match="'owm' is unknown.*'own'"):
-        explain(MODEL, VARIABLES, as_fed(spot("red")), method="owm")
+    for wrong in ("owm", ["own", "owm"]):
+        with pytest.raises(UserError, match="'owm' is unknown.*'own'"):
+            explain(MODEL, VARIABLES, as_fed(spot("red")), method=wrong)
 
 
 def test_the_overlay_is_large_and_hot_where_the_map_is():
@@ -139,8 +197,8 @@ def config(tmp_path):
     return config
 
 
-def start(config, tmp_path, *images):
-    options = {"model": MODEL, "variables": VARIABLES, "step": 30}
+def start(config, tmp_path, *images, **more):
+    options = {"model": MODEL, "variables": VARIABLES, "step": 30} | more
     return run(config, tmp_path / "run", images=images, **options)
 
 
@@ -221,3 +279,21 @@ def test_with_masks_the_peak_is_judged(config, tmp_path, monkeypatch):
     assert hits == {"100": True, "101": False}
     result = json.loads((tmp_path / "run" / "results" / "explain.json").read_text())
     assert result["pointing_game"] == 0.5
+    assert result["methods"] == {"own": {"pointing_game": 0.5, "constant_maps": 0}}
+
+
+def test_several_methods_lie_side_by_side(config, tmp_path, capsys):
+    config.explain.limit = 2
+    start(config, tmp_path, methods=["own", "mean_features", "gaussian"])
+    folder = tmp_path / "run/explanations/30"
+    rows = json.loads((folder / "manifest.json").read_text())["images"]
+    assert [row["method"] for row in rows] == ["own", "mean_features", "gaussian"] * 2
+    assert {row["files"]["overlay"] for row in rows} == {p.name for p in folder.glob("*.png")
+                                                         if ".map." not in p.name}  # fmt: skip
+    assert len(list(folder.glob("*.map.png"))) == 6
+    result = json.loads((tmp_path / "run" / "results" / "explain.json").read_text())
+    assert result["images"] == 2 and result["accuracy"] == 1
+    # `Brightness` has features of zeros: their mean is constant, and that is said.
+    constant = {name: values["constant_maps"] for name, values in result["methods"].items()}
+    assert constant == {"own": 0, "mean_features": 2, "gaussian": 0}
+    assert "constant maps     2  mean_features" in capsys.readouterr().out

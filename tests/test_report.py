@@ -1,5 +1,6 @@
 """The folder is whole or absent; the page is one file, and a name is never markup."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ ABOUT = {"title": "Where it looked", "details": {"model": "resnet-8", "step": 30
 NASTY = '</script><script>alert("x")</script>'
 
 
-def explained(id="7", name="test 7", label=1, mask=None, classes=CLASSES):
+def explained(id="7", name="test 7", label=1, mask=None, classes=CLASSES, **more):
     """The map is hot at the bottom right of 2 x 2; `dog` is predicted with 60 %."""
     return Explanation(
         id=id,
@@ -28,6 +29,7 @@ def explained(id="7", name="test 7", label=1, mask=None, classes=CLASSES):
         classes=classes,
         label=label,
         mask=mask,
+        **more,
     )
 
 
@@ -81,6 +83,34 @@ def test_the_page_tells_whether_the_peak_is_on_the_object(start, hit):
     (drawn,) = item["maps"]
     assert drawn["on_object"] is hit
     assert min(drawn["peak"]) >= 6  # in the hot corner
+
+
+def test_several_maps_of_an_image_share_its_card():
+    own, asked = explained(), explained(method="grad_cam", class_index=2)
+    flat = dataclasses.replace(explained(id="8"), map=np.zeros((2, 2), np.float32))
+    other = dataclasses.replace(flat, map=np.ones((2, 2), np.float32), method="grad_cam")
+    data = data_of(report.page([own, asked, flat, other], **ABOUT))
+    assert data["methods"] == ["own", "grad_cam"]
+    first, second = data["images"]
+    assert [(m["method"], m["asked"], m["constant"]) for m in first["maps"]] == [
+        ("own", None, False), ("grad_cam", "bird", False)]  # fmt: skip
+    assert [m["constant"] for m in second["maps"]] == [True, True]
+    assert (first["disagreement"], second["disagreement"]) == (0, 1)
+
+
+def test_a_map_about_the_predicted_class_needs_no_word():
+    (item,) = data_of(report.page([explained(class_index=1)], **ABOUT))["images"]
+    assert item["maps"][0]["asked"] is None
+
+
+def test_files_of_several_maps_are_named_after_image_and_method(tmp_path):
+    items = [explained(method=name, class_index=1) for name in ("own", "../cam")]
+    folder = report.save([*items, explained("x")], tmp_path / "o", **ABOUT)
+    rows = json.loads((folder / "manifest.json").read_text())["images"]
+    assert [row["files"]["overlay"] for row in rows] == ["7.own.png", "7.cam.png", "x.png"]
+    assert [row["asked_about"] for row in rows] == ["dog", "dog", None]
+    with np.load(folder / "maps.npz") as arrays:
+        assert sorted(arrays) == ["7.cam", "7.own", "x"]
 
 
 def test_a_name_is_text_and_never_markup():

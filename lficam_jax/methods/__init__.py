@@ -48,6 +48,7 @@ METHODS: dict[str, Method] = {
 # A map whose values differ by less than this share is constant: float32 rounding drew the rest.
 ROUNDING = 1e-6
 TRIVIAL = ("mean_features", "gaussian", "random", "fakecam")  # rows that every table must have
+CLASSLESS = ("own", "eigen_cam", *TRIVIAL)  # whose maps are the same whatever class is asked about
 
 
 def check(*names: str) -> None:

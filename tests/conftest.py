@@ -25,7 +25,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_enable_checks", True)
 
 # --doctest-modules imports every file here; torch is not a dependency.
-collect_ignore = [] if find_spec("torch") else ["torch_reference.py", "test_torch_parity.py"]
+collect_ignore = (
+    []
+    if find_spec("torch")
+    else ["torch_reference.py", "test_torch_parity.py", "test_methods_torch.py"]
+)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ The hand-made classifier is mean pooling and a linear layer, so its gradient is 
 """
 
 import dataclasses
+import doctest
 import functools
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -343,3 +345,13 @@ def test_the_registry_is_whole():
     assert set(TRIVIAL) < set(METHODS)
     covered = {*HAND_MADE, "own", "score_cam", "eigen_cam", "gaussian", "random"}
     assert covered == set(METHODS)
+
+
+# docs/maps.md
+
+
+def test_the_page_about_maps_runs_and_names_every_method():
+    found = doctest.testfile("../docs/maps.md")
+    assert found.attempted >= 12 and found.failed == 0
+    text = Path("docs/maps.md").read_text()
+    assert not [name for name in METHODS if f"\n| `{name}` |" not in text]

@@ -22,7 +22,7 @@ DOORS = {
     "tensorflow_datasets": {"data", "prepare"}, "grain": {"data"}, "sklearn": {"data"},
     "orbax": {"checkpoint"}, "optax": {"optim", "steps", "state", "loop"},
     "matplotlib": {"render"}, "tensorboardX": {"writer"}, "torch": {"interop"},
-    "tensorflow": set(), "scipy": {"data"},
+    "tensorflow": set(), "scipy": {"data", "metrics"},
 }  # fmt: skip
 
 

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from lficam_jax.metrics.importance import correlation_with_mean, effective_channels
-from lficam_jax.metrics.localisation import constant, energy, on_image, pointing_hit
+from lficam_jax.metrics.localisation import (
+    box_overlaps,
+    constant,
+    energy,
+    max_box_acc,
+    on_image,
+    pointing_hit,
+)
+from lficam_jax.metrics.sparseness import entropy, gini
 
 
 def one_hot_map(row, column, size=4):
@@ -59,3 +67,49 @@ def test_correlation_with_the_mean_of_the_activations():
     assert correlation_with_mean(2 * mean + 1, features)[0] == pytest.approx(1, abs=1e-5)
     assert correlation_with_mean(-mean, features)[0] == pytest.approx(-1, abs=1e-5)
     assert correlation_with_mean(jnp.ones((1, 4, 4)), features)[0] == 0
+
+
+def test_the_best_component_is_compared_not_the_largest():
+    """A large blob off the object, a small one on it: the small one is found."""
+    maps = np.zeros((1, 12, 12), np.float32)
+    maps[0, 0:5, 0:5], maps[0, 8:10, 8:10] = 0.5, 1.0
+    mask = np.zeros((1, 12, 12), bool)
+    mask[0, 8:10, 8:10] = True
+    overlaps = box_overlaps(maps, mask, thresholds=(0.3, 0.8))
+    np.testing.assert_allclose(overlaps, [[1, 1]])
+    mask[0, 8:10, 8:12] = True  # the object is twice as wide
+    np.testing.assert_allclose(box_overlaps(maps, mask, (0.3,)), [[0.5]])
+
+
+def test_pixels_that_touch_by_a_corner_are_one_component():
+    maps = np.eye(4, dtype=np.float32)[None]
+    np.testing.assert_allclose(box_overlaps(maps, np.ones((1, 4, 4), bool), (0.5,)), [[1]])
+
+
+def test_box_accuracy_takes_the_best_threshold_of_the_whole_set():
+    """IoU .3 .5 .7 is reached by 2, 1, 1 of two images at the first threshold."""
+    overlaps = np.array([[0.8, 0.6], [0.4, 0.0]])
+    ones = np.ones((1, 2))
+    assert max_box_acc(ones, overlaps)[0] == pytest.approx((2 + 1 + 1) / 3 / 2)
+    assert max_box_acc(ones, overlaps[:, ::-1])[0] == pytest.approx(4 / 6)
+    # one threshold serves all: images that need different ones cannot both be found
+    assert max_box_acc(ones, np.array([[1.0, 0.0], [0.0, 1.0]]))[0] == pytest.approx(0.5)
+
+
+def test_images_without_an_object_have_no_box():
+    maps, nowhere = np.ones((1, 4, 4), np.float32), np.zeros((1, 4, 4), bool)
+    overlaps = box_overlaps(maps, nowhere, (0.5,))
+    assert np.isnan(overlaps).all()
+    both = np.concatenate([overlaps, [[1.0]]])
+    assert max_box_acc(np.ones((1, 2)), both)[0] == 1
+
+
+def test_sparseness_of_one_pixel_of_a_flat_map_and_by_hand():
+    one, flat = one_hot_map(1, 2), jnp.full((1, 4, 4), 0.5)
+    assert gini(one)[0] == pytest.approx(1 - 1 / 16) and entropy(one)[0] == 0
+    assert gini(flat)[0] == pytest.approx(0) and entropy(flat)[0] == pytest.approx(np.log(16))
+    assert gini(0 * flat)[0] == 0 and entropy(0 * flat)[0] == pytest.approx(np.log(16))
+    two = jnp.zeros((1, 4, 4)).at[0, 0, :2].set(jnp.array([1.0, 3.0]))
+    # Gini = sum |a_i - a_j| / (2 n sum a) = 2 (14*1 + 14*3 + 2) / (2 * 16 * 4)
+    assert gini(two)[0] == pytest.approx((14 + 42 + 2) / 64)
+    assert entropy(two)[0] == pytest.approx(-(0.25 * np.log(0.25) + 0.75 * np.log(0.75)))

@@ -1,0 +1,48 @@
+"""How sure is a mean over images? The percentile bootstrap, on the host."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+
+# Means over resamples `[r m]` from weights `[r n]` (how often each image was drawn) and values.
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def weighted_mean(
+    weights: Float[np.ndarray, "r n"], values: Float[np.ndarray, " n"]
+) -> Float[np.ndarray, " r"]:
+    """Returns the mean of the values that exist; NaN where a resample has none."""
+    exists = np.isfinite(values)
+    count = weights @ exists
+    total = weights @ np.where(exists, values, 0)
+    return np.where(count == 0, np.nan, total / np.maximum(count, 1))
+
+
+def interval(
+    values: Float[np.ndarray, "n ..."],
+    statistic: Statistic = weighted_mean,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Returns the interval that holds `level` of the statistic over resampled images.
+
+    Args:
+      values: one row per image.
+      statistic: of `(weights [r n], values)`; the default leaves NaN out of the mean.
+      level: in (0, 1).
+      resamples: how often the images are drawn with replacement.
+      seed: the same seed gives the same interval.
+
+    Source: Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979.
+    """
+    values = np.asarray(values, np.float64)
+    n = len(values)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
+    found = statistic(weights, values)
+    if not np.isfinite(found).any():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

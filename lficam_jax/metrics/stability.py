@@ -1,0 +1,174 @@
+"""Do two models look at the same place? Maps of the same images, paired by example id.
+
+Maps are in [0, 1] and of the image's size. Every statistic stands beside its chance: the same
+statistic with the second model's images shuffled. Broad maps, or maps that always sit in the
+centre, agree by chance; `adjusted = (value - chance) / (1 - chance)` takes that away.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from lficam_jax.errors import UserError
+from lficam_jax.ops import similarity
+
+THRESHOLD = 100 / 255  # of the published script
+SHOWN = 5  # ids named in a message
+
+
+def iou(a: Float[Array, "b y x"], b: Float[Array, "b y x"]) -> Float[Array, " b"]:
+    """Returns the IoU of the pixels above 100/255; NaN, to be counted, where both are empty."""
+    return similarity.iou(a > THRESHOLD, b > THRESHOLD)
+
+
+def iou_equal_area(a: Float[Array, "b y x"], b: Float[Array, "b y x"]) -> Float[Array, " b"]:
+    """Returns the IoU of the top 20 % of the pixels of each: a broad map has no advantage."""
+    return similarity.iou(similarity.top(a, 0.2), similarity.top(b, 0.2))
+
+
+def iou_auc(a: Float[Array, "b y x"], b: Float[Array, "b y x"]) -> Float[Array, " b"]:
+    """Returns the mean IoU over the thresholds 0.1, 0.2 .. 0.9 at which it exists."""
+    thresholds = jnp.arange(1, 10) / 10
+    values = jax.lax.map(lambda t: similarity.iou(a > t, b > t), thresholds)
+    exists = jnp.isfinite(values)
+    count = jnp.sum(exists, axis=0)
+    total = jnp.sum(jnp.where(exists, values, 0), axis=0)
+    return jnp.where(count == 0, jnp.nan, total / jnp.maximum(count, 1))
+
+
+def dice(a: Float[Array, "b y x"], b: Float[Array, "b y x"]) -> Float[Array, " b"]:
+    """Returns the Dice coefficient of the pixels above 100/255; NaN where both are empty."""
+    return similarity.dice(a > THRESHOLD, b > THRESHOLD)
+
+
+def official_rowwise(a: Float[Array, "b y x"], b: Float[Array, "b y x"]) -> Float[Array, " b"]:
+    """Returns the statistic of the script that was released with the LFI-CAM paper.
+
+    It thresholds 8-bit pictures `[y x 3]` at 100 and sums them over the axes (1, 2), so that what
+    it averages is the IoU of single *rows*, smoothed by 1e-6 above and below: a row that is empty
+    in both counts as 1. Two disjoint blobs score about a third here and 0 in truth. Only this one
+    may be set beside the published 0.73, 0.60 and 0.64.
+    """
+    a, b = (jnp.floor(255 * maps) > 100 for maps in (a, b))
+    shared, union = (3 * jnp.sum(mask, axis=2) for mask in (a & b, a | b))
+    return jnp.mean((shared + 1e-6) / (union + 1e-6), axis=1)
+
+
+STATISTICS: dict[str, Callable[[Array, Array], Array]] = {
+    "iou": iou,
+    "iou_equal_area": iou_equal_area,
+    "iou_auc": iou_auc,
+    "dice": dice,
+    "spearman": similarity.spearman,
+    "official_rowwise": official_rowwise,
+}
+
+
+def pair(ids: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+    """Returns, for every run, the rows that bring its examples into one common order.
+
+    Args:
+      ids: of the examples of each run, in the order of its maps.
+
+    Raises:
+      UserError: if the runs do not hold the same examples; it names ids that differ.
+    """
+    first, *others = ids
+    expected = set(ids[first])
+    for name in ids:
+        if len(set(ids[name])) != len(ids[name]):
+            raise UserError(f"{name} holds an example id twice; ids must name examples for ever")
+    for name in others:
+        missing, extra = sorted(expected - set(ids[name])), sorted(set(ids[name]) - expected)
+        if missing or extra:
+            raise UserError(
+                f"{first} and {name} do not hold the same examples: "
+                f"{_told(missing, 'first')}{'; ' * bool(missing and extra)}{_told(extra, 'second')}"
+                "; give runs on the same data set, and the same --limit"
+            )
+    return {name: np.argsort(np.asarray(rows), kind="stable") for name, rows in ids.items()}
+
+
+def between(
+    a: Float[np.ndarray, "n y x"],
+    b: Float[np.ndarray, "n y x"],
+    *,
+    shuffles: int = 8,
+    seed: int = 0,
+) -> dict[str, dict[str, float]]:
+    """Compares two models' maps of the same images, row by row.
+
+    Args:
+      a: maps of one model, in [0, 1].
+      b: maps of the other, of the same images in the same order.
+      shuffles: over which chance is averaged; no image meets itself in any of them.
+      seed: of the shuffles.
+
+    Returns:
+      For each of `STATISTICS`: `value` (mean over images), `chance`, `adjusted`, `n` images that
+      had a value, and `left_out`, those that had none (both maps empty, or one constant).
+    """
+    orders = [_shuffle(len(a), np.random.default_rng([seed, i])) for i in range(shuffles)]
+    return {name: _with_chance(fn, a, b, orders) for name, fn in STATISTICS.items()}
+
+
+def over_pairs(maps: Mapping[str, Float[np.ndarray, "n y x"]], seed: int = 0) -> dict[str, Any]:
+    """Compares all m(m-1)/2 pairs of runs whose rows are in one order.
+
+    Returns:
+      `pairs`: "a | b" to what `between` found; and `statistics`: for each of `STATISTICS`, the
+      mean over the pairs of `value chance adjusted`, `sd` of the values over pairs (None for a
+      single pair) and the sums of `n` and `left_out`.
+    """
+    names = list(combinations(maps, 2))
+    pairs = {f"{a} | {b}": between(maps[a], maps[b], seed=seed) for a, b in names}
+    statistics = {}
+    for name in STATISTICS:
+        rows = [found[name] for found in pairs.values()]
+        row = {k: float(np.mean([r[k] for r in rows])) for k in ("value", "chance", "adjusted")}
+        row["sd"] = float(np.std([r["value"] for r in rows], ddof=1)) if len(rows) > 1 else None
+        statistics[name] = row | {k: sum(r[k] for r in rows) for k in ("n", "left_out")}
+    return {"pairs": pairs, "statistics": statistics}
+
+
+def _with_chance(
+    statistic: Callable[[Array, Array], Array],
+    a: np.ndarray,
+    b: np.ndarray,
+    orders: Sequence[np.ndarray],
+) -> dict[str, float]:
+    statistic = jax.jit(statistic)
+    values = np.asarray(statistic(a, b))
+    value = _mean(values)
+    chance = _mean(np.concatenate([np.asarray(statistic(a, b[rows])) for rows in orders]))
+    adjusted = float("nan") if chance == 1 else (value - chance) / (1 - chance)
+    exists = int(np.isfinite(values).sum())
+    return {
+        "value": value, "chance": chance, "adjusted": adjusted,
+        "n": exists, "left_out": len(values) - exists,
+    }  # fmt: skip
+
+
+def _shuffle(n: int, generator: np.random.Generator) -> np.ndarray:
+    """Returns a permutation that leaves nothing in its place (for n > 1): one cycle."""
+    cycle = generator.permutation(n)
+    rows = np.empty(n, int)
+    rows[cycle] = np.roll(cycle, -1)
+    return rows
+
+
+def _mean(values: np.ndarray) -> float:
+    exists = np.isfinite(values)
+    return float(values[exists].mean(dtype=np.float64)) if exists.any() else float("nan")
+
+
+def _told(ids: Sequence[Any], where: str) -> str:
+    if not ids:
+        return ""
+    named = ", ".join(map(str, ids[:SHOWN])) + (", …" if len(ids) > SHOWN else "")
+    return f"{len(ids)} only in the {where} (ids {named})"

@@ -28,7 +28,12 @@ jax.config.update("jax_enable_checks", True)
 collect_ignore = (
     []
     if find_spec("torch")
-    else ["torch_reference.py", "test_torch_parity.py", "test_methods_torch.py"]
+    else [
+        "torch_reference.py",
+        "test_torch_parity.py",
+        "test_methods_torch.py",
+        "test_methods_crosscheck.py",
+    ]
 )
 
 

@@ -39,8 +39,8 @@ def convolve(x, kernel, stride):
     )
 
 
-def features(images):
-    return jax.nn.relu(convolve(images, kernels(np.float32)["first"], 2))
+def features(images, stride=2):
+    return jax.nn.relu(convolve(images, kernels(np.float32)["first"], stride))
 
 
 def classify(maps):

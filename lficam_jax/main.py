@@ -8,6 +8,11 @@ Modes:
   explain    draws its maps on --split, or on your own files: --images a.jpg dir/ '*.png'
              --methods own,grad_cam,score_cam lays several side by side (docs/maps.md)
   describe   layers, parameters, FLOPs and schedule of a config; needs no data and no DIR
+  faithfulness  measures maps on --limit examples of --split: --methods own,grad_cam,score_cam
+             --measures confidence,deletion,insertion,road,adcc,sparseness,localisation,sensitivity
+             (docs/measures.md); writes results/faithfulness.json and .csv
+  stability  compares the maps of several runs, pair by pair: --runs DIR DIR …; needs no --config;
+             writes results/stability.json in --workdir
 
 Any key of the config can be set: --config.optim.lr=0.05 --config.train.total_epochs=30
 `:smoke` after the file shrinks any config to seconds: --config configs/cifar10.py:smoke
@@ -21,6 +26,7 @@ Examples:
   python -m lficam_jax.prepare cluttered_digits
   python -m lficam_jax.main --config configs/cluttered_digits.py --workdir runs/a
   python -m lficam_jax.main --config configs/cluttered_digits.py --workdir runs/a --mode explain
+  python -m lficam_jax.main --workdir runs/compared --mode stability --runs runs/a runs/b
 """
 
 from absl import flags
@@ -28,18 +34,25 @@ from absl import flags
 from lficam_jax import cli
 from lficam_jax.errors import UserError
 
-MODES = ("train", "evaluate", "explain", "describe")
-WITH_METHODS = ("explain",)
+MODES = ("train", "evaluate", "explain", "describe", "faithfulness", "stability")
+WITH_METHODS = ("explain", "faithfulness")
+BASELINES = ("mean", "black", "blur")
 
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate: train, validation or test.")
 _IMAGES = flags.DEFINE_multi_string("images", [], "Files, folders or globs to explain.")
 _METHODS = flags.DEFINE_list("methods", [], "Maps to draw; default: the model's own, or grad_cam.")
+_MEASURES = flags.DEFINE_list("measures", [], "Groups of measures; default: all but sensitivity.")
+_LIMIT = flags.DEFINE_integer("limit", 1000, "Examples of --split to measure.", lower_bound=1)
+_BASELINE = flags.DEFINE_enum("baseline", "mean", BASELINES, "What a masked pixel shows.")
+_RUNS = flags.DEFINE_multi_string("runs", [], "Workdirs of the runs to compare.")
 flags.adopt_module_key_flags(cli)  # so that --help shows them
 
 
 def main(argv: list[str]) -> int:
     """Dispatches on --mode and returns the exit code."""
+    if _MODE.value == "stability":
+        return _stability(argv)
     config = cli.config()
     workdir = cli.WORKDIR.value if _MODE.value == "describe" else cli.workdir()
     images = [*_IMAGES.value, *argv[1:]]  # a glob that the shell expanded leaves words behind
@@ -47,6 +60,10 @@ def main(argv: list[str]) -> int:
         raise UserError(f"unexpected arguments: {' '.join(images)}; see --help")
     if _METHODS.value and _MODE.value not in WITH_METHODS:
         raise UserError(f"--methods is for --mode {' and '.join(WITH_METHODS)}")
+    if _RUNS.value:
+        raise UserError("--runs is for --mode stability")
+    if _MEASURES.value and _MODE.value != "faithfulness":
+        raise UserError("--measures is for --mode faithfulness")
     from lficam_jax import modes  # here, so that --help and a typo answer at once
 
     if _MODE.value == "describe":
@@ -55,7 +72,19 @@ def main(argv: list[str]) -> int:
         return modes.evaluate(config, workdir, _SPLIT.value)
     if _MODE.value == "explain":
         return modes.explain(config, workdir, images, _METHODS.value)
+    if _MODE.value == "faithfulness":
+        return modes.faithfulness(
+            config, workdir, split=_SPLIT.value, limit=_LIMIT.value, methods=_METHODS.value,
+            groups=_MEASURES.value, baseline=_BASELINE.value,
+        )  # fmt: skip
     return modes.train(config, workdir)
+
+
+def _stability(argv: list[str]) -> int:
+    workdir, runs = cli.workdir(), [*_RUNS.value, *argv[1:]]  # --runs A B leaves B behind
+    from lficam_jax import modes
+
+    return modes.compare(cli.CONFIG.value, workdir, runs, split=_SPLIT.value, limit=_LIMIT.value)
 
 
 if __name__ == "__main__":

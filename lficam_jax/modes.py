@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import experiment, methods
+from lficam_jax import experiment, methods, stability
 from lficam_jax.config import validate
 from lficam_jax.describe import describe as describe_config
 from lficam_jax.describe import text as describe_text
 from lficam_jax.explain import run as explain_run
+from lficam_jax.faithfulness import run as faithfulness_run
 from lficam_jax.interrupt import Interrupted
 from lficam_jax.parallel import replicate
 from lficam_jax.render import confusion_picture
@@ -61,6 +62,20 @@ def explain(config: ConfigDict, workdir: str, images: list[str], names: list[str
     return explain_run(
         config, workdir, model=model, variables=variables, step=step, images=images, methods=names
     )
+
+
+def faithfulness(config: ConfigDict, workdir: str, **asked: Any) -> int:
+    """Measures the maps of the best checkpoint; `asked` goes to `faithfulness.run`."""
+    validate(config)
+    methods.check(*asked["methods"])
+    model, variables, step = experiment.load_run(config, workdir)
+    return faithfulness_run(config, workdir, model=model, variables=variables, step=step, **asked)
+
+
+def compare(config: ConfigDict | None, workdir: str, runs: list[str], **asked: Any) -> int:
+    """Compares the maps of several runs; `config` only says where the data lie."""
+    data = None if config is None else config.data
+    return stability.run(runs, workdir, data=data, **asked)
 
 
 def describe(config: ConfigDict, workdir: str | None) -> int:

@@ -14,13 +14,15 @@ NOISE = 0.01  # standard deviation, in units of the normalised image
 
 
 def impute(
-    images: Float[Array, "b y x c"], removed: Bool[Array, "b y x"], *, iterations: int = 500
-) -> Float[Array, "b y x c"]:
+    images: Float[Array, "b y x c"], removed: Bool[Array, "b y x"], *, tolerance: float = 1e-3,
+    iterations: int = 500,
+) -> Float[Array, "b y x c"]:  # fmt: skip
     """Fills removed pixels so that each is the weighted mean of its eight neighbours.
 
     Direct neighbours weigh 1/6, diagonal ones 1/12; outside the image there are none. The linear
     system is symmetric and solved by conjugate gradients, per image, without building it: memory
-    is that of a few images.
+    is that of a few images. `tolerance`, the residual over the right-hand side, is by default far
+    below the noise that `road` adds; `iterations` bounds the work on large holes.
     """
 
     def fill(image: Array, hole: Array) -> Array:
@@ -33,7 +35,9 @@ def impute(
         known = image * (1 - hole)
         mean = jnp.sum(known, (0, 1)) / jnp.maximum(jnp.sum(1 - hole), 1)
         guess = hole * mean[None, None]
-        solved, _ = cg(residual, hole * _neighbours(known), guess, tol=1e-5, maxiter=iterations)
+        solved, _ = cg(
+            residual, hole * _neighbours(known), guess, tol=tolerance, maxiter=iterations
+        )
         return known + hole * solved
 
     return jax.vmap(fill)(images.astype(jnp.float32), removed)

@@ -1,0 +1,51 @@
+"""Examples spread evenly over a split, decoded a batch at a time, to be explained or measured."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lficam_jax.data import dataset_info, fit_image, open_source
+from lficam_jax.data.sources import Example
+from lficam_jax.data.transforms import fit_box, resample
+
+
+class Sample:
+    """Up to `limit` examples of a split, spread evenly: a folder's split is sorted by class.
+
+    Attributes:
+      info: the data set.
+    """
+
+    def __init__(self, data: ConfigDict, split: str, limit: int) -> None:
+        self.info = dataset_info(data)
+        self._source = open_source(data, split)
+        total = len(self._source)
+        self._places = np.arange(min(limit, total)) * total // min(limit, total)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields `image` uint8 [size y x 3], `label`, `id`, `valid`, and `mask` where known.
+
+        The last batch is padded with its first example; `valid` is False there.
+        """
+        for start in range(0, len(self), size):
+            rows = [self._fitted(self._source[int(i)]) for i in self._places[start : start + size]]
+            valid = np.arange(size) < len(rows)
+            rows += rows[:1] * (size - len(rows))
+            batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+            yield batch | {"valid": valid}
+
+    def _fitted(self, example: Example) -> dict[str, np.ndarray]:
+        fitted = {
+            "image": fit_image(example["image"], self.info),
+            "label": np.int32(example["label"]),
+            "id": np.int32(example["id"]),
+        }
+        if self.info.has_mask:
+            box = fit_box(*example["mask"].shape[:2], self.info)
+            mask = resample(example["mask"], box, self.info.image_size, nearest=True)
+            fitted["mask"] = mask[..., 0] > 0
+        return fitted

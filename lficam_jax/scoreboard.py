@@ -1,0 +1,132 @@
+"""From the measures of each image to the table of methods: means, intervals, marks, CSV."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lficam_jax.methods import TRIVIAL
+from lficam_jax.metrics import faithfulness as measures
+from lficam_jax.metrics import localisation
+from lficam_jax.metrics.bootstrap import interval
+from lficam_jax.table import aligned
+
+# What --measures may name, and the columns that each fills: +1 if higher is better, else -1.
+GROUPS: dict[str, dict[str, int]] = {
+    "confidence": {
+        "average_drop": -1, "increase": 1, "average_gain": 1, "win": 1, "average_drop_50": -1,
+        "increase_50": 1, "average_drop_15": -1, "increase_15": 1,
+    },
+    "deletion": {"deletion": -1},
+    "insertion": {"insertion": 1},
+    "road": {"road": 1},
+    "adcc": {"adcc": 1},
+    "sparseness": {"gini": 1, "entropy": -1},
+    "localisation": {"pointing_game": 1, "energy": 1, "max_box_acc": 1},
+    "sensitivity": {"max_sensitivity": -1},
+}  # fmt: skip
+COLUMNS = {name: sign for group in GROUPS.values() for name, sign in group.items()}
+CURVES = ("deletion_curve", "insertion_curve")
+Rows = dict[str, np.ndarray]  # one row per image
+
+
+def summarise(rows: Mapping[str, Rows], groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Returns for each method: counts, and for each measure its mean, 95 % interval and n.
+
+    `win` is the mean over the other methods that are not trivial. Values that do not exist are
+    left out and n says so; `constant` maps stay in, `not_finite` ones do not; both are counted.
+    """
+    columns = [column for group in groups for column in GROUPS[group]]
+    honest = [name for name in rows if name not in TRIVIAL]
+    found = {}
+    for name, row in rows.items():
+        others = [rows[other]["after"] for other in honest if other != name]
+        if others:
+            row = row | {"win": np.mean([_win(row["after"], other) for other in others], axis=0)}
+        found[name] = {
+            "images": len(row["after"]),
+            "trivial": name in TRIVIAL,
+            "constant": int(row["constant"].sum()),
+            "not_finite": int(row["not_finite"].sum()),
+            "measures": {c: _summary(c, row[c]) for c in columns if c in row},
+            "curves": {c: np.nanmean(row[c], axis=0).tolist() for c in CURVES if c in row},
+        }
+    return found
+
+
+def marks(found: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:
+    """Returns (method, measure) -> '*' for the best honest value, '!' for a trivial one as good."""
+    marked = {}
+    for column, sign in COLUMNS.items():
+        values = {
+            name: sign * method["measures"][column]["value"]
+            for name, method in found.items()
+            if column in method["measures"] and method["measures"][column]["n"]
+        }
+        honest = [v for name, v in values.items() if not found[name]["trivial"]]
+        for name, value in values.items():
+            trivial = found[name]["trivial"]
+            # where all are equal there is no best
+            if honest and value >= max(honest) and (trivial or value > min(honest)):
+                marked[name, column] = "!" if trivial else "*"
+    return marked
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Writes methods × measures as aligned text, with half the 95 % interval behind each value."""
+    columns = [c for c in COLUMNS if any(c in m["measures"] for m in found.values())]
+    marked = marks(found)
+    header = [f"{c} {'↑' if COLUMNS[c] > 0 else '↓'}" for c in columns]
+    rows = [["method", *header, "images", "constant", "not finite"]]
+    for name, method in found.items():
+        cells = [_cell(method["measures"].get(c), marked.get((name, c), " ")) for c in columns]
+        counts = [str(method[k]) for k in ("images", "constant", "not_finite")]
+        rows.append([f"({name})" if method["trivial"] else name, *cells, *counts])
+    return (
+        f"\n{aligned(rows)}\n(in brackets: trivial rows) * best of the other methods; ! a trivial "
+        "row is as good or better: this measure does not tell maps apart here\n"
+        "± half of the 95 % bootstrap interval over images. own: the network that draws the map "
+        "also scores the masked image."
+    )
+
+
+def _win(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray(measures.win(jnp.asarray(a), jnp.asarray(b)))
+
+
+def _summary(column: str, values: np.ndarray) -> dict[str, float]:
+    scale = 100 if column in ("pointing_game", "energy", "max_box_acc") else 1
+    if column == "max_box_acc":
+        exists = np.isfinite(values).all(axis=1)
+        value = localisation.max_box_acc(np.ones((1, len(values))), values)[0]
+        low, high = interval(values, localisation.max_box_acc)
+    else:
+        exists = np.isfinite(values)
+        value = values[exists].mean() if exists.any() else np.nan
+        low, high = interval(values)
+    numbers = {"value": scale * value, "low": scale * low, "high": scale * high}
+    return numbers | {"n": int(exists.sum())}
+
+
+def _cell(summary: Mapping[str, float] | None, mark: str) -> str:
+    if summary is None or not summary["n"]:
+        return "- "
+    digits = 1 if abs(summary["value"]) >= 10 else 3
+    half = (summary["high"] - summary["low"]) / 2
+    return f"{summary['value']:.{digits}f}±{half:.{digits}f}{mark}"
+
+
+def write_csv(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes one line per method and measure."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        head = ["value", "low", "high", "n"]
+        writer.writerow(["method", "trivial", "measure", *head, "constant", "not_finite"])
+        for name, method in found.items():
+            for column, summary in method["measures"].items():
+                numbers = [summary[k] for k in head]
+                counts = [method["constant"], method["not_finite"]]
+                writer.writerow([name, method["trivial"], column, *numbers, *counts])

@@ -1,0 +1,123 @@
+"""`--mode stability`: do the maps of models that were trained apart agree?"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from lficam_jax.config import default_config, validate
+from lficam_jax.data import normalise
+from lficam_jax.data.sample import Sample
+from lficam_jax.errors import UserError
+from lficam_jax.experiment import load_run
+from lficam_jax.methods import maps_of
+from lficam_jax.metrics import stability
+from lficam_jax.metrics.localisation import constant, on_image
+from lficam_jax.table import aligned
+from lficam_jax.writer import write_result
+
+BATCH = 64
+
+
+def run(
+    runs: Sequence[str], workdir: str | Path, *, split: str, limit: int,
+    data: ConfigDict | None = None,
+) -> int:  # fmt: skip
+    """Compares all pairs of runs, prints one table and writes `results/stability.json`.
+
+    Args:
+      runs: their workdirs; each brings its own config and its best checkpoint.
+      workdir: where the result goes.
+      split: whose examples are looked at.
+      limit: how many of them, spread evenly.
+      data: says where the data lie, if they moved since the runs were trained.
+
+    Raises:
+      UserError: for fewer than two runs, a folder that holds none, a model without a map of its
+        own, or runs with different test examples.
+    """
+    if len(set(runs)) < 2:
+        raise UserError("stability compares models: give two or more, --runs DIR DIR …")
+    found = {path: _maps(path, split, limit, data) for path in runs}
+    orders = stability.pair({path: ids for path, (ids, _, _) in found.items()})
+    size = next(iter(found.values()))[1].shape[1:]
+    sizes = {path: maps.shape[1:] for path, (_, maps, _) in found.items()}
+    if set(sizes.values()) != {size}:
+        raise UserError(f"the runs look at images of different sizes: {sizes}; give runs of one")
+    maps = {path: maps[orders[path]] for path, (_, maps, _) in found.items()}
+    result = stability.over_pairs(maps) | {
+        "runs": {path: {"constant_maps": degenerate} for path, (_, _, degenerate) in found.items()},
+        "split": split,
+        "images": len(orders[runs[0]]),
+    }
+    written = write_result(workdir, "stability", result)
+    print(_told(result))
+    print(written)
+    return 0
+
+
+def read_config(path: str | Path, data: ConfigDict | None = None) -> ConfigDict:
+    """Returns the config that a run left behind, its data found where `data` says, if given.
+
+    Raises:
+      UserError: if the folder holds no run, or one that this version cannot read.
+    """
+    file, config = Path(path) / "config.json", default_config().lock()
+    try:
+        config.update(json.loads(file.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"--runs {path} holds no run (no config.json)") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot read {file}: {reason}; is the folder a run's?") from error
+    if data is not None:
+        config.data.dir = data.dir or config.data.dir
+        config.data.folder = data.folder or config.data.folder
+    validate(config)
+    return config
+
+
+def _maps(
+    path: str, split: str, limit: int, data: ConfigDict | None
+) -> tuple[list[int], Float[np.ndarray, "n y x"], int]:
+    """Returns ids, the model's own maps at the image's size, and how many are constant."""
+    config = read_config(path, data)
+    model, variables, step = load_run(config, path)
+    sample = Sample(config.data, split, limit)
+    print(f"{path}: step {step}, {len(sample)} examples of {split}", flush=True)
+    variables = jax.device_put(dict(variables))
+    draw = jax.jit(lambda v, pixels: maps_of("own", model, v, normalise(pixels, sample.info)))
+    ids, parts, degenerate = [], [], 0
+    for batch in sample.batches(BATCH):
+        valid = batch["valid"]
+        maps = draw(variables, jnp.asarray(batch["image"]))
+        if not np.isfinite(maps[valid]).all():
+            raise UserError(f"{path}: its maps are not finite; is the network trained?")
+        degenerate += int(np.asarray(constant(maps))[valid].sum())
+        parts.append(np.asarray(on_image(maps, batch["image"].shape[1:3]))[valid])
+        ids += batch["id"][valid].tolist()
+    return ids, np.concatenate(parts), degenerate
+
+
+def _told(result: dict[str, Any]) -> str:
+    pairs = len(result["pairs"])
+    rows = [["statistic", "value", "sd", "chance", "adjusted", "n", "left out"]]
+    for name, found in result["statistics"].items():
+        numbers = [found[k] for k in ("value", "sd", "chance", "adjusted")]
+        cells = ["-" if v is None or np.isnan(v) else f"{v:.4f}" for v in numbers]
+        rows.append([name, *cells, str(found["n"]), str(found["left_out"])])
+    constants = sum(run["constant_maps"] for run in result["runs"].values())
+    return (
+        f"\n{len(result['runs'])} models, {pairs} pair{'s' * (pairs > 1)}, {result['images']} "
+        f"images of {result['split']}; constant maps: {constants}\n{aligned(rows)}\n"
+        "sd: over pairs. chance: the images of one model shuffled. "
+        "adjusted: (value - chance) / (1 - chance).\n"
+        "n: image pairs with a value; left out: both maps empty, or one constant.\n"
+        "Only official_rowwise may be set beside the published 0.73, 0.60 and 0.64."
+    )

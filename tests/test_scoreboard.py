@@ -1,0 +1,145 @@
+"""The two modes on trained runs, and the table on scores written by hand."""
+
+import csv
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from lficam_jax import modes
+from lficam_jax.data import open_source
+from lficam_jax.data.sample import Sample
+from lficam_jax.errors import UserError
+from lficam_jax.experiment import load_run
+from lficam_jax.faithfulness import chosen, run
+from lficam_jax.scoreboard import GROUPS, marks, summarise, table
+from lficam_jax.stability import read_config
+from lficam_jax.train import train
+
+QUICK = {"limit": 10, "split": "test"}
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "a"
+    train(tiny_config, str(workdir))
+    return workdir
+
+
+def test_faithfulness_measures_what_it_says(tiny, trained, capsys):
+    asked = {"groups": ["adcc", "localisation"], "baseline": "mean", "methods": ["own"]}
+    assert modes.faithfulness(tiny, str(trained), **QUICK, **asked) == 0
+    out = capsys.readouterr().out
+    result = json.loads((trained / "results" / "faithfulness.json").read_text())
+    assert list(result["methods"]) == ["own", "mean_features", "gaussian", "random", "fakecam"]
+    own = result["methods"]["own"]
+    assert own["images"] == 10 == own["measures"]["adcc"]["n"]
+    pointing = own["measures"]["pointing_game"]
+    assert pointing["low"] <= pointing["value"] <= pointing["high"] <= 100
+    for name in ("pointing_game ↑", "(fakecam)", "constant", "max_box_acc ↑"):
+        assert name in out
+    with (trained / "results" / "faithfulness.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 5 * 4 and lines[0]["measure"] == "adcc"
+    assert float(lines[0]["value"]) == pytest.approx(own["measures"]["adcc"]["value"])
+
+    with pytest.raises(UserError, match="did you mean 'grad_cam'"):
+        modes.faithfulness(tiny, str(trained), **QUICK, **asked | {"methods": ["grad_cm"]})
+
+
+def test_a_broken_network_has_no_measures_and_says_so(tiny, trained, tmp_path, capsys):
+    model, variables, step = load_run(tiny, trained)
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, dict(variables))
+    asked = {"model": model, "variables": broken, "step": step, "groups": ["sparseness"]}
+    assert run(tiny, tmp_path, **asked, **QUICK, methods=["own"]) == 0
+    found = json.loads((tmp_path / "results" / "faithfulness.json").read_text())["methods"]["own"]
+    assert found["not_finite"] == 10 and found["measures"]["gini"]["n"] == 0
+    assert found["measures"]["gini"]["value"] is None
+
+
+def test_stability_of_a_run_with_its_copy(tiny, trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "b")
+    runs = [str(trained), str(tmp_path / "b")]
+    assert modes.compare(tiny, str(tmp_path / "out"), runs, **QUICK) == 0
+    out = capsys.readouterr().out
+    assert "official_rowwise" in out and "chance" in out and "2 models, 1 pair, 10 images" in out
+    found = json.loads((tmp_path / "out" / "results" / "stability.json").read_text())
+    assert found["statistics"]["iou_equal_area"]["value"] == 1
+    assert found["statistics"]["iou_equal_area"]["chance"] < 1
+    with pytest.raises(UserError, match="two or more"):
+        modes.compare(tiny, str(tmp_path), runs[:1], **QUICK)
+    with pytest.raises(UserError, match="holds no run"):
+        modes.compare(tiny, str(tmp_path), [runs[0], str(tmp_path / "none")], **QUICK)
+
+
+def test_a_config_file_that_is_not_ours(tmp_path):
+    (tmp_path / "config.json").write_text('{"colour": 1}')
+    with pytest.raises(UserError, match="cannot read"):
+        read_config(tmp_path)
+
+
+def test_a_sample_is_spread_over_the_split_and_padded(tiny):
+    sample = Sample(tiny.data, "test", 10)
+    batches = list(sample.batches(4))
+    assert len(sample) == 10 and len(batches) == 3
+    ids = np.concatenate([b["id"][b["valid"]] for b in batches])
+    source = open_source(tiny.data, "test")  # of 50
+    assert ids.tolist() == [source[i]["id"] for i in range(0, 50, 5)]
+    np.testing.assert_array_equal(batches[-1]["valid"], [True, True, False, False])
+    assert batches[0]["image"].shape == (4, 16, 16, 3) and batches[0]["mask"].any()
+    assert len(Sample(tiny.data, "test", 1000)) == 50
+
+
+def test_what_can_be_measured_depends_on_the_data():
+    groups, note = chosen([], has_mask=False)
+    assert "localisation" not in groups and "left out" in note and "sensitivity" not in groups
+    assert chosen([], has_mask=True) == ([g for g in GROUPS if g != "sensitivity"], "")
+    assert chosen(["road"], has_mask=False) == (["road"], "")
+    with pytest.raises(UserError, match="needs data that know"):
+        chosen(["localisation"], has_mask=False)
+    with pytest.raises(UserError, match="did you mean 'deletion'"):
+        chosen(["deleton"], has_mask=True)
+
+
+def rows(after, deletion, constant=0, broken=0):
+    count = len(after)
+    return {
+        "after": np.array(after), "deletion": np.array(deletion, float),
+        "deletion_curve": np.ones((count, 3)), "constant": np.arange(count) < constant,
+        "not_finite": np.arange(count) < broken,
+    }  # fmt: skip
+
+
+def test_the_best_honest_value_is_marked_and_a_trivial_one_never_wins_silently():
+    found = summarise(
+        {
+            "own": rows([0.5, 0.5], [0.2, 0.4]),
+            "cam": rows([0.4, 0.5], [0.5, 0.5], constant=1),
+            "fakecam": rows([0.9, 0.9], [0.1, 0.1]),
+        },
+        ["deletion"],
+    )
+    assert found["own"]["measures"]["deletion"]["value"] == pytest.approx(0.3)
+    assert found["cam"]["constant"] == 1
+    assert marks(found) == {("own", "deletion"): "*", ("fakecam", "deletion"): "!"}
+    text = table(found)
+    assert "0.300±" in text and "(fakecam)" in text and "0.100±0.000!" in text
+
+
+def test_win_is_against_the_other_honest_methods():
+    a, b, c = rows([0.9, 0.5], [0, 0]), rows([0.5, 0.5], [0, 0]), rows([1, 1], [0, 0])
+    found = summarise({"own": a, "cam": b, "random": c}, ["confidence"])
+    assert found["own"]["measures"]["win"]["value"] == 75  # one win, one tie
+    assert found["cam"]["measures"]["win"]["value"] == 25
+    assert found["random"]["measures"]["win"]["value"] == 100
+
+
+def test_maps_that_are_not_finite_are_counted_and_left_out():
+    broken = rows([np.nan, 0.5], [np.nan, 0.4], broken=1)
+    found = summarise({"own": broken}, ["deletion"])["own"]
+    assert found["not_finite"] == 1 and found["images"] == 2
+    assert found["measures"]["deletion"] == {"value": 0.4, "low": 0.4, "high": 0.4, "n": 1}
+    none = summarise({"own": rows([np.nan], [np.nan], broken=1)}, ["deletion"])["own"]
+    assert none["measures"]["deletion"]["n"] == 0 and " - " in table({"own": none})

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,7 +15,9 @@ from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.experiment import load_run
 from lficam_jax.faithfulness import chosen, run
-from lficam_jax.scoreboard import GROUPS, marks, summarise, table
+from lficam_jax.methods import TRIVIAL
+from lficam_jax.metrics import stability
+from lficam_jax.scoreboard import COLUMNS, GROUPS, marks, summarise, table
 from lficam_jax.stability import read_config
 from lficam_jax.train import train
 
@@ -143,3 +146,10 @@ def test_maps_that_are_not_finite_are_counted_and_left_out():
     assert found["measures"]["deletion"] == {"value": 0.4, "low": 0.4, "high": 0.4, "n": 1}
     none = summarise({"own": rows([np.nan], [np.nan], broken=1)}, ["deletion"])["own"]
     assert none["measures"]["deletion"]["n"] == 0 and " - " in table({"own": none})
+
+
+def test_the_documentation_names_every_measure_and_statistic():
+    text = Path("docs/measures.md").read_text()
+    names = [*COLUMNS, *stability.STATISTICS, *TRIVIAL]
+    shared = {"average_drop_50", "average_drop_15", "increase_50", "increase_15"}  # `_50`, `_15`
+    assert not [name for name in names if f"`{name}`" not in text and name not in shared]

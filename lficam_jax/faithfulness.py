@@ -1,5 +1,7 @@
 """`--mode faithfulness`: every map beside every other on the same network, measured, streaming."""
 
+import shutil
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -99,7 +101,8 @@ def run(
     }  # fmt: skip
     written = write_result(workdir, "faithfulness", result)
     write_csv(written.with_suffix(".csv"), found)
-    print(table(found))
+    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    print(table(found, terminal))
     print("\n".join(filter(None, [note, f"{result['seconds']} seconds; {written}, .csv"])))
     return 0
 

@@ -75,8 +75,11 @@ def marks(found: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], str]:
     return marked
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Writes methods × measures as aligned text, with half the 95 % interval behind each value."""
+def table(found: Mapping[str, Mapping[str, Any]], width: int = 0) -> str:
+    """Writes methods × measures as aligned text, with half the 95 % interval behind each value.
+
+    `width` is the terminal's: what does not fit goes below; 0 folds nothing.
+    """
     columns = [c for c in COLUMNS if any(c in m["measures"] for m in found.values())]
     marked = marks(found)
     header = [f"{c} {'↑' if COLUMNS[c] > 0 else '↓'}" for c in columns]
@@ -86,8 +89,9 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
         counts = [str(method[k]) for k in ("images", "constant", "not_finite")]
         rows.append([f"({name})" if method["trivial"] else name, *cells, *counts])
     return (
-        f"\n{aligned(rows)}\n(in brackets: trivial rows) * best of the other methods; ! a trivial "
-        "row is as good or better: this measure does not tell maps apart here\n"
+        f"\n{aligned(rows, width)}\n"
+        "(in brackets: trivial rows) * best of the other methods; ! a trivial row is as good or "
+        "better: this measure does not tell maps apart here\n"
         "± half of the 95 % bootstrap interval over images. own: the network that draws the map "
         "also scores the masked image."
     )

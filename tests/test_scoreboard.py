@@ -19,6 +19,7 @@ from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
 from lficam_jax.scoreboard import COLUMNS, GROUPS, marks, summarise, table
 from lficam_jax.stability import read_config
+from lficam_jax.table import aligned
 from lficam_jax.train import train
 
 QUICK = {"limit": 10, "split": "test"}
@@ -129,6 +130,15 @@ def test_the_best_honest_value_is_marked_and_a_trivial_one_never_wins_silently()
     assert marks(found) == {("own", "deletion"): "*", ("fakecam", "deletion"): "!"}
     text = table(found)
     assert "0.300±" in text and "(fakecam)" in text and "0.100±0.000!" in text
+
+
+def test_a_wide_table_is_folded_under_its_first_column():
+    rows = [["method", "a", "b", "c"], ["own", "1", "22", "3"]]
+    assert aligned(rows, 12) == (
+        "method  a\nown     1\n\nmethod   b\nown     22\n\nmethod  c\nown     3"
+    )
+    assert aligned(rows, 13) == "method  a   b\nown     1  22\n\nmethod  c\nown     3"
+    assert aligned(rows, 3).count("method") == 3  # a column is never cut
 
 
 def test_win_is_against_the_other_honest_methods():

@@ -7,28 +7,37 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from lficam_jax import modes
-from lficam_jax.data import open_source
+from lficam_jax.checkpoint import Checkpoints
+from lficam_jax.data import dataset_info, open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import load_run
+from lficam_jax.experiment import initial_variables, load_run, make_model
 from lficam_jax.faithfulness import chosen, run
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
 from lficam_jax.scoreboard import COLUMNS, GROUPS, marks, summarise, table
 from lficam_jax.stability import read_config
+from lficam_jax.state import create_state
 from lficam_jax.table import aligned
-from lficam_jax.train import train
+from lficam_jax.workdir import claim
 
 QUICK = {"limit": 10, "split": "test"}
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_config, tmp_path_factory):
+    """A run as training leaves it, at its first step."""
     workdir = tmp_path_factory.mktemp("runs") / "a"
-    train(tiny_config, str(workdir))
+    info = dataset_info(tiny_config.data)
+    variables = initial_variables(make_model(tiny_config, info), tiny_config, info)
+    claim(workdir, tiny_config)
+    with Checkpoints(workdir) as checkpoints:
+        state = create_state(variables, optax.sgd(0.1))
+        checkpoints.save(state, config={}, metrics={"accuracy": 0.5})
     return workdir
 
 

@@ -16,7 +16,7 @@ from lficam_jax import methods as maps
 from lficam_jax import render, report
 from lficam_jax.data import dataset_info, find_images, fit_image, normalise, open_source, read_image
 from lficam_jax.data.datasets import Dataset
-from lficam_jax.data.transforms import fit_box, resample
+from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explanation import Explanation, by_image
 from lficam_jax.structs import Variables
@@ -136,7 +136,7 @@ def run(
       UserError: if there is nothing to explain, or the output cannot be written.
     """
     info = dataset_info(config.data)
-    pixels, about, skipped = _read_files(images, info) if images else _read_split(config, info)
+    pixels, about, skipped = _read_files(images, info) if images else _read_split(config)
     about.setdefault("classes", _class_names(config, info))
     inputs = normalise(pixels, info)
     found = explain(model, variables, inputs, method=methods or None, pictures=pixels, **about)
@@ -187,28 +187,19 @@ def _in_batches(
 
 
 def _read_split(
-    config: ConfigDict, info: Dataset
+    config: ConfigDict,
 ) -> tuple[UInt8[np.ndarray, "n y x 3"], dict[str, Any], list[tuple[str, str]]]:
-    """Reads examples spread evenly over the split: a folder's split is sorted by class."""
     split = config.explain.split
-    source = open_source(config.data, split)
-    count = min(config.explain.limit, len(source))
-    examples = [source[i] for i in np.arange(count) * len(source) // count]
+    sample = Sample(config.data, split, config.explain.limit)
+    (batch,) = sample.batches(len(sample))
     about = {
-        "labels": [int(example["label"]) for example in examples],
-        "ids": [example["id"] for example in examples],
-        "names": [f"{split} {example['id']}" for example in examples],
-        "masks": [_fit_mask(example.get("mask"), info) for example in examples],
-        "classes": source.classes,
+        "labels": batch["label"].tolist(),
+        "ids": batch["id"].tolist(),
+        "names": [f"{split} {i}" for i in batch["id"]],
+        "masks": list(batch["mask"]) if "mask" in batch else None,
+        "classes": sample.classes,
     }
-    return np.stack([fit_image(example["image"], info) for example in examples]), about, []
-
-
-def _fit_mask(mask: np.ndarray | None, info: Dataset) -> np.ndarray | None:
-    if mask is None:
-        return None
-    box = fit_box(*mask.shape[:2], info)
-    return resample(mask, box, info.image_size, nearest=True)[..., 0] > 0
+    return batch["image"], about, []
 
 
 def _read_files(

@@ -16,6 +16,7 @@ from lficam_jax.faithfulness import run as faithfulness_run
 from lficam_jax.interrupt import Interrupted
 from lficam_jax.parallel import replicate
 from lficam_jax.render import confusion_picture
+from lficam_jax.table import aligned
 from lficam_jax.train import train as run_training
 from lficam_jax.writer import write_result
 
@@ -101,12 +102,7 @@ def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
         if any(name in values for values in columns.values()):
             cells = [form.format(v[name]) if name in v else "" for v in columns.values()]
             rows.append([name, *cells])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        row[0].ljust(widths[0])
-        + "".join(f"  {c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))
-        for row in rows
-    )
+    return aligned(rows)
 
 
 def _draw_confusion(result: Mapping[str, Any], workdir: str) -> None:

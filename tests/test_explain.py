@@ -271,8 +271,9 @@ class Masked:
 
 def test_with_masks_the_peak_is_judged(config, tmp_path, monkeypatch):
     info = Dataset("masked", "", 3, 16, (0.5,) * 3, (0.5,) * 3, {}, {}, has_mask=True)
-    monkeypatch.setattr("lficam_jax.explain.dataset_info", lambda data: info)
-    monkeypatch.setattr("lficam_jax.explain.open_source", lambda data, split: Masked())
+    for module in ("explain", "data.sample"):
+        monkeypatch.setattr(f"lficam_jax.{module}.dataset_info", lambda data: info)
+    monkeypatch.setattr("lficam_jax.data.sample.open_source", lambda data, split: Masked())
     start(config, tmp_path)
     manifest = json.loads((tmp_path / "run/explanations/30/manifest.json").read_text())
     hits = {row["id"]: row["peak_on_object"] for row in manifest["images"]}

@@ -15,6 +15,7 @@ class Sample:
 
     Attributes:
       info: the data set.
+      classes: class names, in label order.
     """
 
     def __init__(self, data: ConfigDict, split: str, limit: int) -> None:
@@ -22,6 +23,7 @@ class Sample:
         self._source = open_source(data, split)
         total = len(self._source)
         self._places = np.arange(min(limit, total)) * total // min(limit, total)
+        self.classes = self._source.classes
 
     def __len__(self) -> int:
         return len(self._places)

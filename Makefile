@@ -15,7 +15,7 @@ quickstart: .venv/ready
 	  --mode explain
 
 test: .venv/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .

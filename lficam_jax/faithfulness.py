@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
@@ -24,11 +23,11 @@ from lficam_jax.methods import TRIVIAL, check, maps_of
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
-from lficam_jax.parallel import AXIS
+from lficam_jax.parallel import over_rows
 from lficam_jax.scoreboard import GROUPS, Rows, summarise, table, write_csv
 from lficam_jax.steps import predict
 from lficam_jax.structs import Variables
-from lficam_jax.writer import duration_text, write_result
+from lficam_jax.writer import Pace, write_result
 
 COSTLY = ("sensitivity",)  # draws each map ten times more; only when asked for
 TOP = (50, 15)  # percent of the pixels kept
@@ -117,8 +116,8 @@ class Measurement:
         mean, std = np.asarray(info.mean), np.asarray(info.std)
         self._black = (-mean / std).astype(np.float32)
         self._maps: dict[tuple[str, bool], Callable[..., Array]] = {}
-        self._clean = _over_rows(partial(self._see, info))
-        self._rows = _over_rows(self._measure)
+        self._clean = over_rows(partial(self._see, info))
+        self._rows = over_rows(self._measure)
 
     def see(self, variables: Variables, batch: Rows) -> dict[str, Array]:
         """Returns normalised images, the predicted classes, their confidence and random keys."""
@@ -170,7 +169,7 @@ class Measurement:
             return explain(seen["image"])
 
         if (name, sensitivity) not in self._maps:
-            self._maps[name, sensitivity] = _over_rows(draw)
+            self._maps[name, sensitivity] = over_rows(draw)
         return self._maps[name, sensitivity]
 
     def _measure(self, variables: Variables, seen: Any) -> dict[str, Array]:
@@ -216,7 +215,7 @@ def stream(
     devices = jax.device_count()
     size = -(-min(size, len(sample)) // devices) * devices
     parts: dict[str, list[Rows]] = {name: [] for name in names}
-    pace = _Pace(-(-len(sample) // size) * len(names))
+    pace = Pace(-(-len(sample) // size) * len(names))
     for batch in sample.batches(size):
         seen = measure.see(variables, batch)
         for name in names:
@@ -229,16 +228,6 @@ def stream(
     }
 
 
-def _over_rows(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Splits the rows of the second argument over all devices; each works alone."""
-    rows = PartitionSpec(AXIS)
-    mapped = jax.shard_map(
-        fn, mesh=Mesh(np.array(jax.devices()), (AXIS,)), in_specs=(PartitionSpec(), rows),
-        out_specs=rows, check_vma=False,
-    )  # fmt: skip
-    return jax.jit(mapped)
-
-
 def _announce(count: int, names: Sequence[str], groups: Sequence[str], steps: int) -> None:
     passes = 1 + len(TOP) * ("confidence" in groups)
     passes += (steps + 1) * (("deletion" in groups) + ("insertion" in groups))
@@ -248,20 +237,3 @@ def _announce(count: int, names: Sequence[str], groups: Sequence[str], steps: in
         f"{count * len(names) * passes:,}, and those that draw the maps",
         flush=True,
     )
-
-
-class _Pace:
-    """Prints how far the work is and how long the rest takes, every ten seconds at most."""
-
-    def __init__(self, total: int) -> None:
-        self._total, self._done = total, 0
-        self._start = self._said = time.monotonic()
-
-    def tick(self, name: str) -> None:
-        self._done, now = self._done + 1, time.monotonic()
-        if now - self._said < 10:
-            return
-        self._said = now
-        left = (now - self._start) / self._done * (self._total - self._done)
-        share = self._done / self._total
-        print(f"{share:4.0%}  {name}  {duration_text(left)} left", flush=True)

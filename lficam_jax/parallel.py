@@ -65,6 +65,23 @@ def spmd(
     return call
 
 
+def over_rows(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Splits the rows of the second argument over all devices; each works alone.
+
+    Args:
+      fn: `fn(variables, batch)`; what it returns has as many rows as `batch`.
+
+    Returns:
+      The compiled `fn`; the rows must be a multiple of the devices.
+    """
+    rows = PartitionSpec(AXIS)
+    mapped = jax.shard_map(
+        fn, mesh=Mesh(np.array(jax.devices()), (AXIS,)), in_specs=(PartitionSpec(), rows),
+        out_specs=rows, check_vma=False,
+    )  # fmt: skip
+    return jax.jit(mapped)
+
+
 def replicate(tree: Any, mode: str, devices: Sequence[jax.Device] | None = None) -> Any:
     """Copies a pytree to every device, in the placement that `spmd` of the same mode expects."""
     devices = list(devices or jax.devices())

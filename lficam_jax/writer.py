@@ -212,6 +212,28 @@ class Progress:
         self.close()
 
 
+class Pace:
+    """Prints how far a measurement is and how long the rest takes, every ten seconds at most.
+
+    Args:
+      total: how many equal pieces of work there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._start = self._said = time.monotonic()
+
+    def tick(self, name: str) -> None:
+        """Counts one piece of work as done; `name` says which."""
+        self._done, now = self._done + 1, time.monotonic()
+        if now - self._said < 10:
+            return
+        self._said = now
+        left = (now - self._start) / self._done * (self._total - self._done)
+        share = self._done / self._total
+        print(f"{share:4.0%}  {name}  {duration_text(left)} left", flush=True)
+
+
 def duration_text(seconds: float) -> str:
     """Writes a duration with its two largest units.
 

@@ -1,6 +1,7 @@
 """How sure is a mean over images? The percentile bootstrap, on the host."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
@@ -40,9 +41,23 @@ def interval(
     """
     values = np.asarray(values, np.float64)
     n = len(values)
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
-    found = statistic(weights, values)
+    found = statistic(_weights(n, resamples, seed), values)
     if not np.isfinite(found).any():
         return float("nan"), float("nan")
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def summary(values: Float[np.ndarray, " n"]) -> dict[str, float]:
+    """Returns `value` (the mean of those that exist), `low` and `high` of it, and `n`."""
+    values = np.asarray(values, np.float64)
+    exists = np.isfinite(values)
+    low, high = interval(values)
+    value = float(values[exists].mean()) if exists.any() else float("nan")
+    return {"value": value, "low": low, "high": high, "n": int(exists.sum())}
+
+
+@lru_cache(maxsize=4)  # a table asks for the same resamples for each of its cells
+def _weights(n: int, resamples: int, seed: int) -> np.ndarray:
+    """Returns how often each of n images is drawn, in each resample."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)

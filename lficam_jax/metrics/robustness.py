@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 def fgsm(
     loss: Callable[[Float[Array, "b y x c"], Int[Array, " b"]], Float[Array, " b"]],
     images: Float[Array, "b y x c"], labels: Int[Array, " b"], *, mean: Sequence[float],
-    std: Sequence[float], epsilon: float = 2 / 255,
+    std: Sequence[float], epsilon: float | Float[Array, " b"] = 2 / 255,
 ) -> Float[Array, "b y x c"]:  # fmt: skip
     """Moves each pixel by `epsilon` in the direction that raises the loss.
 
@@ -20,7 +20,7 @@ def fgsm(
       labels: the true classes.
       mean: of each channel, for pixels in [0, 1].
       std: likewise.
-      epsilon: in *pixel* units, of [0, 1].
+      epsilon: in *pixel* units, of [0, 1]; one for all, or one for each image.
 
     Returns:
       Normalised images, whose pixels were clamped to [0, 1] before they were normalised again.
@@ -32,5 +32,6 @@ def fgsm(
     # the sum's gradient holds each image's own, for the images do not meet; std is positive, so
     # the sign is the same in pixels
     direction = jnp.sign(jax.grad(lambda x: jnp.sum(loss(x, labels)))(images))
-    pixels = jnp.clip(images * std + mean + epsilon * direction, 0, 1)
+    step = jnp.reshape(jnp.asarray(epsilon, jnp.float32), (-1, 1, 1, 1))
+    pixels = jnp.clip(images * std + mean + step * direction, 0, 1)
     return (pixels - mean) / std

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from lficam_jax.ops.maps import min_max
+from lficam_jax.metrics.localisation import constant, on_image
 from lficam_jax.ops.similarity import spearman, ssim
 from lficam_jax.structs import Key, Variables
 
@@ -69,24 +71,42 @@ def cascade(trained: Variables, fresh: Variables) -> Iterator[tuple[str, Variabl
 
 
 def parameter_randomisation(
-    explain: Callable[[Variables, Array], Float[Array, "b h w"]],
+    explain: Callable[[Variables, Array], Any],
     trained: Variables, fresh: Variables, images: Float[Array, "b y x c"],
-) -> dict[str, dict[str, Float[Array, " b"]]]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """Compares the map of the trained network with those of `cascade`.
 
     A map that hardly changes shows the image and not what the network learnt.
 
+    Args:
+      explain: variables and images to maps `[b h w]`, or to a dictionary of maps by method. To
+        be compiled by the caller.
+      trained: `params` and `batch_stats`.
+      fresh: the same network, freshly drawn.
+      images: normalised.
+
     Returns:
-      name -> `spearman` and `ssim` to the first map, one value per image; NaN where a map is
-      constant (`spearman`). Quantus' MPRT keeps the sign of the map; these maps have none.
+      name -> `spearman` and `ssim` of the maps at the image's size to the first, and whether the
+      map is `constant`; one value per image (for each method, if `explain` gave several). NaN
+      where a map is constant (`spearman`) or not finite. Quantus' MPRT keeps the sign of the map;
+      these maps have none.
     """
-    explain = jax.jit(explain)
-    first = min_max(explain(trained, images))
-    found = {}
-    for name, variables in cascade(trained, fresh):
-        maps = min_max(explain(variables, images))
-        found[name] = {"spearman": spearman(first, maps), "ssim": ssim(first, maps)}
-    return found
+    first, size = explain(trained, images), images.shape[1:3]
+    return {
+        name: jax.tree.map(partial(_likeness, size=size), first, explain(variables, images))
+        for name, variables in cascade(trained, fresh)
+    }
+
+
+@partial(jax.jit, static_argnames="size")
+def _likeness(
+    first: Float[Array, "b h w"], maps: Float[Array, "b h w"], size: tuple[int, int]
+) -> dict[str, Array]:
+    finite = jnp.isfinite(first).all(axis=(1, 2)) & jnp.isfinite(maps).all(axis=(1, 2))
+    a, b = on_image(first, size), on_image(maps, size)
+    found = {"spearman": spearman(a, b), "ssim": ssim(a, b)}
+    found = {name: jnp.where(finite, value, jnp.nan) for name, value in found.items()}
+    return found | {"constant": constant(maps)}
 
 
 def _replaced(

@@ -113,7 +113,7 @@ def between(
       For each of `STATISTICS`: `value` (mean over images), `chance`, `adjusted`, `n` images that
       had a value, and `left_out`, those that had none (both maps empty, or one constant).
     """
-    orders = [_shuffle(len(a), np.random.default_rng([seed, i])) for i in range(shuffles)]
+    orders = [shuffled(len(a), np.random.default_rng([seed, i])) for i in range(shuffles)]
     return {name: _with_chance(fn, a, b, orders) for name, fn in STATISTICS.items()}
 
 
@@ -154,7 +154,7 @@ def _with_chance(
     }  # fmt: skip
 
 
-def _shuffle(n: int, generator: np.random.Generator) -> np.ndarray:
+def shuffled(n: int, generator: np.random.Generator) -> np.ndarray:
     """Returns a permutation that leaves nothing in its place (for n > 1): one cycle."""
     cycle = generator.permutation(n)
     rows = np.empty(n, int)

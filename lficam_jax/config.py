@@ -88,6 +88,7 @@ def _model() -> ConfigDict:
     fin.temperature = 1.0  # of the softmax over channels; low is sharp
     fin.learn_temperature = False  # train it, starting from `temperature`
     fin.normalise_features = True  # scale each channel to [0, 1] before the grey image masks it
+    fin.mask_image = True  # False: FIN sees the channels themselves, not the grey image under them
     model.abn = abn = ConfigDict()  # the Attention Branch Network
     abn.loss = "both"  # perception | attention: train one branch, which then gives the prediction
     return model

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from lficam_jax.config import differences
+from lficam_jax.config import default_config, differences
 from lficam_jax.errors import UserError
 
 # Keys that change where things are read or how often something is written, never the result.
@@ -73,10 +73,19 @@ def _check(path: Path, lines: list[str]) -> None:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """Returns a run's config; a key that is newer than the run has its default."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return _filled(json.loads(path.read_text()), as_json(default_config()))
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"cannot read {path}: {error}; is the folder a run's?") from error
+
+
+def _filled(theirs: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    filled = defaults | theirs
+    for name, value in filled.items():
+        if isinstance(value, dict):
+            filled[name] = _filled(value, defaults.get(name, {}))
+    return filled
 
 
 def _among(difference: str, prefixes: tuple[str, ...]) -> bool:

@@ -1,5 +1,6 @@
 """Heads against the numpy oracle of reference.py, on ordinary and on degenerate features."""
 
+import dataclasses
 import functools
 
 import jax
@@ -143,6 +144,16 @@ def test_bfloat16_keeps_map_and_importance_in_float32_and_near_the_oracle():
         )
         np.testing.assert_allclose(outputs.importance[i], weight, atol=0.03)
         np.testing.assert_allclose(outputs.attention[i], attention, atol=0.06)
+
+
+def test_without_its_mask_image_fin_does_not_see_the_image():
+    sees = lfi_head(temperature=50.0)  # else one channel takes all
+    blind = dataclasses.replace(sees, mask_image=False)
+    variables = drawn(blind)
+    seen = call(sees, variables, IMAGES, ORDINARY).importance
+    first, other = (call(blind, variables, x, ORDINARY).importance for x in (IMAGES, -2 * IMAGES))
+    np.testing.assert_array_equal(first, other)
+    assert np.abs(seen - first).max() > 1e-3
 
 
 def test_the_map_of_one_strong_channel_is_that_channel():

@@ -94,6 +94,20 @@ def test_another_config_in_the_workdir_is_refused_with_the_difference(run):
     train(config, workdir)
 
 
+def test_a_run_from_before_a_key_existed_has_its_default(run):
+    config, result, workdir = run
+    path = workdir / "config.json"
+    former = path.read_text()
+    older = json.loads(former)
+    del older["model"]["fin"]["mask_image"]
+    path.write_text(json.dumps(older))
+    assert train(config, workdir) == result
+    path.write_text(json.dumps(older).replace('"depth": 8', '"depth": 14'))
+    with pytest.raises(UserError, match="another config.*\n  model.depth: 14 -> 8"):
+        train(config, workdir)
+    path.write_text(former)
+
+
 def test_reading_a_run_as_another_network_is_refused(run):
     config, _, workdir = run
     config.model.depth = 14

@@ -31,7 +31,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
 }
 HEADS = ("plain", "lfi", "abn")
 FIN_KINDS = ("learned", "uniform")
-FIN_DEFAULTS = {"kind": "learned", "normalise_features": True}
+FIN_DEFAULTS = {"kind": "learned", "normalise_features": True, "mask_image": True}
 DTYPES = ("float32", "bfloat16")
 
 
@@ -51,8 +51,8 @@ def create_model(
       dtype: of activations, `float32` or `bfloat16`.
       axis_name: mapped axis over which BatchNorm is synchronised; None: per device.
       fin: options of `FeatureImportanceNetwork`, and `kind` (`learned` or `uniform`) and
-        `normalise_features` of the head around it; the paper's are the defaults. `relu_every=0` is
-        the backbone's own.
+        `normalise_features` and `mask_image` of the head around it; the paper's are the defaults.
+        `relu_every=0` is the backbone's own.
       abn: options of `ABNHead`: `loss`.
       **options: of the backbone, for example `block="bottleneck"`; 0, None and `auto` mean the
         family's default.
@@ -121,9 +121,10 @@ def _lfi_head(layers: Layers, relu_every: int, fin: Mapping[str, Any]) -> LFIHea
     for foreign in [name for name in fin if name not in known]:
         raise UserError(f"model.fin has no option {foreign!r}{nearest(foreign, known)}")
     options = {**FIN_DEFAULTS, **fin}
-    kind, normalise = options.pop("kind"), options.pop("normalise_features")
+    around = {name: options.pop(name) for name in FIN_DEFAULTS}
+    kind = around.pop("kind")
     if kind not in FIN_KINDS:
         raise UserError(f"model.fin.kind={kind!r} is unknown{nearest(kind, FIN_KINDS)}")
     options["relu_every"] = options.get("relu_every") or relu_every
     network = FeatureImportanceNetwork(layers, **options) if kind == "learned" else None
-    return LFIHead(network, normalise_features=normalise)
+    return LFIHead(network, **around)

@@ -36,11 +36,13 @@ class LFIHead(nn.Module):
 
     Attributes:
       fin: None gives every channel the same importance (`fin.kind=uniform`).
-      normalise_features: scale each channel to [0, 1] before it is masked with the grey image.
+      normalise_features: scale each channel to [0, 1] before it masks the grey image.
+      mask_image: False shows FIN the channels themselves, not the grey image that they mask.
     """
 
     fin: FeatureImportanceNetwork | None
     normalise_features: bool = True
+    mask_image: bool = True
 
     @nn.compact
     def __call__(
@@ -64,8 +66,9 @@ class LFIHead(nn.Module):
         if self.fin is None:
             return jnp.full((batch, channels), 1 / channels, jnp.float32)
         channel_maps = maps.normalise_features(features) if self.normalise_features else features
-        masks = channel_maps * maps.grey(images, tuple(size))[..., None]
-        return self.fin(masks, train=train)
+        if self.mask_image:
+            channel_maps = channel_maps * maps.grey(images, tuple(size))[..., None]
+        return self.fin(channel_maps, train=train)
 
 
 class ABNHead(nn.Module):

@@ -1,4 +1,4 @@
-"""How sure is a mean over images? The percentile bootstrap, on the host."""
+"""How sure is a mean over images, or over models and images? The percentile bootstrap."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 # Means over resamples `[r m]` from weights `[r n]` (how often each image was drawn) and values.
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+CHUNK = 50  # resamples whose weights are in memory at once
 
 
 def weighted_mean(

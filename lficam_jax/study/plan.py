@@ -1,0 +1,128 @@
+"""Which networks a study trains, under which settings, and what is measured of each."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lficam_jax.config import nearest, validate
+from lficam_jax.errors import UserError
+from lficam_jax.methods import METHODS
+from lficam_jax.scoreboard import GROUPS
+
+# Changes to the base config. The names stand in tables and folders.
+MODELS: Mapping[str, Any] = {
+    "plain": {"model": {"head": "plain"}},
+    "abn": {"model": {"head": "abn", "abn": {"loss": "both"}}},
+    "abn_one_loss": {"model": {"head": "abn", "abn": {"loss": "perception"}}},
+    "lfi": {"model": {"head": "lfi"}},
+}
+# Changes to `lfi`: what does each part of FIN do?
+ABLATIONS: Mapping[str, Any] = {
+    "uniform": {"model": {"fin": {"kind": "uniform"}}},  # the attention without FIN
+    "narrow": {"model": {"fin": {"width": 16}}},
+    "shallow": {"model": {"fin": {"depth": 2}}},
+    "kernel_1": {"model": {"fin": {"kernel": 1}}},
+    "kernel_5": {"model": {"fin": {"kernel": 5}}},
+    "no_softmax": {"model": {"fin": {"softmax": False}}},
+    "temperature_0.1": {"model": {"fin": {"temperature": 0.1}}},
+    "learned_temperature": {"model": {"fin": {"learn_temperature": True}}},
+    "raw_features": {"model": {"fin": {"normalise_features": False}}},
+}
+BASELINE, OURS = "plain", "lfi"  # what accuracies are compared with; what the ablations change
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of the study.
+
+    Attributes:
+      model: a key of `models` or `ablations`.
+      setting: a key of `settings`.
+      config: complete, as `main` takes it.
+    """
+
+    model: str
+    setting: str
+    config: ConfigDict
+
+    @property
+    def name(self) -> str:
+        """Names the run's folder."""
+        return f"{self.model}/{self.setting}"
+
+
+def default_study(base: ConfigDict) -> ConfigDict:
+    """Returns every key of a study with its default, around the config that all runs share."""
+    study = ConfigDict(convert_dict=False)
+    study.base = base
+    study.models = MODELS
+    study.ablations = ABLATIONS
+    study.settings = {f"seed{seed}": {"seed": seed} for seed in range(5)}
+    study.ablation_settings = ()  # of `settings`; () = all
+    study.measure = measure = ConfigDict()
+    measure.split = "test"
+    measure.limit = 256  # images whose maps are measured, spread evenly over the split
+    measure.methods = ("own", "cam", "grad_cam", "grad_cam_pp", "score_cam")  # of each model
+    measure.ablation_methods = ("own",)
+    measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness", "localisation")
+    measure.steps = 8  # of the insertion and deletion curves
+    measure.stability_methods = ("own", "grad_cam")
+    study.pictures = 5  # test images in the grid of maps
+    return study
+
+
+def plan(study: ConfigDict) -> list[Run]:
+    """Lists all runs: a setting's models together, so that early results can be compared.
+
+    Raises:
+      UserError: for a setting, method, measure or config that does not exist or is not valid.
+    """
+    settings = {name: _merged(study.base, change) for name, change in study.settings.items()}
+    if len(settings) < 2:
+        raise UserError("a study compares settings: give at least two in `settings`")
+    chosen = tuple(study.ablation_settings) or tuple(settings)
+    _check_names("ablation_settings", chosen, settings)
+    measure = study.measure
+    for key in ("methods", "ablation_methods", "stability_methods"):
+        _check_names(f"measure.{key}", measure[key], METHODS)
+    _check_names("measure.measures", measure.measures, GROUPS)
+    networks = [
+        *((s, n, change) for s in settings for n, change in study.models.items()),
+        *((s, n, _both(study.models[OURS], change)) for s in chosen
+          for n, change in study.ablations.items()),
+    ]  # fmt: skip
+    found = [Run(n, s, _merged(settings[s], change)) for s, n, change in networks]
+    for run in found:
+        try:
+            validate(run.config)
+        except UserError as error:
+            raise UserError(f"run {run.name}: {error}") from None
+    return found
+
+
+def _merged(config: ConfigDict, change: Mapping[str, Any]) -> ConfigDict:
+    merged = copy.deepcopy(config).lock()
+    try:
+        merged.update(change)
+    except (KeyError, AttributeError, TypeError) as error:
+        raise UserError(
+            f"a key that the base config has not: {error}"
+        ) from None
+    return merged
+
+
+def _both(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    both = dict(first)
+    for key, value in second.items():
+        nested = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)
+        both[key] = _both(both[key], value) if nested else value
+    return both
+
+
+def _check_names(key: str, names: Any, known: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in known:
+            raise UserError(f"study.{key}: {name!r} is unknown{nearest(name, tuple(known))}")

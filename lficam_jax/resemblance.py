@@ -1,0 +1,149 @@
+"""How like the first map is a later one? Rows (what was done) by methods: table, CSV, picture."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lficam_jax.data import Dataset, denormalise
+from lficam_jax.figure import labelled_grid
+from lficam_jax.methods import TRIVIAL
+from lficam_jax.metrics.bootstrap import summary
+from lficam_jax.observe import Seen
+from lficam_jax.render import Picture, colorize, enlarge, overlay, upsample
+from lficam_jax.table import aligned
+
+# What was done -> {"network": {measure: summary}, "methods": {method: {"constant", "not_finite",
+# "statistics": {statistic: summary, perhaps with "chance" and "adjusted"}}}}
+Found = dict[str, dict[str, Any]]
+
+
+def summarise(
+    values: Mapping[str, np.ndarray], chance: Mapping[str, np.ndarray] | None = None
+) -> dict[str, dict[str, float]]:
+    """Returns mean, interval and n of each statistic, and its chance and adjusted value.
+
+    Args:
+      values: statistic -> one value per image; NaN where there is none.
+      chance: the same with the images shuffled. `adjusted` is (value - chance) / (1 - chance).
+    """
+    found = {name: summary(rows) for name, rows in values.items()}
+    for name, rows in (chance or {}).items():
+        by_chance, value = summary(rows)["value"], found[name]["value"]
+        room = 1 - by_chance
+        adjusted = (value - by_chance) / room if room > 0 else float("nan")
+        found[name] |= {"chance": by_chance, "adjusted": adjusted}
+    return found
+
+
+def table(found: Found, statistics: Sequence[str], width: int = 0) -> str:
+    """Writes one block per statistic: rows by methods, half the interval behind each value.
+
+    Args:
+      found: see `Found`.
+      statistics: in order.
+      width: of the terminal; 0 folds nothing.
+    """
+    methods = list(next(iter(found.values()))["methods"])
+    blocks = [_network(found)] if next(iter(found.values()))["network"] else []
+    for statistic in statistics:
+        rows = [[statistic, *(f"({m})" if m in TRIVIAL else m for m in methods)]]
+        for what, row in found.items():
+            cells = [row["methods"][method]["statistics"][statistic] for method in methods]
+            rows.append([what, *map(_cell, cells)])
+        blocks.append(aligned(rows, width))
+    return "\n\n".join([*blocks, *_degenerate(found, methods)])
+
+
+def write_csv(path: Path, found: Found) -> None:
+    """Writes one line per row, method and statistic; the network's own measures name no method."""
+    numbers = ("value", "low", "high", "n", "chance", "adjusted")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["what", "method", "measure", *numbers, "constant", "not_finite"])
+        for what, row in found.items():
+            for measure, cell in row["network"].items():
+                writer.writerow([what, "", measure, *(cell.get(k, "") for k in numbers), "", ""])
+            for method, of in row["methods"].items():
+                for statistic, cell in of["statistics"].items():
+                    values = [cell.get(k, "") for k in numbers]
+                    counts = [of["constant"], of["not_finite"]]
+                    writer.writerow([what, method, statistic, *values, *counts])
+
+
+def picture(
+    path: Path,
+    looks: Mapping[str, Seen],
+    info: Dataset,
+    names: Sequence[str],
+    classes: Sequence[str],
+    examples: int,
+    over: bool,
+) -> None:
+    """Draws examples: a column for each look, a row for the picture and one for each method's map.
+
+    Args:
+      path: of the PNG.
+      looks: heading -> what the network saw and drew.
+      info: of the data set.
+      names: of the methods.
+      classes: class names, in label order.
+      examples: how many, from the first row on.
+      over: lay the maps over the pictures, else draw them alone.
+    """
+    rows, labels, notes = [], [], {}
+    for example in range(examples):
+        shown = [enlarge(_shown(seen, example, info), 96) for seen in looks.values()]
+        for column, seen in enumerate(looks.values()):
+            text = f"{classes[seen['predicted'][example]]} {seen['confidence'][example]:.0%}"
+            notes[len(rows), column] = text, seen["predicted"][example] == seen["class"][example]
+        rows.append(shown)
+        labels.append("image")
+        for name in names:
+            maps = [np.asarray(seen["maps"][name][example]) for seen in looks.values()]
+            rows.append([_drawn(p, m, over) for p, m in zip(shown, maps, strict=True)])
+            labels.append(name)
+    labelled_grid(rows, labels, list(looks), notes, path)
+
+
+def _shown(seen: Seen, example: int, info: Dataset) -> Picture:
+    return denormalise(np.asarray(seen["image"][example]), info)
+
+
+def _drawn(shown: Picture, attention: np.ndarray, over: bool) -> Picture:
+    return overlay(shown, attention) if over else colorize(upsample(attention, shown.shape[:2]))
+
+
+def _network(found: Found) -> str:
+    names = list(next(iter(found.values()))["network"])
+    rows = [["network", *names]]
+    rows += [
+        [what, *(_cell(row["network"][name]) for name in names)] for what, row in found.items()
+    ]
+    return aligned(rows)
+
+
+def _cell(summary: Mapping[str, float]) -> str:
+    if not summary["n"]:
+        return "-"
+    half = (summary["high"] - summary["low"]) / 2
+    sure = f"±{half:.3f}" if half >= 0.0005 else ""
+    by_chance = f" ({summary['chance']:.2f})" if "chance" in summary else ""
+    return f"{summary['value']:.3f}{sure}{by_chance}"
+
+
+def _degenerate(found: Found, methods: Sequence[str]) -> list[str]:
+    """Says for each method with such maps in which row most of them are constant, not finite."""
+    lines = []
+    for kind in ("constant", "not_finite"):
+        worst = {m: max(found, key=lambda what: found[what]["methods"][m][kind]) for m in methods}
+        told = [
+            f"{method} up to {count} ({what})"
+            for method, what in worst.items()
+            if (count := found[what]["methods"][method][kind])
+        ]
+        if told:
+            lines.append(f"{kind.replace('_', ' ')} maps: {', '.join(told)}")
+    return lines

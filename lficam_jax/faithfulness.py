@@ -15,16 +15,18 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
+from lficam_jax import report
 from lficam_jax.config import nearest
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
-from lficam_jax.methods import TRIVIAL, check, maps_of
+from lficam_jax.explanation import Explanation
+from lficam_jax.methods import CLASSLESS, TRIVIAL, check, maps_of
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
 from lficam_jax.parallel import over_rows
-from lficam_jax.scoreboard import GROUPS, Rows, summarise, table, write_csv
+from lficam_jax.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv
 from lficam_jax.steps import predict
 from lficam_jax.structs import Variables
 from lficam_jax.writer import Pace, write_result
@@ -33,6 +35,9 @@ COSTLY = ("sensitivity",)  # draws each map ten times more; only when asked for
 TOP = (50, 15)  # percent of the pixels kept
 STEPS = 16
 BATCH = 64
+SHOWN = 24  # images whose maps are on the page
+# The class that maps and measures are about, and how the results name it.
+TARGETS = {"predicted": "predicted, then frozen", "label": "true label"}
 
 
 def chosen(names: Sequence[str], has_mask: bool) -> tuple[list[str], str]:
@@ -61,9 +66,11 @@ def chosen(names: Sequence[str], has_mask: bool) -> tuple[list[str], str]:
 def run(
     config: ConfigDict, workdir: str | Path, *, model: nn.Module, variables: Variables, step: int,
     split: str, limit: int, methods: Sequence[str] = (), groups: Sequence[str] = (),
-    baseline: str = "mean", steps: int = STEPS, batch_size: int = BATCH,
+    baseline: str = "mean", target: str = "predicted", steps: int = STEPS, batch_size: int = BATCH,
 ) -> int:  # fmt: skip
-    """Measures the maps of a network, prints one table, writes `results/faithfulness.{json,csv}`.
+    """Measures the maps of a network; prints one table, writes it as JSON, CSV and a page.
+
+    The files are `results/faithfulness.{json,csv,html}`; the page adds the curves and some maps.
 
     Args:
       config: of the run.
@@ -76,6 +83,7 @@ def run(
       methods: keys of `methods.METHODS`; the trivial rows are always added.
       groups: keys of `GROUPS`; default: all but the costly.
       baseline: what a masked pixel shows, of `metrics.faithfulness.BASELINES`.
+      target: the class that maps and measures are about, a key of `TARGETS`.
       steps: of the insertion and deletion curves.
       batch_size: images at once, over all devices.
 
@@ -90,11 +98,12 @@ def run(
     sample, start = Sample(config.data, split, limit), time.monotonic()
     groups, note = chosen(groups, sample.info.has_mask)
     _announce(len(sample), names, groups, steps)
-    measure = Measurement(model, sample.info, groups, baseline, steps)
-    rows = stream(measure, variables, sample, names, batch_size)
+    measure = Measurement(model, sample.info, groups, baseline, steps, target)
+    gallery = Gallery(sample)
+    rows = stream(measure, variables, sample, names, batch_size, gallery)
     found = summarise(rows, groups)
     result = {
-        "split": split, "step": step, "images": len(sample), "class": "predicted, then frozen",
+        "split": split, "step": step, "images": len(sample), "class": TARGETS[target],
         "baseline": baseline, "steps": steps, "left_out": note,
         "seconds": round(time.monotonic() - start), "methods": found,
     }  # fmt: skip
@@ -103,6 +112,15 @@ def run(
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     print(table(found, terminal))
     print("\n".join(filter(None, [note, f"{result['seconds']} seconds; {written}, .csv"])))
+    details = {
+        "model": f"{config.model.backbone}-{config.model.depth} with {config.model.head} head",
+        "data": f"{sample.info.name}, {split} split",
+        **{k: result[k] for k in ("step", "images", "class", "baseline", "left_out") if result[k]},
+    }
+    html = report.page(
+        gallery.explanations, title="Maps, measured", details=details, measures=for_page(found)
+    )
+    print(f"page  {report.save_page(written.with_suffix('.html'), html)}")
     return 0
 
 
@@ -110,23 +128,24 @@ class Measurement:
     """The programs of one network, compiled once: clean pass, maps by each method, measures."""
 
     def __init__(
-        self, model: nn.Module, info: Any, groups: Sequence[str], baseline: str, steps: int
-    ) -> None:
+        self, model: nn.Module, info: Any, groups: Sequence[str], baseline: str, steps: int,
+        target: str = "predicted",
+    ) -> None:  # fmt: skip
         self._model, self._groups, self._baseline, self._steps = model, groups, baseline, steps
         mean, std = np.asarray(info.mean), np.asarray(info.std)
-        self._black = (-mean / std).astype(np.float32)
+        self._black, self._target = (-mean / std).astype(np.float32), target
         self._maps: dict[tuple[str, bool], Callable[..., Array]] = {}
         self._clean = over_rows(partial(self._see, info))
         self._rows = over_rows(self._measure)
 
     def see(self, variables: Variables, batch: Rows) -> dict[str, Array]:
-        """Returns normalised images, the predicted classes, their confidence and random keys."""
-        return self._clean(variables, {"image": batch["image"], "id": batch["id"]})
+        """Returns normalised images, probabilities, the frozen class and its own, random keys."""
+        return self._clean(variables, {name: batch[name] for name in ("image", "id", "label")})
 
     def rows(
         self, name: str, variables: Variables, seen: dict[str, Array], mask: np.ndarray | None
     ) -> Rows:
-        """Returns everything about one method's maps, one row per image."""
+        """Returns one method's maps and everything about them, one row per image."""
         raw = self._draw(name)(variables, seen)
         finite = np.isfinite(raw).all(axis=(1, 2))
         maps = jnp.nan_to_num(raw)
@@ -149,16 +168,15 @@ class Measurement:
         for row in rows.values():
             row[~finite] = np.nan  # a map that is not finite has no measure; it is counted
         constant = np.asarray(localisation.constant(maps)) & finite
-        return rows | {"constant": constant, "not_finite": ~finite}
+        return rows | {"constant": constant, "not_finite": ~finite, "map": np.asarray(raw)}
 
     def _see(self, info: Any, variables: Variables, batch: Any) -> dict[str, Array]:
         images = normalise(batch["image"], info)
         share = jax.nn.softmax(predict(self._model, variables, images).logits.astype(jnp.float32))
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(batch["id"])
-        return {
-            "image": images, "class": jnp.argmax(share, axis=1), "before": share.max(axis=1),
-            "key": keys,
-        }  # fmt: skip
+        classes = jnp.argmax(share, axis=1) if self._target == "predicted" else batch["label"]
+        before = jnp.take_along_axis(share, classes[:, None], axis=1)[:, 0]
+        return {"image": images, "share": share, "class": classes, "before": before, "key": keys}
 
     def _draw(self, name: str, sensitivity: bool = False) -> Callable[..., Array]:
         def draw(variables: Variables, seen: Any) -> Array:
@@ -208,20 +226,53 @@ class Measurement:
         return found
 
 
+class Gallery:
+    """Keeps some of the measured images, spread evenly, with the maps that were drawn of them.
+
+    Attributes:
+      explanations: those of one image follow one another, in the order of the methods.
+    """
+
+    def __init__(self, sample: Sample, size: int = SHOWN) -> None:
+        count = min(size, len(sample))
+        self._places, self._seen = np.arange(count) * len(sample) // count, 0
+        self._classes = tuple(sample.classes)
+        self.explanations: list[Explanation] = []
+
+    def add(self, batch: Rows, seen: dict[str, Array], maps: Rows) -> None:
+        """Takes what is to be shown of the next batch; `maps` are those of each method."""
+        share, asked, first = np.asarray(seen["share"]), np.asarray(seen["class"]), self._seen
+        self._seen += int(batch["valid"].sum())
+        here = self._places[(first <= self._places) & (self._places < self._seen)] - first
+        self.explanations += [
+            Explanation(
+                id=str(batch["id"][i]), name=f"image {batch['id'][i]}", picture=batch["image"][i],
+                map=drawn[i], probabilities=share[i], classes=self._classes,
+                label=int(batch["label"][i]), mask=batch["mask"][i] if "mask" in batch else None,
+                method=name, class_index=None if name in CLASSLESS else int(asked[i]),
+            )
+            for i in here for name, drawn in maps.items()
+        ]  # fmt: skip
+
+
 def stream(
-    measure: Measurement, variables: Variables, sample: Sample, names: Sequence[str], size: int
-) -> dict[str, Rows]:
+    measure: Measurement, variables: Variables, sample: Sample, names: Sequence[str], size: int,
+    gallery: Gallery | None = None,
+) -> dict[str, Rows]:  # fmt: skip
     """Measures a sample batch by batch; returns each method's rows, one per image."""
     devices = jax.device_count()
     size = -(-min(size, len(sample)) // devices) * devices
     parts: dict[str, list[Rows]] = {name: [] for name in names}
     pace = Pace(-(-len(sample) // size) * len(names))
     for batch in sample.batches(size):
-        seen = measure.see(variables, batch)
+        seen, maps = measure.see(variables, batch), {}
         for name in names:
             rows = measure.rows(name, variables, seen, batch.get("mask"))
+            maps[name] = rows.pop("map")
             parts[name].append({k: v[batch["valid"]] for k, v in rows.items()})
             pace.tick(name)
+        if gallery is not None:
+            gallery.add(batch, seen, maps)
     return {
         name: {k: np.concatenate([p[k] for p in part]) for k in part[0]}
         for name, part in parts.items()

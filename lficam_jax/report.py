@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from html import escape
 from importlib.metadata import version
 from importlib.resources import files
@@ -17,10 +18,12 @@ from jaxtyping import Bool
 from lficam_jax import render
 from lficam_jax.errors import UserError
 from lficam_jax.explanation import Explanation, by_image
+from lficam_jax.methods import TRIVIAL
 from lficam_jax.writer import plain
 
 Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
 
+STYLE, SCRIPTS = "page.css", ("maps.js", "gallery.js", "measures.js")  # in this order
 ON_PAGE, IN_MANIFEST = 3, 5  # how many of the most probable classes are written
 
 
@@ -73,31 +76,66 @@ def save(
     return target
 
 
+def save_page(path: Path, html: str) -> Path:
+    """Writes one page in one step: a reader sees the old file or the new, never half.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    scratch = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch.write_text(html, encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
 def page(
     explanations: Sequence[Explanation],
     *,
     title: str,
     details: Mapping[str, Any],
     skipped: Skipped = (),
+    measures: Mapping[str, Any] | None = None,
 ) -> str:
     """Returns one HTML page that needs no other file and no network.
 
-    The pictures and maps are data in the page; `page.html` lays them out. A map travels as grey
-    values and is coloured by the browser, so opacity and colours change without a new page.
+    The pictures and maps are data in the page; the files in `page/` lay them out. A map travels as
+    the grey values of its own grid. The browser enlarges and colours those that are on the screen,
+    so opacity, threshold and colours change without a new page.
+
+    Args:
+      explanations: those of one image follow one another (`by_image`).
+      title: headline.
+      details: what made the maps.
+      skipped: files that were not explained, each with the reason.
+      measures: the table and curves above the images, as `scoreboard.for_page` gives them.
     """
     data = {
         "details": [[str(name), str(value)] for name, value in details.items()],
         "skipped": [[str(name), str(why)] for name, why in skipped],
-        "colors": {name: render.color_table(name, 33).T.round(3).tolist() for name in
-                   render.COLOR_MAPS},
+        "colors": {name: render.base64_text(render.palette(name)) for name in render.COLOR_MAPS},
         "methods": list(dict.fromkeys(item.method for item in explanations)),
+        "measures": measures,
         "images": [_for_page(same) for same in by_image(explanations)],
-    }  # fmt: skip
+    }
     # `<` must not appear in the script, lest a name close it.
     text = json.dumps(plain(data), allow_nan=False).replace("<", "\\u003c")
-    template = files("lficam_jax").joinpath("page.html").read_text(encoding="utf-8")
-    head, tail = template.replace("{{title}}", escape(title)).split("{{data}}")
-    return head + text + tail
+    before, after = _template().split("{{data}}")
+    return before.replace("{{title}}", escape(title)) + text + after
+
+
+@cache
+def _template() -> str:
+    """Returns the page without its title and data."""
+    folder = files("lficam_jax").joinpath("page")
+    style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in (STYLE, *SCRIPTS))
+    template = folder.joinpath("page.html").read_text("utf-8")
+    return template.replace("{{style}}", style).replace("{{script}}", "\n".join(scripts))
 
 
 def outline(mask: Bool[np.ndarray, "y x"]) -> str:
@@ -146,10 +184,10 @@ def _for_page(same: Sequence[Explanation]) -> dict[str, Any]:
 
 
 def _map_for_page(item: Explanation) -> dict[str, Any]:
-    smooth = render.enlarge(item.picture, 96).shape[:2] if len(item.picture) < 96 else (128, 128)
     return {
         "method": item.method,
-        "grey": render.data_uri(render.to_bytes(render.upsample(item.map, smooth))),
+        "grid": list(item.map.shape),
+        "grey": render.base64_text(render.to_bytes(item.map).tobytes()),
         "peak": list(item.peak),
         "on_object": item.peak_on_object,
         "constant": not np.ptp(item.map) > 0,  # or NaN
@@ -162,11 +200,19 @@ def _asked(item: Explanation) -> str | None:
 
 
 def _disagreement(same: Sequence[Explanation]) -> float:
-    """Returns the mean absolute difference of an image's maps over all pairs; 0 for one map."""
-    size = same[0].picture.shape[:2]
-    full = [np.nan_to_num(render.upsample(item.map, size)) for item in same]
-    pairs = [np.abs(a - b).mean() for i, a in enumerate(full) for b in full[:i]]
-    return float(np.mean(pairs)) if pairs else 0.0
+    """Returns the mean absolute difference of an image's maps over all pairs; 0 for one map.
+
+    At the finest of their grids. Trivial maps are left out where two others remain: a random one
+    disagrees with anything.
+    """
+    told = [item for item in same if item.method not in TRIVIAL]
+    told = told if len(told) > 1 else same
+    size = tuple(np.max([item.map.shape for item in told], axis=0))
+    n, full = len(told), np.stack([np.nan_to_num(render.upsample(e.map, size)) for e in told])
+    # In ascending order, value i is the larger of i pairs and the smaller of n - 1 - i.
+    weight = 2 * np.arange(n) - (n - 1)
+    total = np.tensordot(weight, np.sort(full, axis=0), axes=1).mean()
+    return float(total / max(1, n * (n - 1) / 2))
 
 
 def _write_files(
@@ -181,9 +227,9 @@ def _write_files(
     np.savez_compressed(folder / "maps.npz", **arrays)
     rows = []
     for stem, item in zip(stems, explanations, strict=True):
-        item.overlay().save(folder / f"{stem}.png")
+        render.save_png(item.overlay(), folder / f"{stem}.png")
         raw = render.enlarge(render.colorize(item.map))
-        render.as_image(raw).save(folder / f"{stem}.map.png")
+        render.save_png(raw, folder / f"{stem}.map.png")
         rows.append(_for_manifest(stem, item))
     html = page(explanations, title=title, details=details, skipped=skipped)
     (folder / "index.html").write_text(html, encoding="utf-8")

@@ -97,6 +97,36 @@ def table(found: Mapping[str, Mapping[str, Any]], width: int = 0) -> str:
     )
 
 
+def for_page(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the table and its curves as `report.page` lays them out.
+
+    `columns`: name, group and sign (1: higher is better) of each measure that any method has;
+    `rows`: one per method, its `cells` in the order of the columns, None where there is no value;
+    `curves`: for 'deletion' and 'insertion' the mean confidences of each method.
+    """
+    groups = {column: group for group, columns in GROUPS.items() for column in columns}
+    columns = [c for c in COLUMNS if any(c in m["measures"] for m in found.values())]
+    marked = marks(found)
+    counts = ("images", "trivial", "constant", "not_finite")
+    rows = []
+    for name, method in found.items():
+        cells = [
+            method["measures"][c] | {"mark": marked.get((name, c), "")}
+            if method["measures"].get(c, {"n": 0})["n"] else None
+            for c in columns
+        ]  # fmt: skip
+        rows.append({"method": name, "cells": cells} | {k: method[k] for k in counts})
+    return {
+        "columns": [{"name": c, "group": groups[c], "sign": COLUMNS[c]} for c in columns],
+        "rows": rows,
+        "curves": {
+            c.removesuffix("_curve"): {n: m["curves"][c] for n, m in found.items()}
+            for c in CURVES
+            if all(c in m["curves"] for m in found.values())
+        },
+    }
+
+
 def _win(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(measures.win(jnp.asarray(a), jnp.asarray(b)))
 

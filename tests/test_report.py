@@ -1,5 +1,6 @@
 """The folder is whole or absent; the page is one file, and a name is never markup."""
 
+import base64
 import dataclasses
 import json
 import re
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lficam_jax import report
+from lficam_jax import render, report
 from lficam_jax.errors import UserError
 from lficam_jax.explanation import Explanation
 
@@ -58,7 +59,10 @@ def test_the_page_holds_picture_map_verdict_and_details():
     assert (item["true"], item["predicted"], item["correct"]) == ("dog", "dog", True)
     assert item["probabilities"] == [["dog", 0.6], ["cat", 0.25], ["bird", 0.1]]
     assert item["picture"].startswith("data:image/png;base64,") and item["size"] == [8, 8]
-    assert item["maps"][0]["grey"].startswith("data:image/png;base64,")
+    (drawn,) = item["maps"]
+    assert drawn["grid"] == [2, 2] and list(base64.b64decode(drawn["grey"])) == [0, 0, 0, 255]
+    hottest = base64.b64decode(data["colors"]["jet"])[-3:]
+    assert tuple(hottest) == tuple(render.colorize(np.ones((1, 1)), "jet")[0, 0])
     assert data["details"] == [["model", "resnet-8"], ["step", "30"]]
 
 

@@ -1,0 +1,230 @@
+const grid = document.getElementById("grid"), bar = document.getElementById("bar");
+const single = document.getElementById("single"), help = document.getElementById("help");
+const look = document.getElementById("look");
+const several = data.methods.length > 1, labelled = data.images.filter(item => item.correct !== null);
+const items = new Map(data.images.map(item => [card(item), item]));  // card -> image
+let current = null;  // the card that the keyboard is at
+
+/** An empty card. It is filled when it first comes near the screen. */
+function card(item) {
+  const verdict = item.correct === null ? "" : item.correct ? ", right" : ", wrong";
+  return make("article", { tabindex: -1,
+    "aria-label": `${item.name}: predicted ${item.predicted}${verdict}` });
+}
+
+function fill(element) {
+  const item = items.get(element);
+  element.append(tiles(item, 160), said(item));
+}
+
+const watcher = new IntersectionObserver(entries => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting && !target.hasChildNodes()) fill(target);
+    (isIntersecting ? wake : sleep)(target);
+  }
+}, { rootMargin: "300px" });
+
+/** What the model said, and whether it is right. */
+function said(item) {
+  const says = (word, name) => [make("small", {}, word + " "), make("strong", {}, name)];
+  const verdict = make("div", { class: "verdict" }, make("div", {}, ...says("predicted", item.predicted),
+    ...(item.true === null ? [] : says(" true", item.true))));
+  if (item.correct !== null)
+    verdict.append(make("span", { class: "badge " + (item.correct ? "right" : "wrong") },
+                        item.correct ? "✓ right" : "✗ wrong"));
+  const [map] = item.maps, foot = make("div", { class: "foot" }, make("span", { title: item.name }, item.name));
+  if (several) foot.append(make("span", { title: "mean difference between two maps" },
+                                `differ ${item.disagreement.toFixed(2)}`));
+  else if (map.on_object !== null)
+    foot.append(make("span", { class: map.on_object ? "" : "wrong" },
+                     map.on_object ? "peak on object" : "peak off object"));
+  return make("div", { class: "said" }, verdict, chances(item), foot);
+}
+
+function chances(item) {
+  const list = make("div", { class: "chances" });
+  for (const [name, share] of item.probabilities) {
+    const kind = name === item.true ? "is-right"
+               : name === item.predicted && item.correct === false ? "is-wrong" : "";
+    list.append(make("span", { title: name }, name),
+      make("span", { class: "track" }, make("i", { class: kind, style: `width:${100 * share}%` })),
+      make("span", {}, percent(share)));
+  }
+  return list;
+}
+
+function addHeader() {
+  for (const [name, value] of data.details)
+    document.getElementById("details").append(
+      make("div", {}, make("dt", {}, name), make("dd", {}, value)));
+  if (data.skipped.length)
+    document.getElementById("skipped").append(make("div", { class: "skipped" },
+      data.skipped.length === 1 ? "One file was skipped:" : `${data.skipped.length} files were skipped:`, make("ul", {},
+      ...data.skipped.map(([name, why]) => make("li", {}, `${name}: ${why}`)))));
+  if (data.measures) return;  // the table tells more, of more images
+  const figures = document.getElementById("figures");
+  const share = (name, values) => {
+    if (!values.length) return;
+    const hits = values.filter(Boolean).length;
+    figures.append(make("div", {}, make("b", {}, percent(hits / values.length)),
+                        make("span", {}, `${name}: ${hits} of ${values.length}`)));
+  };
+  share("accuracy here", labelled.map(item => item.correct));
+  const maps = data.images.flatMap(item => item.maps).filter(map => map.on_object !== null);
+  if (!several) share("peak on object", maps.map(map => map.on_object));
+  else if (maps.length) figures.append(make("div", { class: "hits" }, make("span", {}, "Peak on object (✓)"),
+    ...data.methods.map(name => {
+      const ours = maps.filter(map => map.method === name);
+      const hits = ours.filter(map => map.on_object).length;
+      return make("span", {}, `${name} `, make("strong", {}, ours.length ? percent(hits / ours.length) : "–"));
+    })));
+}
+
+function addControls() {
+  for (const name of [...Object.keys(palettes), "spotlight"])
+    form.elements.colors.append(make("option", { value: name }, name));
+  for (const name of ["true", "predicted"]) {
+    const counts = new Map();
+    for (const item of data.images)
+      if (item[name] !== null) counts.set(item[name], (counts.get(item[name]) || 0) + 1);
+    form.elements[name].append(make("option", { value: "" }, "all"));
+    for (const key of [...counts.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true })))
+      form.elements[name].append(make("option", { value: "=" + key }, `${key} (${counts.get(key)})`));
+  }
+  const right = labelled.filter(item => item.correct).length;
+  for (const [value, name, number] of [["all", "all", data.images.length],
+      ["true", "✓ right", right], ["false", "✗ wrong", labelled.length - right]])
+    document.getElementById("verdicts").append(make("label", {}, make("input", { type: "radio",
+      name: "verdict", value, ...(value === "all" ? { checked: "" } : {}) }), `${name} ${number}`));
+  if (!several) form.querySelector("[value=disagreement]").remove();
+  const absent = [[several, ".several"], [labelled.length, "#verdicts, .by-true"],
+                  [data.images.some(item => item.outline), ".outlines"]];
+  for (const [known, where] of absent)
+    form.querySelectorAll(where).forEach(element => { element.hidden = !known; });
+  document.body.classList.toggle("one-method", !several);
+  // As many tiles in a row as there are, unless they became too small; the slider decides then.
+  const space = document.documentElement.clientWidth - 300, fit = space / (1 + data.methods.length) - 6;
+  form.elements.size.value = several ? Math.min(200, Math.max(110, fit)) : 150;
+  bar.open = innerWidth > 640;
+}
+
+/** Follows the controls that say which images are shown, and in which order. */
+function show() {
+  const { verdict, order, differ } = form.elements;
+  const matches = (item, name) => !form.elements[name].value || form.elements[name].value === "=" + item[name];
+  const most = data.images.map(item => item.disagreement).sort((a, b) => b - a);
+  const least = +differ.value < 1 ? most[Math.ceil(differ.value * most.length) - 1] : -1;
+  const kept = [...items].filter(([, item]) => matches(item, "true") && matches(item, "predicted")
+    && ["all", String(item.correct)].includes(verdict.value) && item.disagreement >= least);
+  const sure = item => Math.max(...item.probabilities.map(([, share]) => share));
+  const keys = { disagreement: item => -item.disagreement, sure: item => -sure(item), unsure: sure };
+  const key = keys[order.value];
+  if (key) kept.sort(([, a], [, b]) => key(a) - key(b));
+  grid.replaceChildren(...kept.map(([element]) => element));
+  document.getElementById("none").hidden = kept.length > 0;
+  document.getElementById("count").textContent = `${kept.length} of ${items.size} shown`;
+  if (!grid.contains(current)) setCurrent(grid.firstChild);
+}
+
+function setCurrent(element) {
+  current?.setAttribute("tabindex", -1);
+  current = element;
+  current?.setAttribute("tabindex", 0);  // Tab reaches one card; keys go on from there
+}
+
+/** Goes so many images on; the enlarged view follows. */
+function go(step) {
+  const cards = [...grid.children], at = cards.indexOf(current);
+  const target = cards[Math.min(Math.max(at + step, 0), cards.length - 1)];
+  if (!target) return;
+  // The first key of all only shows where one is.
+  const fresh = !single.open && document.activeElement !== current && Math.abs(step) === 1;
+  setCurrent(fresh ? current : target);
+  current.scrollIntoView({ block: "nearest" });
+  current.focus({ preventScroll: true });
+  if (single.open) enlarge();
+}
+
+function enlarge() {
+  const body = document.getElementById("single-body"), item = items.get(current);
+  const cards = [...grid.children], place = cards.indexOf(current);
+  sleep(body);
+  body.replaceChildren(tiles(item, 320), said(item));
+  const count = 1 + item.maps.length, wide = Math.ceil(Math.sqrt(count * innerWidth / innerHeight));
+  body.style.setProperty("--columns", Math.ceil(count / Math.ceil(count / Math.max(2, wide))));
+  document.getElementById("single-name").textContent = item.name;
+  document.getElementById("single-place").textContent = `${place + 1} of ${cards.length}`;
+  single.querySelector("[data-step='-1']").disabled = place === 0;
+  single.querySelector("[data-step='1']").disabled = place === cards.length - 1;
+  document.getElementById("single-look").append(look);  // the same controls, in reach
+  if (!single.open) single.showModal();
+  wake(body);
+}
+
+single.addEventListener("close", () => {
+  const body = document.getElementById("single-body");
+  sleep(body);
+  body.replaceChildren();
+  form.prepend(look);
+  current?.focus();
+});
+
+function press(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const own = event.target.closest("input, select");  // they need the keys themselves
+  if (event.key === "?") return help.showModal();
+  if (own || help.open) return;
+  const row = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+  const here = single.open || event.target.closest("article");
+  const steps = { j: 1, k: -1, ArrowRight: 1, ArrowLeft: -1, Home: -items.size, End: items.size,
+                  ArrowDown: single.open ? 1 : row, ArrowUp: single.open ? -1 : -row };
+  const scrolls = ["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key);
+  const { outline, colors } = form.elements;
+  if (event.key in steps && (here || !scrolls) && !event.target.closest(".scroll")) go(steps[event.key]);
+  else if (event.key === "Enter" && event.target === current) enlarge();
+  else if (event.key === "o") outline.checked = !outline.checked, restyle();
+  else if (event.key === "c") colors.selectedIndex = (colors.selectedIndex + 1) % colors.length, restyle();
+  else return;
+  event.preventDefault();
+}
+
+function listen() {
+  document.addEventListener("keydown", press);
+  document.addEventListener("input", event => {
+    restyle();
+    if (form.contains(event.target)) show();
+  });
+  form.addEventListener("submit", event => event.preventDefault());
+  grid.addEventListener("focusin", event => setCurrent(event.target.closest("article")));
+  grid.addEventListener("click", event => {
+    if (!event.target.closest(".tiles")) return;
+    setCurrent(event.target.closest("article"));
+    enlarge();
+  });
+  for (const dialog of [single, help])
+    dialog.addEventListener("click", event => {
+      const { step, close } = event.target.dataset;
+      if (step) go(+step);
+      if (close !== undefined || event.target === dialog) dialog.close();  // or beside it
+    });
+  document.getElementById("ask").addEventListener("click", () => help.showModal());
+  document.getElementById("reset").addEventListener("click", () => {
+    for (const name of ["true", "predicted"]) form.elements[name].value = "";
+    form.elements.differ.value = 1;
+    form.elements.verdict.value = "all";
+    show();
+  });
+  new ResizeObserver(() => document.documentElement.style.setProperty("--bar", bar.offsetHeight + "px"))
+    .observe(bar);
+}
+
+addHeader();
+addControls();
+listen();
+restyle();
+show();
+if (grid.firstChild) {
+  fill(grid.firstChild);  // the others are about as high
+  document.documentElement.style.setProperty("--guess", grid.firstChild.offsetHeight + "px");
+}
+for (const element of items.keys()) watcher.observe(element);

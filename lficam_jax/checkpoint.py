@@ -35,12 +35,20 @@ class Checkpoints:
       workdir: of the run.
       keep_latest: how many are kept beside the best.
       read_only: leave everything as it is; the run may be training and saving right now.
+
+    With several processes, process 0 alone reads and writes: to save is nothing elsewhere, and what
+    it read is for `distributed.first` to spread.
     """
 
     def __init__(
         self, workdir: Path | str, *, keep_latest: int = 2, read_only: bool = False
     ) -> None:
         self.directory = Path(workdir).resolve() / "checkpoints"
+        self._ours = jax.process_index() == 0
+        if not self._ours:
+            return
+        if not read_only:
+            self.directory.mkdir(parents=True, exist_ok=True)
         best = policies.BestN(
             get_metric_fn=_metric, reverse=False, n=1, keep_checkpoints_without_metrics=False
         )
@@ -50,8 +58,9 @@ class Checkpoints:
             best_mode="max",
             preservation_policy=policies.AnyPreservationPolicy([latest, best]),
             cleanup_tmp_directories=not read_only,
-            create=not read_only,
+            create=False,  # orbax refuses to where it must not wait for the other processes
             read_only=read_only,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
         )
         self.manager = ocp.CheckpointManager(self.directory, options=options)
 
@@ -59,6 +68,8 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if not self._ours:
+            return
         if kind is None:
             self.manager.close()
             return
@@ -73,6 +84,8 @@ class Checkpoints:
         metrics: Mapping[str, float] | None = None,
     ) -> None:  # fmt: skip
         """Copies the state to the host and writes it in the background."""
+        if not self._ours:
+            return
         host = jax.device_get(state)
         model, train = _split(host)
         meta = {
@@ -93,6 +106,8 @@ class Checkpoints:
         Raises:
           UserError: if it could not be written.
         """
+        if not self._ours:
+            return
         with self._writing():
             self.manager.wait_until_finished()
 

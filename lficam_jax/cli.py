@@ -2,6 +2,7 @@
 
 import re
 import sys
+import traceback
 from collections.abc import Callable
 
 from absl import app, flags, logging
@@ -38,11 +39,32 @@ def workdir() -> str:
 def run(main: Callable[[list[str]], int]) -> None:
     """Starts a program; prints the errors that are the user's without a traceback."""
     logging.set_verbosity(logging.ERROR)  # orbax's warnings are advice to who programs it
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal may know no letter but ASCII
     try:
         sys.exit(main(_parse(sys.argv)))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error)
+    except KeyboardInterrupt:
+        _end(UserError("stopped at once by SIGINT, without saving"), 130)
+    except Exception as error:
+        from lficam_jax.distributed import as_lost, leave
+
+        lost = as_lost(error)
+        if lost is not None:
+            _end(lost)
+        traceback.print_exc()  # a bug of ours
+        leave(1)
+
+
+def _end(error: UserError, code: int | None = None) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    code = error.exit_code if code is None else code
+    if "jax" not in sys.modules:  # a typo is answered before jax is loaded
+        sys.exit(code)
+    from lficam_jax.distributed import leave
+
+    leave(code)
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -51,7 +73,7 @@ def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if CONFIG.value is not None:
-            _ = CONFIG.value.seed  # a file that could not be read raises at the first look
+            CONFIG.value.keys()  # a file that could not be read raises at the first look
         return rest
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from error

@@ -33,6 +33,7 @@ CHOICES = {
     "optim.schedule": ("constant", "cosine", "multistep"),
     "optim.weight_decay_on": ("all", "kernels"),
     "parallel.mode": ("pmap", "shard_map"),
+    "parallel.platform": ("auto", "cpu", "gpu", "tpu"),
 }
 
 
@@ -126,6 +127,7 @@ def _train() -> ConfigDict:
     train.checkpoint_every_steps = 0  # between the ones after each evaluation
     train.keep_latest = 2  # checkpoints kept beside the best on the validation split
     train.tensorboard = True
+    train.watchdog_seconds = 0.0  # end the process if a step takes longer; 0 = never
     return train
 
 
@@ -148,6 +150,10 @@ def _parallel() -> ConfigDict:
     parallel = ConfigDict()
     parallel.mode = "pmap"
     parallel.sync_batch_norm = True  # statistics over the whole batch; False: per device
+    parallel.platform = "auto"  # cpu | gpu | tpu: it must be there; auto: what jax chooses
+    # With --distributed:
+    parallel.connect_seconds = 300  # for all processes to come
+    parallel.heartbeat_seconds = 100  # after which a silent process counts as dead
     return parallel
 
 
@@ -265,6 +271,7 @@ def _bad_numbers(config: ConfigDict) -> list[str]:
     least = {
         "train.batch_size": 1, "eval.batch_size": 1, "train.log_every_steps": 1, "data.threads": 1,
         "train.checkpoint_every_steps": 0, "train.keep_latest": 1, "optim.accumulate": 1,
+        "train.watchdog_seconds": 0, "parallel.connect_seconds": 1, "parallel.heartbeat_seconds": 1,
         "optim.lr": 0, "optim.weight_decay": 0, "optim.clip_norm": 0, "optim.momentum": 0,
         "model.growth": 0, "model.cardinality": 0, "model.widen": 0, "model.stem_stride": 0,
         "model.fin.width": 0, "model.fin.depth": 1, "model.fin.kernel": 1,

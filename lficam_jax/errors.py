@@ -15,3 +15,9 @@ class DivergedError(UserError):
     """Training met a non-finite number; checkpoints written before it are intact."""
 
     exit_code = 3
+
+
+class LostError(UserError):
+    """Another process is gone or a step is stuck; the same command, given again, goes on."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again

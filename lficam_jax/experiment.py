@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from lficam_jax import distributed
 from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.data import Dataset, dataset_info, denormalise, open_pipeline
 from lficam_jax.errors import UserError
@@ -90,13 +91,18 @@ def load_run(
     Raises:
       UserError: if the folder holds no run of this network, or no readable checkpoint.
     """
-    check_model(workdir, config)
     info = dataset_info(config.data)
     model = make_model(config, info)
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.best_step() if step is None else step
-        like = jax.eval_shape(lambda: initial_variables(model, config, info))
-        return model, checkpoints.restore_model(like, step), step
+    like = jax.eval_shape(lambda: initial_variables(model, config, info))
+
+    def read() -> tuple[Variables, np.int32]:
+        check_model(workdir, config)
+        with Checkpoints(workdir, read_only=True) as checkpoints:
+            wanted = checkpoints.best_step() if step is None else step
+            return checkpoints.restore_model(like, wanted), np.int32(wanted)
+
+    variables, found = distributed.first(read, (like, np.int32(0)))
+    return model, variables, int(found)
 
 
 def start_from(source: str, fresh: Variables) -> Variables:

@@ -1,7 +1,12 @@
 """SIGTERM and SIGINT ask the loop to save and leave; no step is torn down half-way."""
 
+import os
 import signal
 from types import FrameType, TracebackType
+
+import jax
+
+from lficam_jax.distributed import agreed_to_stop
 
 
 class Interrupted(Exception):
@@ -14,13 +19,26 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """Inside the context, the first signal is remembered; a second SIGINT stops at once."""
+    """Inside the context, the first signal is remembered; a second SIGINT stops at once.
+
+    With several processes jax listens for SIGTERM, since all must stop behind the same step,
+    whichever of them was told; a SIGINT is handed on to it.
+    """
 
     def __init__(self) -> None:
-        self.signum: int | None = None
+        self._signum: int | None = None
+        self._shared = jax.distributed.is_initialized()
+
+    def at(self, step: int) -> int | None:
+        """Returns the signal because of which the run ends behind this step; asked once a step."""
+        if self._shared:
+            return signal.SIGTERM if agreed_to_stop(step) else None
+        return self._signum
 
     def __enter__(self) -> "Interruption":
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        # A handler of ours for SIGTERM would take the place of jax's.
+        ours = (signal.SIGINT,) if self._shared else (signal.SIGTERM, signal.SIGINT)
+        self._before = {s: signal.signal(s, self._note) for s in ours}
         return self
 
     def __exit__(
@@ -31,6 +49,8 @@ class Interruption:
             signal.signal(signum, handler)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum == signal.SIGINT == signum:
+        if self._signum == signal.SIGINT == signum:
             raise KeyboardInterrupt
-        self.signum = signum
+        self._signum = signum
+        if self._shared:
+            os.kill(os.getpid(), signal.SIGTERM)

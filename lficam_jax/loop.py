@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,17 @@ from ml_collections import ConfigDict
 
 from lficam_jax.checkpoint import METRIC, Checkpoints
 from lficam_jax.config import duration
-from lficam_jax.errors import DivergedError
+from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.interrupt import Interrupted, Interruption
 from lficam_jax.parallel import waits
+from lficam_jax.profiling import Profile
 from lficam_jax.state import TrainState
 from lficam_jax.structs import Pipeline, Sums
+from lficam_jax.watchdog import GENEROUS, Watchdog
 from lficam_jax.workdir import as_json
 from lficam_jax.writer import MetricWriter, Progress
+
+HostBatch = Mapping[str, np.ndarray]
 
 
 def due(step: int, every: int, total: int) -> bool:
@@ -47,6 +51,7 @@ class Loop:
       evaluation: measures of the validation split for replicated variables.
       draw: their maps on some validation images as one uint8 picture, or None.
       checkpoints: where states go.
+      profile: first and last step for JAX' profiler to record; (0, 0) for none.
       images: trained on since the first log point, before which the step was compiled.
       seconds: spent on those.
     """
@@ -60,43 +65,75 @@ class Loop:
     evaluation: Callable[[Any], dict[str, Any]]
     draw: Callable[[Any], np.ndarray | None]
     checkpoints: Checkpoints
+    profile: tuple[int, int] = (0, 0)
     images: float = 0.0
     seconds: float = 0.0
     _window: list[Sums] = field(default_factory=list)  # since the last log point, on the device
     _since: float | None = None  # when that was; None before the first
+    _saved: int = 0  # the newest step that has a checkpoint, or that the run began with
 
     def run(self, state: TrainState, workdir: Path, interruption: Interruption) -> None:
         """Trains to `total_steps`, or until a signal: then saves and raises Interrupted."""
         first, total, train = int(state.step), self.total_steps, self.config.train
-        per_epoch = self.pipeline.steps_per_epoch
-        evaluate_every = duration(self.config.eval, "every", per_epoch)
+        self._saved = first
         with (
-            MetricWriter(workdir, train.tensorboard, resume_step=first) as writer,
-            Progress(total, per_epoch, first) as progress,
+            MetricWriter(workdir, train.tensorboard, resume_step=first) as self._writer,
+            Progress(total, self.pipeline.steps_per_epoch, first) as self._progress,
+            Watchdog(train.watchdog_seconds) as self._watchdog,
+            Profile(workdir, self.profile) as profile,
         ):
-            steps = range(first + 1, total + 1)
-            for step, batch in zip(steps, self.pipeline.batches(first), strict=False):
-                state, sums = self.train_step(state, self.resident, batch)
+            batches = self.pipeline.batches(first)
+            for step in range(first + 1, total + 1):
+                compiles = step == first + 1
+                self._watchdog.watch(f"step {step}", GENEROUS if compiles else 1)
+                batch = self._next(batches, step, state)
+                with profile.step(step):
+                    state, sums = self.train_step(state, self.resident, batch)
                 self._window.append(sums)
                 if waits():
                     jax.block_until_ready(sums)
-                stops = interruption.signum is not None
-                evaluates = due(step, evaluate_every, total)
-                saves = stops or evaluates or due(step, train.checkpoint_every_steps, total)
-                if saves or due(step, train.log_every_steps, total):
-                    self._log(
-                        step, writer, progress
-                    )  # before a save: it refuses what is not finite
-                if saves:
-                    metrics = self._evaluate(step, state, writer, progress) if evaluates else None
-                    self.checkpoints.save(state, config=as_json(self.config), metrics=metrics)
-                    self._since = time.monotonic()
-                if stops and step < total:
-                    self.checkpoints.wait()
-                    raise Interrupted(interruption.signum, step)
+                profile.after(step, sums)
+                self._after(step, state, interruption.at(step))
             self.checkpoints.wait()
 
-    def _log(self, step: int, writer: MetricWriter, progress: Progress) -> None:
+    def _next(self, batches: Iterator[HostBatch], step: int, state: TrainState) -> HostBatch:
+        """Returns the batch of `step`. Data that can be read no more cost no step that is done."""
+        try:
+            return next(batches)
+        except (OSError, UserError) as error:
+            if self._saved < step - 1:
+                self._log(step - 1)
+                self._save(step - 1, state)
+            self.checkpoints.wait()
+            raise UserError(
+                f"the training data cannot be read any more: {error}; step {self._saved} is "
+                "saved, the same command continues from there"
+            ) from error
+
+    def _after(self, step: int, state: TrainState, signum: int | None) -> None:
+        """Logs, evaluates, saves and stops where it is time to."""
+        total, train = self.total_steps, self.config.train
+        every = duration(self.config.eval, "every", self.pipeline.steps_per_epoch)
+        evaluates = due(step, every, total)
+        saves = signum or evaluates or due(step, train.checkpoint_every_steps, total)
+        if saves or due(step, train.log_every_steps, total):
+            self._log(step)  # before a save: it refuses what is not finite
+        if saves:
+            self._watchdog.watch(f"evaluating and saving step {step}", GENEROUS)
+            self._save(step, state, self._evaluate(step, state) if evaluates else None)
+        if signum and step < total:
+            self.checkpoints.wait()
+            raise Interrupted(signum, step)
+
+    def _save(
+        self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        self.checkpoints.save(state, config=as_json(self.config), metrics=metrics)
+        self._saved, self._since = step, time.monotonic()
+
+    def _log(self, step: int) -> None:
+        if not self._window:
+            return
         window, now = jax.device_get(self._window), time.monotonic()
         _check_finite(window, step)
         count = sum(float(s["count"]) for s in window)
@@ -112,22 +149,20 @@ class Loop:
             "learning_rate": float(self.learning_rate(step - 1)),
             "epoch": step / self.pipeline.steps_per_epoch,
         }
-        writer.scalars(step, scalars("train", shown | more))
-        progress.update(step, **shown)
+        self._writer.scalars(step, scalars("train", shown | more))
+        self._progress.update(step, **shown)
         self._window, self._since = [], now
 
-    def _evaluate(
-        self, step: int, state: TrainState, writer: MetricWriter, progress: Progress
-    ) -> dict[str, float]:
+    def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
         measures = self.evaluation(state.variables)
-        writer.scalars(step, scalars("validation", measures))
-        if self.config.train.tensorboard:
+        self._writer.scalars(step, scalars("validation", measures))
+        if self.config.train.tensorboard and jax.process_index() == 0:
             picture = self.draw(state.variables)
             if picture is not None:
-                writer.image(step, "validation/attention", picture)
+                self._writer.image(step, "validation/attention", picture)
         shown = ("accuracy", "pointing_game", "effective_channels", "correlation_with_mean")
         text = "  ".join(f"{k} {measures[k]:.4f}" for k in shown if k in measures)
-        progress.note(f"validation at step {step}: {text}")
+        self._progress.note(f"validation at step {step}: {text}")
         return {METRIC: measures[METRIC]}
 
 

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import experiment, methods, stability
+from lficam_jax import agreement, experiment, methods, stability
 from lficam_jax.config import validate
 from lficam_jax.describe import describe as describe_config
 from lficam_jax.describe import text as describe_text
@@ -28,10 +29,10 @@ ROWS = {
 }  # fmt: skip
 
 
-def train(config: ConfigDict, workdir: str) -> int:
+def train(config: ConfigDict, workdir: str, profile: tuple[int, int] = (0, 0)) -> int:
     """Trains or continues; prints the measures of the best step on both splits."""
     try:
-        result = run_training(config, workdir)
+        result = run_training(config, workdir, profile=profile)
     except Interrupted as stop:
         print(stop)
         return stop.exit_code
@@ -45,6 +46,8 @@ def train(config: ConfigDict, workdir: str) -> int:
 def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     """Measures the best checkpoint on a split."""
     validate(config)
+    if jax.process_count() > 1:
+        agreement.check(config, split)
     model, variables, step = experiment.load_run(config, workdir)
     evaluation = experiment.Evaluation(config, model, split)
     result = evaluation.measure(replicate(variables, config.parallel.mode))
@@ -106,5 +109,7 @@ def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _draw_confusion(result: Mapping[str, Any], workdir: str) -> None:
+    if jax.process_index() != 0:
+        return
     path = Path(workdir) / "results" / "confusion.png"
     confusion_picture(np.asarray(result["confusion"]), result["classes"], path)

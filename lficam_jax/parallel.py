@@ -87,9 +87,12 @@ def replicate(tree: Any, mode: str, devices: Sequence[jax.Device] | None = None)
     devices = list(devices or jax.devices())
     # pmap sees the devices of its own process only; a global array there breaks donation.
     mesh = Mesh(np.array(_local(devices) if mode == "pmap" else devices), (AXIS,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    if mesh.is_multi_process:  # where device_put would first compare all processes' values
+        return jax.tree.map(partial(_everywhere, sharding=everywhere), tree)
     # A copy, for device_put may hand out the source's own buffer, which donation would then delete.
     copy = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), tree)
-    return jax.device_put(copy, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(copy, everywhere)
 
 
 def waits(devices: Sequence[jax.Device] | None = None) -> bool:
@@ -113,6 +116,11 @@ def check_divides(name: str, batch_size: int, devices: int, accumulate: int = 1)
     raise UserError(
         f"{name} {batch_size} is not divisible by {devices} devices{microbatches}; use {sizes}"
     )
+
+
+def _everywhere(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
 def _local(devices: Sequence[jax.Device]) -> list[jax.Device]:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import optim
+from lficam_jax import agreement, distributed, optim
 from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.config import duration, validate
 from lficam_jax.data import dataset_info, open_pipeline
@@ -20,12 +21,20 @@ from lficam_jax.models.classifier import Classifier
 from lficam_jax.parallel import check_divides, replicate, spmd
 from lficam_jax.state import TrainState, create_state
 from lficam_jax.steps import make_train_step
+from lficam_jax.structs import Variables
 from lficam_jax.workdir import claim
 from lficam_jax.writer import write_result
 
 
-def train(config: ConfigDict, workdir: Path | str) -> dict[str, Any]:
+def train(
+    config: ConfigDict, workdir: Path | str, *, profile: tuple[int, int] = (0, 0)
+) -> dict[str, Any]:
     """Trains, or continues, the run of `workdir`; chooses on validation and tests once.
+
+    Args:
+      config: of the run.
+      workdir: its folder; with several processes, process 0's.
+      profile: first and last step for JAX' profiler to record; (0, 0) for none.
 
     Returns:
       What `results/train.json` holds: `test` and `validation` (the measures of the best step),
@@ -36,29 +45,26 @@ def train(config: ConfigDict, workdir: Path | str) -> dict[str, Any]:
       Interrupted: after SIGTERM or SIGINT, once the state is saved.
     """
     started, workdir = time.monotonic(), Path(workdir)
-    validate(config)
-    parts = config.optim.accumulate
-    check_divides("train.batch_size", config.train.batch_size, jax.device_count(), parts)
+    _check(config)
     info = dataset_info(config.data)
     model = make_model(config, info)
-    claim(workdir, config)
-    finished = workdir / "results" / "train.json"
-    if finished.exists():
-        print(f"this run is finished; its result is {finished}")
-        return json.loads(finished.read_text())
+    distributed.first(lambda: claim(workdir, config), None)
+    finished = _finished(workdir)
+    if finished:
+        return finished
     validation = Evaluation(config, model, "validation")
     with Checkpoints(workdir, keep_latest=config.train.keep_latest) as checkpoints:
-        loop, state = build(config, model, checkpoints, validation)
+        loop, state = build(config, model, checkpoints, validation, profile)
         resumed_at, like = int(state.step), jax.eval_shape(lambda: state.variables)
         with Interruption() as interruption:
             loop.run(state, workdir, interruption)
-        best = checkpoints.best_step()
-        variables = replicate(checkpoints.restore_model(like, best), config.parallel.mode)
+        best, variables = distributed.first(lambda: _best(checkpoints, like), (np.int32(0), like))
+    variables = replicate(variables, config.parallel.mode)
     result = {
         "test": Evaluation(config, model, "test").measure(variables),
         "validation": validation.measure(variables),
         "step": loop.total_steps,
-        "best_step": best,
+        "best_step": int(best),
         "resumed_at_step": resumed_at,
         "images_per_second": loop.images / loop.seconds if loop.seconds else None,
         "seconds": time.monotonic() - started,
@@ -67,9 +73,34 @@ def train(config: ConfigDict, workdir: Path | str) -> dict[str, Any]:
     return result
 
 
+def _check(config: ConfigDict) -> None:
+    """Looks for what is wrong before anything is opened, compiled or written."""
+    validate(config)
+    parts = config.optim.accumulate
+    check_divides("train.batch_size", config.train.batch_size, jax.device_count(), parts)
+    if jax.process_count() > 1:
+        agreement.check(config, "train", "validation", "test")
+
+
+def _finished(workdir: Path) -> dict[str, Any]:
+    """Returns the result of a run that has one, as process 0 reads it; else nothing."""
+    path = workdir / "results" / "train.json"
+    there = path.exists() and jax.process_index() == 0
+    (text, *_) = distributed.gather(path.read_text(encoding="utf-8") if there else "")
+    if text:
+        print(f"this run is finished; its result is {path}")
+    return json.loads(text or "{}")
+
+
+def _best(checkpoints: Checkpoints, like: Variables) -> tuple[np.int32, Variables]:
+    step = checkpoints.best_step()
+    return np.int32(step), checkpoints.restore_model(like, step)
+
+
 def build(
-    config: ConfigDict, model: Classifier, checkpoints: Checkpoints, validation: Evaluation
-) -> tuple[Loop, TrainState]:
+    config: ConfigDict, model: Classifier, checkpoints: Checkpoints, validation: Evaluation,
+    profile: tuple[int, int] = (0, 0),
+) -> tuple[Loop, TrainState]:  # fmt: skip
     """Opens the training split and compiles nothing yet.
 
     Returns:
@@ -84,12 +115,16 @@ def build(
     learning_rate = optim.schedule(config.optim, pipeline.steps_per_epoch, total)
     tx = optim.optimizer(config.optim, learning_rate)
     state_of = partial(create_state, tx=tx, ema=config.optim.ema_decay > 0)
-    variables = initial_variables(model, config, info)
-    state = checkpoints.restore_latest(state_of(variables))
-    if state is not None:
+    fresh = state_of(initial_variables(model, config, info))
+
+    def starting() -> TrainState:
+        state = checkpoints.restore_latest(fresh)
+        if state is None:
+            return state_of(start_from(config.init_from, fresh.variables))
         print(f"continuing at step {int(state.step)} of {total}")
-    else:
-        state = state_of(start_from(config.init_from, variables))
+        return state
+
+    state = distributed.first(starting, fresh)
     step = make_train_step(
         model, tx, pipeline.load, seed=config.seed, smoothing=config.optim.label_smoothing,
         accumulate=config.optim.accumulate, ema_decay=config.optim.ema_decay,
@@ -98,6 +133,6 @@ def build(
         config=config, pipeline=pipeline, resident=replicate(dict(pipeline.resident), mode),
         train_step=spmd(step, mode, donate_state=True), learning_rate=learning_rate,
         total_steps=total, evaluation=validation.measure, draw=validation.draw,
-        checkpoints=checkpoints,
+        checkpoints=checkpoints, profile=profile,
     )  # fmt: skip
     return loop, replicate(state, mode)

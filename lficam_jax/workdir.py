@@ -15,8 +15,9 @@ from lficam_jax.errors import UserError
 # `init_from` is none of them: once there is a checkpoint it is not read again, but it shaped it.
 FREE = (
     "data.dir", "data.folder", "data.threads", "eval.batch_size", "explain", "parallel.mode",
+    "parallel.platform", "parallel.connect_seconds", "parallel.heartbeat_seconds",
     "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
-    "train.tensorboard",
+    "train.tensorboard", "train.watchdog_seconds",
 )  # fmt: skip
 MODEL = ("model", "data.name", "data.image_size")  # what must agree to read a run's weights
 
@@ -38,9 +39,7 @@ def claim(workdir: Path | str, config: ConfigDict) -> None:
     workdir, ours = Path(workdir), as_json(config)
     path = workdir / "config.json"
     if path.exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
-        _check(path, [d for d in differences(ours, _read(path)) if not _among(d, FREE)])
-    if jax.process_index() != 0:
-        return
+        _check(path, [d for d in differences(ours, _read(path)) if not among(d, FREE)])
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")
@@ -52,6 +51,15 @@ def claim(workdir: Path | str, config: ConfigDict) -> None:
         ) from error
 
 
+def keep_compiled(workdir: Path | str) -> None:
+    """Lets jax keep compiled programs in `<workdir>/.jax_cache`, so that a restart skips compiling.
+
+    Whoever chose another place, by JAX_COMPILATION_CACHE_DIR, keeps it.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(Path(workdir).absolute() / ".jax_cache"))
+
+
 def check_model(workdir: Path | str, config: ConfigDict) -> None:
     """Checks that `config` describes the network that `workdir` holds.
 
@@ -61,7 +69,7 @@ def check_model(workdir: Path | str, config: ConfigDict) -> None:
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} holds no run (no config.json); train first, with --mode train")
-    _check(path, [d for d in differences(as_json(config), _read(path)) if _among(d, MODEL)])
+    _check(path, [d for d in differences(as_json(config), _read(path)) if among(d, MODEL)])
 
 
 def _check(path: Path, lines: list[str]) -> None:
@@ -88,6 +96,7 @@ def _filled(theirs: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _among(difference: str, prefixes: tuple[str, ...]) -> bool:
+def among(difference: str, prefixes: tuple[str, ...]) -> bool:
+    """Tells whether a key, or a line of `differences`, belongs to one of the keys or groups."""
     key = difference.split(":")[0]
     return any(key == p or key.startswith(p + ".") for p in prefixes)

@@ -1,0 +1,43 @@
+"""What all processes of a run must have in common, compared before the first step."""
+
+import zlib
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from lficam_jax import distributed
+from lficam_jax.data import dataset_info, open_source
+from lficam_jax.workdir import FREE, among, as_json
+
+
+def check(config: ConfigDict, *splits: str) -> None:
+    """Compares configuration and data sets over all processes.
+
+    Args:
+      config: of the run; where the data lie may differ from host to host.
+      splits: those that are about to be read.
+
+    Raises:
+      UserError: in every process, naming what differs and where; or what one could not read.
+    """
+    data = distributed.together(lambda: {s: fingerprint(config, s) for s in splits})
+    leaves = flatten_dict(as_json(config), sep=".")
+    told = {f"config.{key}": value for key, value in leaves.items() if not among(key, FREE)}
+    distributed.agree({**told, **{f"data, split {s}": text for s, text in data.items()}})
+
+
+def fingerprint(config: ConfigDict, split: str) -> str:
+    """Tells one content of a split from another, by its first and last example alone."""
+    source, info = open_source(config.data, split), dataset_info(config.data)
+    ends = [source[0], source[len(source) - 1]]
+    return f"{len(source)} examples of {info.name}, CRC {_crc(ends):08x}"
+
+
+def _crc(examples: list[dict[str, Any]]) -> int:
+    crc = zlib.crc32(b"")
+    for example in examples:
+        for name in sorted(example):
+            crc = zlib.crc32(np.ascontiguousarray(example[name]).tobytes(), crc)
+    return crc

@@ -1,6 +1,6 @@
 """One function per mode: run it, print a short table, leave a file behind, return the exit code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,16 @@ from lficam_jax import agreement, experiment, methods, stability
 from lficam_jax.config import validate
 from lficam_jax.describe import describe as describe_config
 from lficam_jax.describe import text as describe_text
+from lficam_jax.errors import UserError
 from lficam_jax.explain import run as explain_run
 from lficam_jax.faithfulness import run as faithfulness_run
 from lficam_jax.interrupt import Interrupted
+from lficam_jax.observe import planned
 from lficam_jax.parallel import replicate
+from lficam_jax.profiling import window
 from lficam_jax.render import confusion_picture
+from lficam_jax.robustness import run as robustness_run
+from lficam_jax.sanity_check import run as sanity_run
 from lficam_jax.table import aligned
 from lficam_jax.train import train as run_training
 from lficam_jax.writer import write_result
@@ -29,10 +34,10 @@ ROWS = {
 }  # fmt: skip
 
 
-def train(config: ConfigDict, workdir: str, profile: tuple[int, int] = (0, 0)) -> int:
+def train(config: ConfigDict, workdir: str, profile_steps: str = "") -> int:
     """Trains or continues; prints the measures of the best step on both splits."""
     try:
-        result = run_training(config, workdir, profile=profile)
+        result = run_training(config, workdir, profile=window(profile_steps))
     except Interrupted as stop:
         print(stop)
         return stop.exit_code
@@ -58,22 +63,26 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     return 0
 
 
-def explain(config: ConfigDict, workdir: str, images: list[str], names: list[str]) -> int:
+def explain(config: ConfigDict, workdir: str, **asked: Any) -> int:
     """Draws the maps of the best checkpoint on a split's sample, or on the user's own files."""
-    validate(config)
-    methods.check(*names)
-    model, variables, step = experiment.load_run(config, workdir)
-    return explain_run(
-        config, workdir, model=model, variables=variables, step=step, images=images, methods=names
-    )
+    return _of_run(explain_run, config, workdir, asked)
 
 
 def faithfulness(config: ConfigDict, workdir: str, **asked: Any) -> int:
     """Measures the maps of the best checkpoint; `asked` goes to `faithfulness.run`."""
-    validate(config)
-    methods.check(*asked["methods"])
-    model, variables, step = experiment.load_run(config, workdir)
-    return faithfulness_run(config, workdir, model=model, variables=variables, step=step, **asked)
+    return _of_run(faithfulness_run, config, workdir, asked)
+
+
+def robustness(config: ConfigDict, workdir: str, **asked: Any) -> int:
+    """Attacks and corrupts the pictures; `asked` goes to `robustness.run`."""
+    levels = {name: _whole(name, asked[name]) for name in ("severities", "epsilons")}
+    planned(asked["perturbations"], **levels)  # a typo is told before anything is read
+    return _of_run(robustness_run, config, workdir, asked | levels)
+
+
+def sanity(config: ConfigDict, workdir: str, **asked: Any) -> int:
+    """Randomises the best checkpoint layer by layer; `asked` goes to `sanity_check.run`."""
+    return _of_run(sanity_run, config, workdir, asked)
 
 
 def compare(config: ConfigDict | None, workdir: str, runs: list[str], **asked: Any) -> int:
@@ -106,6 +115,29 @@ def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
             cells = [form.format(v[name]) if name in v else "" for v in columns.values()]
             rows.append([name, *cells])
     return aligned(rows)
+
+
+RUN: dict[str, Callable[..., int]] = {
+    "train": train, "evaluate": evaluate, "explain": explain, "describe": describe,
+    "faithfulness": faithfulness, "stability": compare, "robustness": robustness,
+    "sanity": sanity,
+}  # fmt: skip
+
+
+def _of_run(
+    run: Callable[..., int], config: ConfigDict, workdir: str, asked: Mapping[str, Any]
+) -> int:
+    validate(config)
+    methods.check(*asked["methods"])
+    model, variables, step = experiment.load_run(config, workdir)
+    return run(config, workdir, model=model, variables=variables, step=step, **asked)
+
+
+def _whole(flag: str, words: Sequence[str]) -> list[int]:
+    try:
+        return [int(word) for word in words]
+    except ValueError as error:
+        raise UserError(f"--{flag}={','.join(words)}: give whole numbers") from error
 
 
 def _draw_confusion(result: Mapping[str, Any], workdir: str) -> None:

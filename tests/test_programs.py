@@ -134,6 +134,11 @@ MISTAKES = {
     ),
     "a mode that does not exist": (["--mode", "trian"], "train|evaluate|explain|describe"),
     "a word too many": (["nonsense"], "unexpected arguments: nonsense"),
+    "maps where none is drawn": (["--methods", "own"], "--methods is for --mode explain, faithful"),
+    "a limit that is not used": (["--mode", "evaluate", "--limit", "1000"], "leave it out of eval"),
+    "a perturbation that does not exist": (
+        ["--mode", "robustness", "--perturbations", "fgsm,contarst"], "did you mean 'contrast'"
+    ),
     "a run that is not there": (["--mode", "evaluate"], "holds no run"),
 }  # fmt: skip
 

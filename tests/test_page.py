@@ -3,132 +3,277 @@
 import json
 import re
 import shutil
-import subprocess
-from html import unescape
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from lficam_jax import report
+from lficam_jax import render, report
 from lficam_jax.explanation import Explanation
+from lficam_jax.scoreboard import for_page, summarise
+from tests.browser import Browser
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium"),
 ]
-WATCH = """<script>
-window.errors = [];
-for (const kind of ["error", "securitypolicyviolation", "unhandledrejection"])
-  addEventListener(kind, event =>
-    errors.push(kind + ": " + (event.message || event.violatedDirective)), true);
-const logged = console.error;
-console.error = (...words) => { errors.push(words.join(" ")); logged(...words); };
-</script>"""
-HELPERS = """
-const form = document.getElementById("controls");
-const set = (name, value) => {
-  form.elements[name].value = value;
-  form.dispatchEvent(new Event("input", { bubbles: true }));
-};
-const texts = where => [...document.querySelectorAll(where)].map(e => e.textContent);
-const shown = () => texts("article .foot > :first-child");
-"""
+ABOUT = {"title": "Maps", "details": {"model": "hand-made"}}
+SHOWN = "[...document.querySelectorAll('article')].map(e => e.ariaLabel.split(':')[0])"
+NASTY = "<img src=x onerror=console.error(1)>"
 
 
-def explained(name, method, hot, label=0):
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens a page of some explanations; at the end nothing may have gone wrong in it."""
+
+    def opened(items, measures=None, **window):
+        path = tmp_path / "page.html"
+        path.write_text(report.page(items, measures=measures, **ABOUT))
+        browser.open(path, **window)
+        return browser
+
+    yield opened
+    browser.settle()
+    assert browser.errors == []
+
+
+def explained(name, method, hot=(0, 0), label=0, **more):
     """A 2 x 2 map, hot in one cell, of an image whose class 0 is predicted."""
     heat = np.zeros((2, 2), np.float32)
     heat[hot] = 1
     mask = np.zeros((16, 16), bool)
     mask[:8, :8] = True
-    return Explanation(
-        id=name, name=name, picture=np.full((16, 16, 3), 128, np.uint8), map=heat,
-        probabilities=np.array([0.75, 0.25]), classes=("cat", "dog"), label=label, mask=mask,
-        method=method,
-    )  # fmt: skip
+    about = {
+        "id": name, "name": name, "picture": np.full((16, 16, 3), 128, np.uint8), "map": heat,
+        "probabilities": np.array([0.75, 0.25]), "classes": ("cat", "dog"), "label": label,
+        "mask": mask, "method": method,
+    }  # fmt: skip
+    return Explanation(**about | more)
 
 
-# The methods agree on `same`, and differ on `other`, which is predicted wrongly.
+# The methods agree on `same` and `third`; they differ on `other`, which is predicted wrongly.
 ITEMS = [
-    explained("same", "own", (0, 0)),
-    explained("same", "grad_cam", (0, 0)),
-    explained("other", "own", (0, 0), label=1),
-    explained("other", "grad_cam", (1, 1), label=1),
-]
+    explained("same", "own"), explained("same", "grad_cam"),
+    explained("other", "own", label=1), explained("other", "grad_cam", (1, 1), label=1),
+    explained("third", "own"), explained("third", "grad_cam"),
+]  # fmt: skip
 
 
-def chromium(tmp_path, html, *words):
-    page = tmp_path / "page.html"
-    page.write_text(html)
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-               "--disable-background-networking", "--hide-scrollbars", "--window-size=1200,900",
-               f"--user-data-dir={tmp_path / 'profile'}", *words, page.as_uri()]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+def choose(browser, **values):
+    """Sets controls as a hand would: the page hears of each."""
+    for name, value in values.items():
+        browser.run(
+            f"{{ const e = form.elements['{name}'], v = {json.dumps(value)};"
+            "if (typeof v === 'boolean') e.checked = v; else e.value = v;"
+            "(e[0] ?? e).dispatchEvent(new Event('input', { bubbles: true })); }"
+        )
+    browser.settle()
 
 
-def with_script(script, items=ITEMS):
-    html = report.page(items, title="Maps", details={"model": "hand-made"})
-    html = html.replace("<head>", "<head>" + WATCH, 1)
-    return html.replace("</body>", f"<script>{{{HELPERS}{script}}}</script></body>")
+def test_filters_orders_and_captions(show):
+    browser = show(ITEMS)
+    texts = "[...document.querySelectorAll('{}')].map(e => e.textContent)"
+    assert browser.run(SHOWN) == ["same", "other", "third"]
+    assert browser.run(texts.format("figcaption"))[:6] == [
+        "picture", "own\xa0✓", "grad_cam\xa0✓", "picture", "own\xa0✓", "grad_cam\xa0✗"]  # fmt: skip
+    assert browser.run(texts.format(".hits strong")) == ["100.0 %", "66.7 %"]
+    choose(browser, order="disagreement")
+    assert browser.run(SHOWN) == ["other", "same", "third"]
+    choose(browser, order="given", differ="0.1")
+    assert browser.run(SHOWN) == ["other"]
+    choose(browser, differ="1", verdict="true")
+    assert browser.run(SHOWN) == ["same", "third"]
+    choose(browser, verdict="all", true="=dog")
+    assert browser.run(SHOWN) == ["other"]
+    choose(browser, verdict="true")
+    assert browser.run("document.getElementById('none').hidden") is False
+    browser.run("document.getElementById('reset').click()")
+    assert len(browser.run(SHOWN)) == 3
 
 
-def ask(tmp_path, script, items=ITEMS):
-    """Returns what the script's function returns, after looking that nothing went wrong."""
-    html = with_script(
-        f"const found = (() => {{ {script} }})();"
-        "document.body.append(make('pre', { id: 'found' }, JSON.stringify([found, errors])));",
-        items,
+def test_one_method_offers_no_disagreement(show):
+    browser = show(ITEMS[::2])
+    assert browser.run("[...form.elements.order.options].map(o => o.value)") == [
+        "given", "sure", "unsure"]  # fmt: skip
+    assert not browser.run("form.elements.differ.checkVisibility()")
+    assert browser.run("document.querySelector('.foot').textContent") == "samepeak on object"
+
+
+@pytest.mark.parametrize("cmap", ["inferno", "jet"])
+def test_a_drawn_tile_is_the_librarys_own_overlay(show, cmap):
+    """To the rounding of the map's grey values: one of 256, which is up to 5 of a colour's."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (16, 12, 3), np.uint8)
+    item = explained("it", "own", picture=picture, map=rng.random((4, 3), np.float32), mask=None)
+    browser = show([item])
+    browser.run("document.querySelectorAll('.stack').forEach(e => { e.style.width = '168px'; })")
+    choose(browser, colors=cmap)
+    large = render.enlarge(picture, 160)
+    up = render.upsample(item.map, large.shape[:2])
+    for opacity, cut in ((0, 0), (55, 0), (100, 0), (80, 40)):
+        choose(browser, opacity=opacity, threshold=cut)
+        drawn = browser.pixels(".stack:has(canvas)").astype(int)
+        expected = render.overlay(large, item.map, opacity / 100, cmap)
+        expected = np.where((up < cut / 100)[..., None], large, expected)
+        clear = np.abs(up - cut / 100) > 0.01
+        assert drawn.shape == (224, 168, 3)
+        assert np.abs(drawn - expected)[clear].max() <= 5
+    choose(browser, colors="spotlight", threshold=0)
+    assert browser.pixels(".stack:has(canvas)").mean() < picture.mean()
+
+
+def test_outline_and_peak_are_seen_and_can_be_hidden(show):
+    browser = show(ITEMS[:1])
+    outlined = browser.pixels(".stack:has(canvas)").astype(int)
+    choose(browser, outline=False)
+    bare = browser.pixels(".stack:has(canvas)").astype(int)
+    choose(browser, peak=True)
+    peak = browser.pixels(".stack:has(canvas)").astype(int)
+    white = [(abs(x - bare).max(axis=-1) > 60).mean() for x in (outlined, peak)]
+    assert white[0] > 0.01 and 0 < white[1] < white[0]
+
+
+def test_keys_go_from_image_to_image_and_open_one(show):
+    browser = show(ITEMS)
+    focused = "document.activeElement.closest('article')?.ariaLabel.split(':')[0]"
+    browser.press("j")
+    assert browser.run(focused) == "same"
+    assert browser.run("getComputedStyle(document.activeElement).outlineWidth") == "2px"
+    for key, name in (("ArrowRight", "other"), ("j", "third"), ("j", "third"), ("k", "other"),
+                      ("ArrowUp", "same"), ("End", "third"), ("Home", "same")):  # fmt: skip
+        browser.press(key)
+        assert browser.run(focused) == name
+    browser.press("Enter")
+    opened = "single.open && document.getElementById('single-name').textContent"
+    assert browser.run(opened) == "same"
+    assert browser.run("[...single.querySelectorAll('canvas')].every(c => c.width >= 320)")
+    browser.press("ArrowRight")
+    assert browser.run(opened) == "other"
+    assert browser.run("single.querySelector('.badge').textContent") == "✗ wrong"
+    browser.press("Escape")
+    assert browser.run("single.open") is False and browser.run(focused) == "other"
+    assert browser.run("form.contains(look)")  # the sliders are back
+    browser.press("?")
+    assert browser.run("help.open")
+    browser.press("Escape", "o", "c")
+    assert not browser.run("help.open || form.elements.outline.checked")
+    assert browser.run("form.elements.colors.value") == render.COLOR_MAPS[1]
+    browser.run("form.elements.opacity.focus()")
+    browser.press("ArrowLeft")  # a slider keeps its keys
+    assert browser.run("form.elements.opacity.value") == "54"
+
+
+def measured():
+    """Two methods and a trivial row: own deletes best but for fakecam, and gains nothing."""
+
+    def rows(deletion):
+        values = np.array(deletion)
+        flat = np.zeros(len(values))
+        return {
+            "after": flat, "deletion": values, "deletion_curve": np.linspace(1, values, 5).T,
+            "insertion": np.full(2, np.nan), "insertion_curve": np.full((2, 5), 0.5),
+            "constant": flat, "not_finite": flat,
+        }  # fmt: skip
+
+    table = {"grad_cam": rows([0.5, 0.7]), "own": rows([0.2, 0.4]), "fakecam": rows([0.1, 0.1])}
+    return for_page(summarise(table, ["deletion", "insertion"]))
+
+
+def test_the_table_is_sorted_by_mouse_and_keyboard(show):
+    browser = show(ITEMS, measured())
+    methods = "[...document.querySelectorAll('tbody th')].map(e => e.textContent)"
+    states = "[...document.querySelectorAll('th[aria-sort]')].map(e => e.ariaSort)"
+    assert browser.run(methods) == ["grad_cam", "own", "fakecam"]
+    browser.run("document.querySelectorAll('th[aria-sort] button')[1].focus()")
+    browser.press("Enter")  # deletion: the least is best, and first
+    assert browser.run(methods) == ["fakecam", "own", "grad_cam"]
+    assert browser.run(states) == ["none", "ascending", "none"]
+    browser.press("Enter")
+    assert browser.run(methods) == ["grad_cam", "own", "fakecam"]
+    assert browser.run(states) == ["none", "descending", "none"]
+    browser.run("document.querySelectorAll('th[aria-sort] button')[2].click()")  # no values
+    assert browser.run(methods) == ["grad_cam", "own", "fakecam"]
+    cells = browser.run("[...document.querySelectorAll('tbody td')].map(e => e.innerText)")
+    assert [re.sub(r"\s", "", text) for text in cells] == [
+        "0.600±0.100", "–", "0.300*±0.100", "–", "0.100!", "–"]  # fmt: skip
+    assert browser.run("document.querySelector('.trivial th').textContent") == "fakecam"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_curves_can_be_told_apart_and_one_be_singled_out(show, dark):
+    browser = show(ITEMS, measured(), dark=dark)
+    drawn = browser.run("[...document.querySelectorAll('#curves svg')].map(e => e.ariaLabel)")
+    assert len(drawn) == 2 and "own from 1.00 to 0.30" in drawn[0]
+    lines = browser.run(
+        "[...document.querySelectorAll('.curve > :first-child')].map(e => "
+        "[getComputedStyle(e).stroke, e.getAttribute('stroke-dasharray')])"
     )
-    found = re.search(r'<pre id="found">(.*?)</pre>', chromium(tmp_path, html, "--dump-dom"))
-    answer, errors = json.loads(unescape(found[1]))
-    assert errors == []
-    return answer
+    assert len({tuple(line) for line in lines}) == 3  # the same in both charts
+    back = browser.run("getComputedStyle(document.querySelector('#curves figure')).backgroundColor")
+    assert min(contrast(color, back) for color, _ in lines) >= 3  # WCAG 2.1, 1.4.11
+    ink = browser.run("getComputedStyle(document.body).color")
+    assert contrast(ink, back) >= 7
+    browser.run("document.querySelector('#legend [data-method=own]').focus()")
+    faded = "[...document.querySelectorAll('.curve')].map(e => getComputedStyle(e).opacity < .5)"
+    assert sum(browser.run(faded)) == 4
+    browser.press("Enter")  # holds it
+    browser.run("document.activeElement.blur()")
+    assert sum(browser.run(faded)) == 4
 
 
-def test_filters_orders_and_captions(tmp_path):
-    answer = ask(
-        tmp_path,
-        """
-        const found = { at_first: shown(), captions: texts("figcaption") };
-        found.hits = texts(".hits strong");
-        const tiles = getComputedStyle(document.querySelector(".tiles"));
-        found.columns = tiles.gridTemplateColumns.split(" ").length;
-        set("order", "disagreement"); found.by_disagreement = shown();
-        set("order", "given"); set("verdict", "false"); found.wrong = shown();
-        set("verdict", "all"); set("true", "=cat"); found.cats = shown();
-        return found;
-        """,
+def contrast(*colors):
+    """The ratio of two CSS colours, 1 to 21. Source: WCAG 2.1."""
+    parts = np.array([re.findall(r"\d+", color)[:3] for color in colors], float) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_phone_needs_no_sideways_scrolling(show):
+    browser = show(ITEMS, measured(), width=390, height=800)
+    assert browser.run("document.documentElement.scrollWidth") == 390
+    assert not browser.run("form.elements.opacity.checkVisibility()")  # folded away
+    browser.run("document.querySelector('summary').click()")
+    assert browser.run("form.elements.opacity.checkVisibility()")
+    assert browser.run("form.elements.opacity.getBoundingClientRect().right") < 390
+    assert browser.run("document.documentElement.scrollWidth") == 390
+
+
+def test_names_are_text_and_every_image_has_words(show):
+    classes = (NASTY, "dog")
+    browser = show([explained(NASTY, NASTY, classes=classes), explained(NASTY, "cam")])
+    browser.press("j", "Enter")
+    assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
+    alts = browser.run(
+        "[...document.querySelectorAll('img')].map(e => e.alt || e.parentElement."
+        "querySelector('canvas').ariaLabel)"
     )
-    assert answer["at_first"] == answer["by_disagreement"][::-1] == ["same", "other"]
-    assert answer["wrong"] == ["other"] and answer["cats"] == ["same"]
-    assert answer["captions"] == ["picture", "own\xa0✓", "grad_cam\xa0✓",
-                                  "picture", "own\xa0✓", "grad_cam\xa0✗"]  # fmt: skip
-    assert answer["hits"] == ["100.0 %", "50.0 %"] and answer["columns"] == 3
+    assert len(alts) == 6 and all(NASTY in alt for alt in alts)
 
 
-def test_one_method_offers_no_disagreement(tmp_path):
-    answer = ask(
-        tmp_path,
-        """return { orders: [...form.elements.order.options].map(o => o.value),
-                    captions: texts("figcaption"), foot: texts(".foot") };""",
-        ITEMS[::2],
-    )
-    assert answer["orders"] == ["given", "sure", "unsure"] and answer["captions"] == []
-    assert answer["foot"] == ["samepeak on object", "otherpeak on object"]
-
-
-def test_the_sliders_change_pixels(tmp_path):
-    def pixels(script):
-        file = tmp_path / "shot.png"
-        chromium(tmp_path, with_script(script), f"--screenshot={file}")
-        return np.asarray(Image.open(file).convert("RGB")).astype(int)
-
-    clear, opaque, jet = (
-        pixels(f'set("opacity", {opacity}); set("colors", "{colors}");')
-        for opacity, colors in ((0, "inferno"), (100, "inferno"), (100, "jet"))
-    )
-    assert (np.abs(clear - opaque).max(axis=-1) > 60).mean() > 0.05
-    assert (np.abs(jet - opaque).max(axis=-1) > 60).mean() > 0.05
-    blue = (jet[..., 2] > 100) & (jet[..., 0] < 20) & (jet[..., 1] < 20)
-    assert blue.mean() > 0.05  # jet's cold end
+def test_a_page_of_five_thousand_maps_draws_only_what_is_seen(show):
+    rng = np.random.default_rng(0)
+    picture = render.stretch(render.upsample(rng.random((6, 6)), (48, 48))[..., None])
+    maps = rng.random((10, 12, 12), np.float32)
+    items = [
+        explained(f"image {i}", f"method {m}", picture=picture, map=maps[m], mask=None)
+        for i in range(500) for m in range(10)
+    ]  # fmt: skip
+    assert len(report.page(items, **ABOUT)) < 10e6
+    browser = show(items)
+    held = "[...document.querySelectorAll('canvas')].filter(c => c.width > 0).length"
+    browser.wait(f"{held} > 0")
+    filled = "document.querySelectorAll('article:not(:empty)').length"
+    assert len(browser.run(SHOWN)) == 500 and browser.run(filled) < 25
+    browser.press("j", "End")
+    browser.wait("grid.lastChild.querySelector('canvas')?.width > 0")
+    assert browser.run("grid.firstChild.querySelector('canvas').width") == 0  # freed
+    assert browser.run(held) < 250 and browser.run(filled) < 50
+    choose(browser, order="disagreement", threshold=50)
+    assert browser.run(held) < 250

@@ -4,6 +4,7 @@ const look = document.getElementById("look");
 const several = data.methods.length > 1, labelled = data.images.filter(item => item.correct !== null);
 const items = new Map(data.images.map(item => [card(item), item]));  // card -> image
 let current = null;  // the card that the keyboard is at
+let enlarged = null;  // the card whose image was opened last
 
 /** An empty card. It is filled when it first comes near the screen. */
 function card(item) {
@@ -34,7 +35,7 @@ function said(item) {
                         item.correct ? "✓ right" : "✗ wrong"));
   const [map] = item.maps, foot = make("div", { class: "foot" }, make("span", { title: item.name }, item.name));
   if (several) foot.append(make("span", { title: "mean difference between two maps" },
-                                `differ ${item.disagreement.toFixed(2)}`));
+                                `maps differ ${item.disagreement.toFixed(2)}`));
   else if (map.on_object !== null)
     foot.append(make("span", { class: map.on_object ? "" : "wrong" },
                      map.on_object ? "peak on object" : "peak off object"));
@@ -146,19 +147,31 @@ function go(step) {
 }
 
 function enlarge() {
+  enlarged = current;
   const body = document.getElementById("single-body"), item = items.get(current);
   const cards = [...grid.children], place = cards.indexOf(current);
   sleep(body);
-  body.replaceChildren(tiles(item, 320), said(item));
-  const count = 1 + item.maps.length, wide = Math.ceil(Math.sqrt(count * innerWidth / innerHeight));
-  body.style.setProperty("--columns", Math.ceil(count / Math.ceil(count / Math.max(2, wide))));
+  body.replaceChildren(said(item), tiles(item, 320));
   document.getElementById("single-name").textContent = item.name;
   document.getElementById("single-place").textContent = `${place + 1} of ${cards.length}`;
   single.querySelector("[data-step='-1']").disabled = place === 0;
   single.querySelector("[data-step='1']").disabled = place === cards.length - 1;
   document.getElementById("single-look").append(look);  // the same controls, in reach
   if (!single.open) single.showModal();
+  single.focus();
+  fit(body.querySelector(".tiles"), item);
   wake(body);
+}
+
+/** As many columns as make the tiles largest, yet all in sight; on a phone two, and one scrolls. */
+function fit(frame, { size: [height, width], maps }) {
+  const count = 1 + maps.length, caption = several ? 28 : 6, room = frame.clientWidth;
+  const below = Math.max(innerHeight * .97 - frame.getBoundingClientRect().top - 20, 200);
+  const [wide, columns] = Array.from({ length: count }, (_, i) => i + 1).map(columns => [Math.min(
+    room / columns - 6, (below / Math.ceil(count / columns) - caption) * width / height), columns])
+    .reduce((best, next) => (next[0] > best[0] ? next : best));
+  const narrow = innerWidth <= 640;
+  frame.style.gridTemplateColumns = narrow ? "1fr 1fr" : `repeat(${columns}, ${Math.floor(wide)}px)`;
 }
 
 single.addEventListener("close", () => {
@@ -166,7 +179,7 @@ single.addEventListener("close", () => {
   sleep(body);
   body.replaceChildren();
   form.prepend(look);
-  current?.focus();
+  enlarged.focus();  // the browser went back to where the first was opened
 });
 
 function press(event) {

@@ -19,7 +19,7 @@ function cell(value, low, high) {
     title: `95 % interval ${value.low.toFixed(places)} to ${value.high.toFixed(places)}, n = ${value.n}` },
     make("span", { class: "value" }, value.value.toFixed(places),
          make("sup", { "aria-label": says }, value.mark)),
-    make("span", { class: "half" }, `±${((value.high - value.low) / 2).toFixed(places)}`));
+    make("span", { class: "half" }, value.high > value.low ? `±${((value.high - value.low) / 2).toFixed(places)}` : "\u00a0"));
   if (high > low) body.append(make("span", { class: "range", "aria-hidden": "true" },
     make("i", { style: `left:${share(value.low)}%;width:${share(value.high) - share(value.low)}%` }),
     make("b", { style: `left:${share(value.value)}%` })));
@@ -81,7 +81,7 @@ function addNotes({ rows }) {
 }
 
 function chart(name, lines, rows, { x, area }) {
-  const [width, height, left, top, right, bottom] = [460, 290, 46, 12, 12, 44];
+  const [width, height, left, top, right, bottom] = [460, 280, 54, 12, 12, 44];
   const across = share => left + share * (width - left - right);
   const up = value => height - bottom - value * (height - top - bottom);
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label":
@@ -93,7 +93,7 @@ function chart(name, lines, rows, { x, area }) {
       draw("text", { x: across(tick), y: height - bottom + 18, "text-anchor": "middle" }, `${100 * tick}`));
   }
   svg.append(draw("text", { class: "axis", x: across(.5), y: height - 6, "text-anchor": "middle" }, `${x}, %`),
-    draw("text", { class: "axis", transform: `translate(11 ${up(.5)}) rotate(-90)`, "text-anchor": "middle" },
+    draw("text", { class: "axis", transform: `translate(10 ${up(.5)}) rotate(-90)`, "text-anchor": "middle" },
          "probability of the class"));
   for (const row of [...rows].reverse()) {  // honest methods on top
     const curve = lines[row.method];

@@ -10,7 +10,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax import distributed
-from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.data import Dataset, dataset_info, denormalise, open_pipeline
 from lficam_jax.errors import UserError
 from lficam_jax.evaluate import evaluate, make_eval_step
@@ -96,6 +95,8 @@ def load_run(
     like = jax.eval_shape(lambda: initial_variables(model, config, info))
 
     def read() -> tuple[Variables, np.int32]:
+        from lficam_jax.checkpoint import Checkpoints  # brings orbax; `describe` does without
+
         check_model(workdir, config)
         with Checkpoints(workdir, read_only=True) as checkpoints:
             wanted = checkpoints.best_step() if step is None else step
@@ -118,6 +119,8 @@ def start_from(source: str, fresh: Variables) -> Variables:
     """
     if not source:
         return fresh
+    from lficam_jax.checkpoint import Checkpoints
+
     workdir, step = _locate(source)
     if not (workdir / "checkpoints").is_dir():
         raise UserError(

@@ -17,6 +17,8 @@ Modes:
              --perturbations fgsm,contrast,jpeg_compression --severities 1,3,5 --epsilons 1,2,4,8
              writes results/robustness.json, .csv, .png
   sanity     re-initialises the network from the top down: does the map change? results/sanity.*
+  benchmark  speed of everything, on random images: --sections forward,methods,measures,train,
+             pipeline,compile (docs/benchmarks.md); needs no data and no DIR
 
 Any key of the config can be set: --config.optim.lr=0.05 --config.train.total_epochs=30
 `:smoke` after the file shrinks any config to seconds: --config configs/cifar10.py:smoke
@@ -46,18 +48,21 @@ from lficam_jax.errors import UserError
 
 MODES = (
     "train", "evaluate", "explain", "describe", "faithfulness", "stability", "robustness", "sanity",
+    "benchmark",
 )  # fmt: skip
 # Flags that not every mode listens to; the others refuse them rather than ignore them.
 LISTEN = {
     "split": ("evaluate", "faithfulness", "stability", "robustness", "sanity"),
     "limit": ("faithfulness", "stability", "robustness", "sanity"),
-    "methods": ("explain", "faithfulness", "robustness", "sanity"),
+    "methods": ("explain", "faithfulness", "robustness", "sanity", "benchmark"),
     "images": ("explain",),
-    "measures": ("faithfulness",), "baseline": ("faithfulness",), "target": ("faithfulness",),
+    "measures": ("faithfulness", "benchmark"), "sections": ("benchmark",),
+    "baseline": ("faithfulness",), "target": ("faithfulness",),
     "runs": ("stability",),
     "perturbations": ("robustness",), "severities": ("robustness",), "epsilons": ("robustness",),
     "profile_steps": ("train",), "distributed": ("train", "evaluate"),
 }  # fmt: skip
+FREE = ("describe", "benchmark")  # of a workdir, and of data
 WORDS = {"explain": "images", "stability": "runs"}  # `--runs A B` leaves B behind the flag
 
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
@@ -66,6 +71,7 @@ flags.DEFINE_integer("limit", 1000, "Examples of --split to measure.", lower_bou
 flags.DEFINE_list("methods", [], "Maps to draw; default: the model's own, or grad_cam.")
 flags.DEFINE_multi_string("images", [], "Files, folders or globs to explain.")
 flags.DEFINE_list("measures", [], "Groups of measures; default: all but sensitivity.")
+flags.DEFINE_list("sections", [], "Of the benchmark; default: all.")
 flags.DEFINE_enum("baseline", "mean", ("mean", "black", "blur"), "What a masked pixel shows.")
 flags.DEFINE_enum("target", "predicted", ("predicted", "label"), "The class that is measured.")
 flags.DEFINE_multi_string("runs", [], "Workdirs of the runs to compare.")
@@ -84,7 +90,7 @@ def main(argv: list[str]) -> int:
     mode = _MODE.value
     asked = _asked(mode, argv[1:])
     config = cli.CONFIG.value if mode == "stability" else cli.config()
-    workdir = cli.WORKDIR.value if mode == "describe" else cli.workdir()
+    workdir = cli.WORKDIR.value if mode in FREE else cli.workdir()
     if mode != "stability":  # whose runs bring configs of their own
         _start(mode, config, workdir)
     from lficam_jax.modes import RUN  # here, so that --help and a typo answer at once

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import agreement, experiment, methods, stability
+from lficam_jax import agreement, benchmark, experiment, methods, stability
 from lficam_jax.config import validate
 from lficam_jax.describe import describe as describe_config
 from lficam_jax.describe import text as describe_text
@@ -23,7 +23,6 @@ from lficam_jax.render import confusion_picture
 from lficam_jax.robustness import run as robustness_run
 from lficam_jax.sanity_check import run as sanity_run
 from lficam_jax.table import aligned
-from lficam_jax.train import train as run_training
 from lficam_jax.writer import write_result
 
 # What the tables show, in this order, with how to write it.
@@ -36,6 +35,8 @@ ROWS = {
 
 def train(config: ConfigDict, workdir: str, profile_steps: str = "") -> int:
     """Trains or continues; prints the measures of the best step on both splits."""
+    from lficam_jax.train import train as run_training  # brings orbax, which others do without
+
     try:
         result = run_training(config, workdir, profile=window(profile_steps))
     except Interrupted as stop:
@@ -101,6 +102,18 @@ def describe(config: ConfigDict, workdir: str | None) -> int:
     return 0
 
 
+def measure_speed(
+    config: ConfigDict, workdir: str | None, *, methods: Sequence[str], groups: Sequence[str],
+    sections: Sequence[str],
+) -> int:  # fmt: skip
+    """Measures speed on random images; needs no data and no workdir."""
+    validate(config)
+    found = benchmark.run(config, sections, methods, groups)
+    if workdir is not None:
+        print(write_result(workdir, "benchmark", found))
+    return 0
+
+
 def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """Writes measures as aligned text, one row per measure that any column has.
 
@@ -120,7 +133,7 @@ def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
 RUN: dict[str, Callable[..., int]] = {
     "train": train, "evaluate": evaluate, "explain": explain, "describe": describe,
     "faithfulness": faithfulness, "stability": compare, "robustness": robustness,
-    "sanity": sanity,
+    "sanity": sanity, "benchmark": measure_speed,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent / "lficam_jax"
 
 # Each module's layer; one may import from its own layer or below. A folder stands for its files.
 LAYERS = {
-    "errors": 0, "structs": 0, "config": 0, "ops": 0, "paper": 0, "table": 0,
+    "errors": 0, "structs": 0, "timing": 0, "config": 0, "ops": 0, "paper": 0, "table": 0,
     "data": 1, "models": 1, "parallel": 1, "optim": 1, "writer": 1, "render": 1, "interrupt": 1,
     "explanation": 1, "workdir": 1, "metrics": 1, "distributed": 1, "watchdog": 1, "profiling": 1,
     "figure": 1,
@@ -15,7 +15,8 @@ LAYERS = {
     "evaluate": 3, "experiment": 3, "report": 3, "explain": 3, "describe": 3, "interop": 3,
     "transfer": 3, "methods": 3, "faithfulness": 3, "stability": 3,
     "scoreboard": 3, "observe": 3, "resemblance": 3, "robustness": 3, "sanity_check": 3,
-    "loop": 4, "train": 4, "modes": 4,
+    "benchmark": 3, "benchmark_data": 3,
+    "loop": 4, "train": 4, "modes": 4, "study": 4,
     "cli": 4, "main": 5, "prepare": 5, "import_torch": 5,
 }  # fmt: skip
 
@@ -23,7 +24,7 @@ LAYERS = {
 DOORS = {
     "tensorflow_datasets": {"data", "prepare"}, "grain": {"data"}, "sklearn": {"data"},
     "orbax": {"checkpoint"}, "optax": {"optim", "steps", "state", "loop"},
-    "matplotlib": {"render", "figure"}, "tensorboardX": {"writer"}, "torch": {"interop"},
+    "matplotlib": {"render", "figure", "study"}, "tensorboardX": {"writer"}, "torch": {"interop"},
     "tensorflow": set(), "scipy": {"data", "metrics"},
 }  # fmt: skip
 

@@ -8,7 +8,7 @@ import pytest
 from lficam_jax.config import default_config, differences, duration, nearest, options, validate
 from lficam_jax.errors import UserError
 
-CONFIGS = sorted(p.stem for p in Path("configs").glob("*.py"))
+CONFIGS = sorted(p.stem for p in Path("configs").glob("*.py") if not p.stem.startswith("study_"))
 
 
 def load(name, arg=""):

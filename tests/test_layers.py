@@ -25,7 +25,7 @@ DOORS = {
     "tensorflow_datasets": {"data", "prepare"}, "grain": {"data"}, "sklearn": {"data"},
     "orbax": {"checkpoint"}, "optax": {"optim", "steps", "state", "loop"},
     "matplotlib": {"render", "figure", "study"}, "tensorboardX": {"writer"}, "torch": {"interop"},
-    "tensorflow": set(), "scipy": {"data", "metrics"},
+    "cv2": {"data"}, "simplejpeg": {"data"}, "tensorflow": set(), "scipy": {"data", "metrics"},
 }  # fmt: skip
 
 

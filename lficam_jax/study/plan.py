@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lficam_jax.config import nearest, validate
+from lficam_jax.config import nearest, smoke, validate
 from lficam_jax.errors import UserError
 from lficam_jax.methods import METHODS
 from lficam_jax.scoreboard import GROUPS
@@ -29,7 +29,7 @@ ABLATIONS: Mapping[str, Any] = {
     "no_softmax": {"model": {"fin": {"softmax": False}}},
     "temperature_0.1": {"model": {"fin": {"temperature": 0.1}}},
     "learned_temperature": {"model": {"fin": {"learn_temperature": True}}},
-    "raw_features": {"model": {"fin": {"normalise_features": False}}},
+    "no_mask_image": {"model": {"fin": {"mask_image": False}}},
 }
 BASELINE, OURS = "plain", "lfi"  # what accuracies are compared with; what the ablations change
 
@@ -74,6 +74,17 @@ def default_study(base: ConfigDict) -> ConfigDict:
     return study
 
 
+def finish_study(study: ConfigDict, smoke_wanted: bool) -> ConfigDict:
+    """Ends every study's config file: `:smoke` shrinks it to a few short runs."""
+    if smoke_wanted:
+        smoke(study.base)
+        study.settings = {name: study.settings[name] for name in [*study.settings][:2]}
+        study.ablations = {name: study.ablations[name] for name in [*study.ablations][:1]}
+        study.ablation_settings = ()
+        study.measure.limit, study.measure.steps = 16, 2
+    return study
+
+
 def plan(study: ConfigDict) -> list[Run]:
     """Lists all runs: a setting's models together, so that early results can be compared.
 
@@ -108,9 +119,7 @@ def _merged(config: ConfigDict, change: Mapping[str, Any]) -> ConfigDict:
     try:
         merged.update(change)
     except (KeyError, AttributeError, TypeError) as error:
-        raise UserError(
-            f"a key that the base config has not: {error}"
-        ) from None
+        raise UserError(f"a key that the base config has not: {error}") from None
     return merged
 
 

@@ -1,0 +1,29 @@
+"""The paper's comparison on cluttered digits: real handwriting whose true place is known.
+
+    python -m lficam_jax.prepare cluttered_digits
+    python -m lficam_jax.study --config configs/study_cluttered_digits.py --workdir runs/study
+
+Not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.cluttered_digits import get_config as recipe
+from lficam_jax.config import options
+from lficam_jax.study.plan import default_study, finish_study
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    _, smoke = options(arg)
+    study = default_study(recipe())
+    study.base.data.train_examples = 3_000  # with all 6,000 every network is right on 99 %
+    study.base.train.total_epochs = 4.0
+    study.settings = {
+        "a": {"seed": 0},
+        "b": {"seed": 1, "optim": {"lr": 0.05}},
+        "c": {"seed": 2, "optim": {"lr": 0.2}},
+        "d": {"seed": 3, "train": {"batch_size": 64}},
+        "e": {"seed": 4, "optim": {"weight_decay": 1e-4}},
+    }
+    study.ablation_settings = ("a", "b", "d")
+    return finish_study(study, smoke)

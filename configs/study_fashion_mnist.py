@@ -1,0 +1,31 @@
+"""The paper's comparison on Fashion-MNIST: real photographs, small enough for a CPU.
+
+    python -m lficam_jax.prepare fashion_mnist
+    python -m lficam_jax.study --config configs/study_fashion_mnist.py --workdir runs/study
+
+ResNet-8 on the first 12,000 training images, so that all runs fit into an evening of two CPU cores.
+Not measured yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.fashion_mnist import get_config as recipe
+from lficam_jax.config import options
+from lficam_jax.study.plan import default_study, finish_study
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    _, smoke = options(arg)
+    study = default_study(recipe("depth=8"))
+    study.base.data.train_examples = 12_000
+    study.settings = {
+        "a": {"seed": 0},
+        "b": {"seed": 1, "optim": {"lr": 0.05}},
+        "c": {"seed": 2, "optim": {"lr": 0.2}},
+        "d": {"seed": 3, "train": {"batch_size": 128}},
+        "e": {"seed": 4, "optim": {"weight_decay": 1e-4}},
+    }
+    study.ablation_settings = ("a", "b", "d")
+    # the data do not know the object's pixels
+    study.measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness")
+    return finish_study(study, smoke)

@@ -1,0 +1,132 @@
+"""Trains, measures and compares whole families of networks; writes tables, plots and a page.
+
+  python -m lficam_jax.study --config configs/study_NAME.py[:smoke] --workdir DIR [--report]
+
+Trains plain, ABN (with both losses and with one) and LFI networks and the ablations of FIN under
+several settings, measures accuracy, faithfulness, localisation and stability of their maps, and
+writes into DIR/results: study.json, index.html, study.md, tables/*.{md,csv,tex}, *.png.
+Stop it whenever you like; the same command continues. --report only writes tables, plots and page
+again, from study.json. Each run is an ordinary workdir, DIR/runs/MODEL/SETTING, which
+`python -m lficam_jax.main` opens.
+
+Any key can be set: --config.measure.limit=64 --config.base.train.total_epochs=1
+"""
+
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from lficam_jax import cli
+from lficam_jax.errors import UserError
+
+_REPORT = flags.DEFINE_bool("report", False, "Only write tables, plots and page again.")
+flags.adopt_module_key_flags(cli)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Carries out a study, or writes its report again; returns the exit code."""
+    workdir = Path(cli.workdir())
+    if len(argv) > 1:
+        raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; see --help")
+    from lficam_jax.interrupt import Interrupted
+    from lficam_jax.study import page
+
+    if not _REPORT.value:
+        try:
+            _carry_out(cli.config(), workdir)
+        except Interrupted as stop:
+            print(stop)
+            return stop.exit_code
+    elif not (workdir / "results" / "study.json").exists():
+        raise UserError(
+            f"{workdir}/results/study.json is not there; run the study without --report"
+        )
+    print(f"page  {page.report(workdir)}")
+    return 0
+
+
+def _carry_out(study: ConfigDict, workdir: Path) -> None:
+    from lficam_jax.data import dataset_info
+    from lficam_jax.study.plan import plan
+    from lficam_jax.study.runs import arrays_of, carry_out, folder
+    from lficam_jax.study.summary import summarise
+    from lficam_jax.writer import duration_text, write_result
+
+    runs = plan(study)
+    print(f"{len(runs)} runs: {len(study.settings)} settings; {workdir}", flush=True)
+    carry_out(study, runs, workdir)
+    print("comparing", flush=True)
+    size = dataset_info(study.base.data).image_size
+    found = summarise(study, runs, workdir, (size, size))
+    first = arrays_of(folder(workdir, runs[0]))
+    about = {
+        "name": study.base.data.name, "command": f"python -m lficam_jax.study {_words()}",
+        "date": time.strftime("%Y-%m-%d"), "hardware": _hardware(),
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("jax", "flax", "optax", "numpy")},
+        "time": duration_text(_seconds(workdir, runs)),
+        "settings": {run.setting: _setting(run.config) for run in runs},
+        "test_examples": len(first["correct"]), "images": len(first["id"]),
+    }  # fmt: skip
+    write_result(workdir, "study", about | found)
+    _draw_grids(study, workdir, list(study.settings), first["id"])
+
+
+def _seconds(workdir: Path, runs: Sequence[Any]) -> float:
+    from lficam_jax.study.runs import asked_of, folder, result_of
+
+    places = [folder(workdir, run) for run in runs]
+    return sum(result_of(p)["seconds"] + asked_of(p)["seconds"] for p in places)
+
+
+def _setting(config: ConfigDict) -> Mapping[str, float]:
+    return {
+        "seed": config.seed, "learning rate": config.optim.lr,
+        "batch size": config.train.batch_size, "weight decay": config.optim.weight_decay,
+    }  # fmt: skip
+
+
+def _draw_grids(study: ConfigDict, workdir: Path, settings: Sequence[str], ids: np.ndarray) -> None:
+    """Draws the same test images under every setting, for each model with a map of its own."""
+    from lficam_jax.data.sample import Sample
+    from lficam_jax.study.plots import draw_grid
+    from lficam_jax.study.runs import arrays_of
+
+    sample = Sample(study.base.data, study.measure.split, study.measure.limit)
+    places = np.linspace(0, len(ids) - 1, study.pictures).round().astype(int)
+    (batch,) = sample.batches(len(sample))
+    for model in study.models:
+        stored = {s: arrays_of(workdir / "runs" / model / s) for s in settings}
+        if not all("map/own" in arrays for arrays in stored.values()):
+            continue
+        maps = {s: arrays["map/own"][places] for s, arrays in stored.items()}
+        path = workdir / "results" / f"grid_{model}.png"
+        draw_grid(batch["image"][places], maps, path)
+
+
+def _words() -> str:
+    return " ".join(sys.argv[1:])
+
+
+def _hardware() -> str:
+    """Names the processor and the devices that jax sees."""
+    import jax
+
+    info = Path("/proc/cpuinfo")  # where there is one, it says more than platform.processor()
+    rows = info.read_text().splitlines() if info.exists() else []
+    names = [row.split(":")[1].strip() for row in rows if row.startswith("model name")]
+    names = names or [platform.processor()]
+    devices = jax.devices()
+    return f"{len(names)} x {names[0]}; jax on {len(devices)} x {devices[0].device_kind}"
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,152 @@
+"""The record of a study as pictures, and the same images under every setting side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lficam_jax.figure import labelled_grid
+from lficam_jax.methods import TRIVIAL
+from lficam_jax.render import enlarge, overlay
+from lficam_jax.scoreboard import COLUMNS
+
+INK, MUTED, ACCENT = "#1b1b1f", "#8a8a94", "#c2410c"
+SHOWN = ("average_drop", "average_gain", "deletion", "insertion", "adcc", "pointing_game", "energy",
+         "max_box_acc")  # fmt: skip
+
+
+def draw_all(record: Mapping[str, Any], directory: Path) -> list[Path]:
+    """Writes `accuracy.png maps.png stability.png fin.png`; returns those that there are."""
+    drawn = {"accuracy": _accuracy, "maps": _maps, "stability": _stability, "fin": _fin}
+    paths = []
+    for name, draw in drawn.items():
+        path = directory / f"{name}.png"
+        draw(record).savefig(path, dpi=130)
+        paths.append(path)
+    return paths
+
+
+def draw_grid(
+    pictures: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], path: Path
+) -> None:
+    """Draws one row per setting and one column per image: does the map stay where it is?
+
+    Args:
+      pictures: uint8 [y x 3], one per column.
+      maps: of each setting, one per picture.
+      path: the file to write.
+    """
+    overlays = [
+        [overlay(enlarge(p), m) for p, m in zip(pictures, each, strict=True)]
+        for each in maps.values()
+    ]
+    columns = [""] * len(pictures)
+    labelled_grid([[*pictures], *overlays], ["image", *maps], columns, {}, path)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # needs no screen
+    return figure
+
+
+def _accuracy(record: Mapping[str, Any]) -> Any:
+    figure = _figure(7, 0.5 * len(record["accuracy"]) + 1.2)
+    axes = figure.subplots()
+    for place, (name, found) in enumerate(record["accuracy"].items()):
+        _point(axes, place, found, INK)
+        each = list(found["per_setting"].values())
+        axes.plot(each, [place + 0.22] * len(each), "o", ms=4, color=ACCENT, alpha=0.6)
+        axes.annotate(name, (0, place), (-8, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", ha="right", va="center")  # fmt: skip
+    _tidy(axes, len(record["accuracy"]), "test accuracy, % (small dots: each setting)")
+    return figure
+
+
+def _maps(record: Mapping[str, Any]) -> Any:
+    rows = _map_rows(record)
+    columns = [c for c in SHOWN if any(c in found for _, _, found in rows)]
+    wide = min(4, len(columns))
+    high = -(-len(columns) // wide)
+    figure = _figure(2.6 * wide + 1.6, high * (0.19 * len(rows) + 0.9))
+    axes = figure.subplots(high, wide, squeeze=False)
+    for one, column in zip(axes.flat, columns, strict=False):
+        for place, (name, trivial, found) in enumerate(rows):
+            if column in found:
+                colour = MUTED if trivial else ACCENT if name.endswith("own") else INK
+                _point(one, place, found[column], colour)
+        _tidy(one, len(rows), "")
+        one.set_title(f"{column} {'↑' if COLUMNS[column] > 0 else '↓'}", fontsize=10, loc="left")
+        if one in axes[:, 0]:
+            one.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=8)
+            one.tick_params(left=False, labelleft=True)
+    for one in axes.flat[len(columns) :]:
+        one.set_visible(False)
+    return figure
+
+
+def _map_rows(record: Mapping[str, Any]) -> list[tuple[str, bool, Mapping[str, Any]]]:
+    return [
+        (f"{model} {method}", method in TRIVIAL, found)
+        for model, methods in record["maps"].items()
+        for method, found in methods.items()
+        if method not in TRIVIAL or model == "lfi"
+    ]
+
+
+def _stability(record: Mapping[str, Any]) -> Any:
+    rows = [(f"{m} {k}", v) for m, each in record["stability"].items() for k, v in each.items()]
+    names = ("iou", "iou_equal_area", "spearman", "official_rowwise")
+    figure = _figure(2.6 * len(names) + 1.4, 0.3 * len(rows) + 1.1)
+    axes = figure.subplots(1, len(names), sharey=True)
+    for one, statistic in zip(axes, names, strict=True):
+        for place, (name, found) in enumerate(rows):
+            value, chance = found[statistic]["value"], found[statistic]["chance"]
+            colour = ACCENT if name.endswith("own") else INK
+            one.plot([chance, value], [place, place], color=colour, lw=2, alpha=0.4)
+            one.plot(value, place, "o", color=colour, ms=6)
+            one.plot(chance, place, "|", color=MUTED, ms=9, mew=2)
+        _tidy(one, len(rows), "")
+        one.set_title(statistic, fontsize=10, loc="left")
+    axes[0].set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
+    axes[0].tick_params(left=False, labelleft=True)
+    figure.supxlabel("agreement between settings; the bar is what chance gives", fontsize=9)
+    return figure
+
+
+def _fin(record: Mapping[str, Any]) -> Any:
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for path, run in record["runs"].items():
+        if run.get("effective_channels") is not None:
+            groups.setdefault(path.split("/")[0], []).append(run)
+    figure = _figure(7, 4.2)
+    axes = figure.subplots()
+    for name, runs in groups.items():
+        x, y = ([run[k] for run in runs] for k in ("effective_channels", "correlation_with_mean"))
+        drawn = axes.plot(x, y, "o", ms=5, alpha=0.7, color=ACCENT if name == "lfi" else None)
+        axes.annotate(name, (np.mean(x), np.mean(y)), (6, 6), textcoords="offset points",
+                      fontsize=8, color=drawn[0].get_color())  # fmt: skip
+    axes.set(xlabel="effective channels, exp(entropy of the importance)",
+             ylabel="correlation of the map with mean|F|")  # fmt: skip
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _point(axes: Any, place: int, found: Mapping[str, Any], colour: str) -> None:
+    if found["value"] is None:
+        return
+    axes.plot([found["low"], found["high"]], [place, place], color=colour, lw=1.6)
+    axes.plot(found["value"], place, "o", color=colour, ms=5)
+
+
+def _tidy(axes: Any, rows: int, label: str) -> None:
+    axes.set_ylim(rows - 0.4, -0.6)
+    axes.set_xlabel(label, fontsize=9)
+    axes.tick_params(left=False, labelleft=False, labelsize=8)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", color="#e4e4e8", lw=0.8)
+    axes.set_axisbelow(True)

@@ -1,0 +1,152 @@
+"""Trains and measures every run of a study; what is done already is not done again."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from lficam_jax import train
+from lficam_jax.data import normalise
+from lficam_jax.data.sample import Sample
+from lficam_jax.experiment import load_run
+from lficam_jax.faithfulness import BATCH, Measurement, stream
+from lficam_jax.methods import TRIVIAL, maps_of
+from lficam_jax.models.classifier import Classifier
+from lficam_jax.steps import predict
+from lficam_jax.structs import Variables
+from lficam_jax.study.plan import Run
+from lficam_jax.writer import duration_text, write_result
+
+Arrays = dict[str, np.ndarray]
+
+
+def folder(workdir: Path, run: Run) -> Path:
+    """Returns the workdir of one run; `main` opens it like any other."""
+    return workdir / "runs" / run.model / run.setting
+
+
+def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
+    """Trains and measures all runs, saying after each what it gave and how long the rest takes.
+
+    Raises:
+      Interrupted: after SIGTERM or SIGINT; the same call continues.
+      UserError, DivergedError: as `train` raises them; the runs before it keep their results.
+    """
+    taken: dict[str, list[float]] = {}
+    for place, run in enumerate(runs, 1):
+        here = folder(workdir, run)
+        told = f"[{place}/{len(runs)}] {run.name}"
+        if not (here / "results" / "train.json").exists():
+            print(f"{told}: training", flush=True)
+            train.train(run.config, here)
+        if not _measured(here, study, run):
+            print(f"{told}: measuring", flush=True)
+            _measure(study, run, here)
+        result = result_of(here)
+        taken.setdefault(run.model, []).append(result["seconds"] + asked_of(here)["seconds"])
+        left = duration_text(sum(_expected(taken, later.model) for later in runs[place:]))
+        accuracy = f"{100 * result['test']['accuracy']:.2f} % of the test split right"
+        print(f"{told}: {accuracy}; about {left} left of the study", flush=True)
+
+
+def result_of(here: Path) -> dict[str, Any]:
+    """Returns what training left behind."""
+    return json.loads((here / "results" / "train.json").read_text())
+
+
+def asked_of(here: Path) -> dict[str, Any]:
+    """Returns what was measured of a run, and in how many `seconds`."""
+    return json.loads((here / "results" / "measures.json").read_text())
+
+
+def arrays_of(here: Path) -> Arrays:
+    """Returns the measures of a run, one row per image.
+
+    Keys: `correct` (over the whole split), `id`, `METHOD/MEASURE`, and `map/METHOD` `[n h w]`.
+    """
+    with np.load(here / "results" / "measures.npz") as stored:
+        return dict(stored)
+
+
+def methods_of(study: ConfigDict, run: Run) -> list[str]:
+    """Returns whose maps of a run are measured, the trivial rows at the end."""
+    key = "ablation_methods" if run.model in study.ablations else "methods"
+    plain = run.config.model.head == "plain"  # has no map of its own
+    return [m for m in study.measure[key] if not (plain and m == "own")] + [*TRIVIAL]
+
+
+def _expected(taken: Mapping[str, Sequence[float]], model: str) -> float:
+    seen = taken.get(model) or [seconds for each in taken.values() for seconds in each]
+    return float(np.mean(seen))
+
+
+def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:
+    measure = json.loads(study.measure.to_json_best_effort())
+    return measure | {"methods": methods_of(study, run)}
+
+
+def _measured(here: Path, study: ConfigDict, run: Run) -> bool:
+    path = here / "results" / "measures.json"
+    if not (path.exists() and (here / "results" / "measures.npz").exists()):
+        return False
+    # what was measured under another plan is measured again; that is minutes, not a training
+    return asked_of(here)["asked"] == _asked(study, run)
+
+
+def _measure(study: ConfigDict, run: Run, here: Path) -> None:
+    started, asked = time.monotonic(), study.measure
+    model, variables, step = load_run(run.config, here)
+    variables = jax.device_put(dict(variables))
+    sample = Sample(run.config.data, asked.split, asked.limit)
+    measurement = Measurement(model, sample.info, asked.measures, "mean", asked.steps)
+    rows = stream(measurement, variables, sample, methods_of(study, run), BATCH)
+    arrays = {f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()}
+    arrays["correct"] = _correct(run.config, asked.split, model, variables)
+    arrays |= _maps(study, run, sample, model, variables)
+    partial = here / "results" / ".measures.npz"
+    np.savez_compressed(partial, **arrays)
+    partial.replace(here / "results" / "measures.npz")
+    done = {"asked": _asked(study, run), "step": step, "seconds": time.monotonic() - started}
+    write_result(here, "measures", done)  # last: it says that all is there
+
+
+def _correct(config: ConfigDict, split: str, model: Classifier, variables: Variables) -> np.ndarray:
+    """Returns for each example of the whole split whether the prediction is right."""
+    everything = Sample(config.data, split, limit=np.iinfo(np.int64).max)
+
+    def hit(variables: Variables, pixels: Any, labels: Any) -> Any:
+        logits = predict(model, variables, normalise(pixels, everything.info)).logits
+        return jnp.argmax(logits, axis=1) == labels
+
+    hit, size = jax.jit(hit), config.eval.batch_size
+    found = [
+        np.asarray(hit(variables, batch["image"], batch["label"]))[batch["valid"]]
+        for batch in everything.batches(size)
+    ]
+    return np.concatenate(found)
+
+
+def _maps(
+    study: ConfigDict, run: Run, sample: Sample, model: Classifier, variables: Variables
+) -> Arrays:
+    """Draws the maps that are compared between settings, and names their examples."""
+    names = [m for m in study.measure.stability_methods if m in methods_of(study, run)]
+
+    def draw(variables: Variables, pixels: Any) -> dict[str, Any]:
+        images = normalise(pixels, sample.info)
+        return {f"map/{name}": maps_of(name, model, variables, images) for name in names}
+
+    parts = list(_rows_of(jax.jit(draw), variables, sample))
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _rows_of(draw: Any, variables: Variables, sample: Sample) -> Iterator[Arrays]:
+    for batch in sample.batches(BATCH):
+        found = jax.device_get(draw(variables, batch["image"])) | {"id": batch["id"]}
+        yield {key: rows[batch["valid"]] for key, rows in found.items()}

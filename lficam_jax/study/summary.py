@@ -1,0 +1,185 @@
+"""One record of the whole study: what `results/study.json` holds, and all that is shown of it.
+
+Every interval is over resampled settings *and* resampled images; every difference is paired: the
+same settings, the same images.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from lficam_jax.metrics import stability
+from lficam_jax.metrics.bootstrap import Statistic, crossed_interval, weighted_mean
+from lficam_jax.metrics.localisation import max_box_acc, on_image
+from lficam_jax.scoreboard import GROUPS
+from lficam_jax.study.plan import BASELINE, OURS, Run
+from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, result_of
+
+SHARES = ("pointing_game", "energy", "max_box_acc")  # in percent where they are shown
+NOT_PAIRED = ("win",)  # compares methods, not values
+FIN = ("effective_channels", "correlation_with_mean")
+
+Numbers = dict[str, Any]
+
+
+def summarise(
+    study: ConfigDict, runs: Sequence[Run], workdir: Path, size: tuple[int, int]
+) -> Numbers:
+    """Returns the record: `runs accuracy maps versus stability ablations fin_adds`.
+
+    Args:
+      study: its config.
+      runs: all trained and measured.
+      workdir: of the study.
+      size: rows and columns of an image, on which maps of different settings are compared.
+    """
+    found = {run.name: arrays_of(folder(workdir, run)) for run in runs}
+    by_model: dict[str, dict[str, Arrays]] = {}
+    for run in runs:
+        by_model.setdefault(run.model, {})[run.setting] = found[run.name]
+    models = {name: by_model[name] for name in study.models}
+    methods = {run.model: methods_of(study, run) for run in runs}
+    columns = [c for g in study.measure.measures for c in GROUPS[g] if c not in NOT_PAIRED]
+    return {
+        "runs": {run.name: _outcome(folder(workdir, run)) for run in runs},
+        "accuracy": {name: _accuracy(rows, models[BASELINE]) for name, rows in models.items()},
+        "maps": {
+            name: {m: _measures(rows, m, columns) for m in methods[name]}
+            for name, rows in models.items()
+        },
+        "versus": {
+            f"{name}, {m}": _versus(models[OURS], models[name], m, columns)
+            for name in models for m in study.measure.methods
+            if m in methods[name] and (m == "own") != (name in (BASELINE, OURS))
+        },
+        "stability": {
+            name: {m: _stability(rows, m, size) for m in study.measure.stability_methods
+                   if m in methods[name]}
+            for name, rows in models.items()
+        },
+        "ablations": {
+            name: _ablation(by_model[name], models[OURS], columns) for name in study.ablations
+        },
+        "fin_adds": _fin_adds(models[OURS], by_model.get("uniform"), columns),
+    }  # fmt: skip
+
+
+def _outcome(here: Path) -> Numbers:
+    result = result_of(here)
+    test = result["test"]
+    kept = ("accuracy", "loss", "constant_maps", "pointing_game", *FIN)
+    return {k: test[k] for k in kept if k in test} | {
+        "validation_accuracy": result["validation"]["accuracy"],
+        "best_step": result["best_step"], "step": result["step"], "seconds": result["seconds"],
+    }  # fmt: skip
+
+
+def _accuracy(rows: Mapping[str, Arrays], baseline: Mapping[str, Arrays]) -> Numbers:
+    found = _value({s: 100.0 * r["correct"] for s, r in rows.items()})
+    if rows is not baseline:
+        shared = [s for s in rows if s in baseline]
+        pair = [[100.0 * each[s]["correct"] for s in shared] for each in (rows, baseline)]
+        found["difference"] = _difference(*map(np.array, pair))
+    return found
+
+
+def _measures(rows: Mapping[str, Arrays], method: str, columns: Sequence[str]) -> Numbers:
+    present = [c for c in columns if f"{method}/{c}" in next(iter(rows.values()))]
+    found = {
+        c: _value({s: _scaled(r, method, c) for s, r in rows.items()}, _statistic(c))
+        for c in present
+    }
+    counts = {k: int(sum(r[f"{method}/{k}"].sum() for r in rows.values()))
+              for k in ("constant", "not_finite")}  # fmt: skip
+    return found | counts
+
+
+def _stability(rows: Mapping[str, Arrays], method: str, size: tuple[int, int]) -> Numbers:
+    orders = stability.pair({s: r["id"].tolist() for s, r in rows.items()})
+    maps = {s: np.asarray(on_image(r[f"map/{method}"][orders[s]], size)) for s, r in rows.items()}
+    return stability.over_pairs(maps)["statistics"]
+
+
+def _ablation(
+    rows: Mapping[str, Arrays], ours: Mapping[str, Arrays], columns: Sequence[str]
+) -> Numbers:
+    same = {s: ours[s] for s in rows}
+    return {
+        "accuracy": _accuracy(rows, same),
+        "own": {c: d for c in columns if (d := _paired(rows, "own", same, "own", c))},
+    }
+
+
+def _versus(
+    ours: Mapping[str, Arrays], theirs: Mapping[str, Arrays], method: str, columns: Sequence[str]
+) -> Numbers:
+    return {c: d for c in columns if (d := _paired(ours, "own", theirs, method, c))}
+
+
+def _fin_adds(
+    ours: Mapping[str, Arrays], uniform: Mapping[str, Arrays] | None, columns: Sequence[str]
+) -> Numbers:
+    """What FIN adds: its map against mean|F| on the same networks; training with it or without."""
+    own = {c: d for c in columns if (d := _paired(ours, "own", ours, "mean_features", c))}
+    if uniform is None:
+        return {"own_minus_mean_features": own}
+    same = {s: ours[s] for s in uniform}
+    return {
+        "own_minus_mean_features": own,
+        "lfi_minus_uniform": {
+            c: d for c in columns if (d := _paired(same, "own", uniform, "own", c))
+        },
+        "accuracy_lfi_minus_uniform": _accuracy(same, uniform)["difference"],
+    }
+
+
+def _paired(
+    a: Mapping[str, Arrays], of_a: str, b: Mapping[str, Arrays], of_b: str, column: str
+) -> Numbers | None:
+    if f"{of_a}/{column}" not in next(iter(a.values())):
+        return None
+    first, second = (
+        np.array([_scaled(rows[s], method, column) for s in a])
+        for rows, method in ((a, of_a), (b, of_b))
+    )
+    return _difference(first, second, _statistic(column)) | {
+        "value_of_first": _plain(_statistic(column), first)
+    }
+
+
+def _value(rows: Mapping[str, np.ndarray], statistic: Statistic = weighted_mean) -> Numbers:
+    values = np.array([*rows.values()], np.float64)
+    low, high = crossed_interval(values, statistic)
+    each = [_plain(statistic, one[None]) for one in values]
+    return {
+        "value": _plain(statistic, values), "low": low, "high": high,
+        "sd": float(np.std(each, ddof=1)), "per_setting": dict(zip(rows, each, strict=True)),
+        "n": int(np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=2).sum()),
+    }  # fmt: skip
+
+
+def _difference(a: np.ndarray, b: np.ndarray, statistic: Statistic = weighted_mean) -> Numbers:
+    def both(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+        return statistic(weights, values[:, 0]) - statistic(weights, values[:, 1])
+
+    low, high = crossed_interval(np.stack([a, b], axis=2), both)
+    return {"value": _plain(statistic, a) - _plain(statistic, b), "low": low, "high": high}
+
+
+def _plain(statistic: Statistic, values: np.ndarray) -> float:
+    flat = values.reshape(-1, *values.shape[2:])
+    return float(statistic(np.ones((1, len(flat))), flat)[0])
+
+
+def _scaled(arrays: Arrays, method: str, column: str) -> np.ndarray:
+    values = arrays[f"{method}/{column}"]
+    return 100 * values if column in SHARES and column != "max_box_acc" else values
+
+
+def _statistic(column: str) -> Statistic:
+    if column != "max_box_acc":
+        return weighted_mean
+    return lambda weights, overlaps: 100 * max_box_acc(weights, overlaps)

@@ -1,0 +1,178 @@
+"""The record of a study as tables.
+
+Everything here is a function of `results/study.json` alone, so a table in a document can be made
+again, letter by letter:
+
+    python -m lficam_jax.study.tables runs/study/results/study.json
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lficam_jax.methods import TRIVIAL
+from lficam_jax.scoreboard import COLUMNS
+from lficam_jax.study.formats import Table, markdown
+
+INTERVAL = "In brackets: 95 % intervals over resampled settings and images."
+
+
+def tables(record: Mapping[str, Any]) -> list[Table]:
+    """Returns all tables of a study's record, in the order in which they are read."""
+    found = [_settings(record), _accuracy(record), _stability(record)]
+    found += [_maps(record, name) for name in record["maps"]]
+    found += [_ablations(record)] if record["ablations"] else []
+    return [*found, _fin_adds(record)]
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """Writes a value with about three digits that mean something.
+
+    >>> number(98.4567), number(0.12345), number(None)
+    ('98.46', '0.123', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:.{(2 if abs(value) >= 10 else 3) if digits is None else digits}f}"
+
+
+def with_interval(found: Mapping[str, Any], digits: int | None = None) -> str:
+    """Writes `value [low, high]`."""
+    low, high = (number(found[k], digits) for k in ("low", "high"))
+    return f"{number(found['value'], digits)} [{low}, {high}]"
+
+
+def signed(found: Mapping[str, Any] | None, digits: int | None = None) -> str:
+    """Writes a difference with its sign and interval; in bold if the interval leaves out 0."""
+    if found is None or found["value"] is None:
+        return "–"
+    text = with_interval(found, digits)
+    text = text if text.startswith("-") else f"+{text}"
+    return f"**{text}**" if differs(found) else text
+
+
+def differs(found: Mapping[str, Any]) -> bool:
+    """Tells whether an interval leaves out 0."""
+    return found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+
+
+def _settings(record: Mapping[str, Any]) -> Table:
+    keys = list(next(iter(record["settings"].values())))
+    rows = tuple((n, *(f"{s[k]:g}" for k in keys)) for n, s in record["settings"].items())
+    return Table("settings", "Settings", "Each model was trained once under each.",
+                 ("setting", *keys), rows)  # fmt: skip
+
+
+def _accuracy(record: Mapping[str, Any]) -> Table:
+    models, settings = record["accuracy"], list(record["settings"])
+    rows = tuple(
+        (
+            name, with_interval(found, 2), number(found["sd"], 2),
+            *(number(found["per_setting"].get(s), 2) for s in settings),
+            signed(found.get("difference"), 2),
+        )
+        for name, found in models.items()
+    )  # fmt: skip
+    caption = (
+        f"Percent of {record['test_examples']:,} test images right. sd: over settings. {INTERVAL} "
+        "Differences to plain are paired: same settings, same images; bold where the interval "
+        "leaves out 0."
+    )
+    header = ("model", "accuracy", "sd", *settings, "minus plain")
+    return Table("accuracy", "Accuracy", caption, header, rows)
+
+
+def _stability(record: Mapping[str, Any]) -> Table:
+    statistics = ("iou", "iou_equal_area", "iou_auc", "spearman", "official_rowwise")
+    rows = tuple(
+        (
+            f"{model}, {method}",
+            *(f"{number(found[s]['value'])} ({number(found[s]['adjusted'])})" for s in statistics),
+            number(found["iou"]["chance"]), number(found["official_rowwise"]["chance"]),
+        )
+        for model, methods in record["stability"].items()
+        for method, found in methods.items()
+    )  # fmt: skip
+    caption = (
+        "Do models trained under different settings look at the same place? Mean over all pairs of "
+        f"settings and {record['images']} test images; in brackets: (value - chance) / "
+        "(1 - chance), chance being the same with images shuffled. Only official_rowwise is on the "
+        "published scale."
+    )
+    header = ("model, map", *statistics, "chance of iou", "chance of rowwise")
+    return Table("stability", "Stability between settings", caption, header, rows)
+
+
+def _maps(record: Mapping[str, Any], model: str) -> Table:
+    found = record["maps"][model]
+    columns = [c for c in COLUMNS if any(c in row for row in found.values())]
+    rows = tuple(
+        (
+            f"({method})" if method in TRIVIAL else method,
+            *(with_interval(row[c]) if c in row else "–" for c in columns),
+            str(row["constant"]), str(row["not_finite"]),
+        )
+        for method, row in found.items()
+    )  # fmt: skip
+    caption = (
+        f"Maps of {record['images']} test images under every setting. {INTERVAL} Rows in brackets "
+        "are trivial: a measure that they win does not tell maps apart."
+    )
+    arrows = (f"{c} {'↑' if COLUMNS[c] > 0 else '↓'}" for c in columns)
+    header = ("map", *arrows, "constant", "not finite")
+    return Table(f"maps_{model}", f"Maps of {model}", caption, header, rows)
+
+
+def _ablations(record: Mapping[str, Any]) -> Table:
+    shown = [c for c in ("average_drop", "insertion", "deletion", "adcc", "pointing_game", "energy")
+             if any(c in found["own"] for found in record["ablations"].values())]  # fmt: skip
+    names = ["lfi", *record["ablations"]]
+    rows = tuple(_ablation_row(record, name, shown) for name in names)
+    caption = (
+        "Each row changes one thing in lfi. effective channels: exp(entropy) of the importance; "
+        "correlation: of the map with the mean activation. Differences are paired with lfi under "
+        "the same settings; bold where the interval leaves out 0."
+    )
+    header = ("FIN", "accuracy", "minus lfi", "effective channels", "correlation",
+              *(f"{c} minus lfi" for c in shown))  # fmt: skip
+    return Table("ablations", "What each part of FIN does", caption, header, rows)
+
+
+def _ablation_row(record: Mapping[str, Any], name: str, shown: Sequence[str]) -> tuple[str, ...]:
+    runs = [run for path, run in record["runs"].items() if path.split("/")[0] == name]
+    channels, correlation = (
+        number(sum(values) / len(values)) if (values := [r[k] for r in runs if k in r]) else "–"
+        for k in ("effective_channels", "correlation_with_mean")
+    )
+    if name == "lfi":
+        accuracy = with_interval(record["accuracy"]["lfi"], 2)
+        return name, accuracy, "", channels, correlation, *("" for _ in shown)
+    found = record["ablations"][name]
+    return (
+        name, with_interval(found["accuracy"], 2), signed(found["accuracy"]["difference"], 2),
+        channels, correlation, *(signed(found["own"].get(c)) for c in shown),
+    )  # fmt: skip
+
+
+def _fin_adds(record: Mapping[str, Any]) -> Table:
+    adds = record["fin_adds"]
+    own, uniform = adds["own_minus_mean_features"], adds.get("lfi_minus_uniform", {})
+    rows = [(f"{c} {'↑' if COLUMNS[c] > 0 else '↓'}", number(found["value_of_first"]),
+             signed(found), signed(uniform.get(c))) for c, found in own.items()]  # fmt: skip
+    if "accuracy_lfi_minus_uniform" in adds:
+        accuracy = record["accuracy"]["lfi"]["value"]
+        change = signed(adds["accuracy_lfi_minus_uniform"], 2)
+        rows.insert(0, ("accuracy, % ↑", number(accuracy, 2), "", change))
+    caption = (
+        "Left: FIN's map against the plain mean of the same network's activations. Right: the "
+        f"network trained with FIN against one trained with uniform importance. {INTERVAL} Paired; "
+        "bold where the interval leaves out 0."
+    )
+    header = ("measure", "lfi", "own map minus mean_features", "trained with FIN minus uniform")
+    return Table("fin_adds", "What FIN adds", caption, header, tuple(rows))
+
+
+if __name__ == "__main__":
+    print("\n".join(markdown(t) for t in tables(json.loads(Path(sys.argv[1]).read_text()))))

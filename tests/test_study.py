@@ -1,0 +1,193 @@
+"""The study: plan, paired statistics, and a whole miniature that is killed and goes on."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.cluttered_digits import get_config
+from lficam_jax.errors import UserError
+from lficam_jax.metrics.bootstrap import crossed_interval, interval
+from lficam_jax.study import summary
+from lficam_jax.study.claims import claims
+from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
+from lficam_jax.study.plan import default_study, plan
+from lficam_jax.study.tables import differs, number, signed, tables
+
+ROOT = Path(__file__).parent.parent
+MINIATURE = """
+from configs.cluttered_digits import get_config as recipe
+from lficam_jax.study.plan import default_study
+
+def get_config(arg=""):
+    base = recipe("smoke")
+    base.data.dir, base.data.image_size = {data!r}, 16
+    base.train.tensorboard = False
+    study = default_study(base)
+    study.models = {{n: study.models[n] for n in ("plain", "lfi")}}
+    study.ablations = {{}}
+    study.settings = {{f"s{{seed}}": {{"seed": seed}} for seed in range(3)}}
+    study.measure.methods, study.measure.measures = ("own", "grad_cam"), ("confidence",)
+    study.measure.limit, study.pictures = 16, 3
+    return study
+"""
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "configs").glob("study_*.py")))
+def test_every_study_can_be_planned_and_shrunk(name):
+    module = importlib.import_module(f"configs.{name}")
+    runs = plan(module.get_config())
+    assert len(runs) == 4 * 5 + 9 * 3
+    assert len(plan(module.get_config("smoke"))) == 4 * 2 + 1 * 2
+    assert "ot measured yet" in module.__doc__ or "docs/results.md" in module.__doc__
+
+
+def test_every_model_is_planned_under_every_setting():
+    study = default_study(get_config())
+    study.settings = {"a": {"seed": 7}, "b": {"optim": {"lr": 0.05}}}
+    study.ablation_settings = ("b",)
+    runs = plan(study)
+    assert [run.name for run in runs[:4]] == ["plain/a", "abn/a", "abn_one_loss/a", "lfi/a"]
+    assert len(runs) == 2 * len(study.models) + len(study.ablations)
+    by_name = {run.name: run.config for run in runs}
+    assert by_name["lfi/a"].seed == 7 and by_name["lfi/b"].optim.lr == 0.05
+    assert by_name["abn_one_loss/b"].model.abn.loss == "perception"
+    assert by_name["temperature_0.1/b"].model.fin.temperature == 0.1
+    assert by_name["uniform/b"].optim.lr == 0.05  # an ablation changes lfi under the same setting
+    assert study.base.optim.lr == 0.1  # the base is nobody's to change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {"a": {}}}, "at least two"),
+        ({"settings": {"a": {}, "b": {"optim": {"learning": 1}}}}, "learning"),
+        ({"settings": {"a": {}, "b": {"optim": {"lr": -1.0}}}}, "plain/b.*\n.*optim.lr"),
+        ({"ablation_settings": ("seed9",)}, "mean 'seed"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused_before_anything_is_trained(change, message):
+    study = default_study(get_config())
+    study.update(change)
+    with pytest.raises(UserError, match=message):
+        plan(study)
+    study = default_study(get_config())
+    study.measure.methods = ("grad_cat",)
+    with pytest.raises(UserError, match="mean 'grad_cam'"):
+        plan(study)
+
+
+def test_an_interval_over_models_is_wider_where_models_differ():
+    rng = np.random.default_rng(0)
+    images = rng.normal(0, 1, 200)
+    alike = np.stack([images] * 5)
+    apart = alike + np.array([-2, -1, 0, 1, 2])[:, None]
+    low, high = crossed_interval(alike)
+    assert np.allclose((low, high), interval(images), atol=0.05)  # nothing but images to draw
+    wide = crossed_interval(apart)
+    assert wide[1] - wide[0] > 3 * (high - low)
+    assert wide[0] < images.mean() < wide[1]
+
+
+def test_a_paired_difference_sees_what_two_intervals_do_not():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 5, (1, 100)) + rng.normal(0, 0.01, (4, 100))
+    found = summary._difference(hard + 0.1, hard)
+    assert found["low"] > 0.09 and found["high"] < 0.11 and differs(found)
+    assert not differs(summary._difference(hard, hard))
+
+
+def test_numbers_are_written_for_reading():
+    telling = {"value": 0.52, "low": 0.1, "high": 0.9}
+    assert signed(telling, 2) == "**+0.52 [0.10, 0.90]**"
+    assert signed({"value": -0.5, "low": -1.0, "high": 0.1}, 1) == "-0.5 [-1.0, 0.1]"
+    assert signed(None) == "–" and number(12.3456) == "12.35"
+
+
+def test_a_table_in_four_forms():
+    table = Table("t", "A title", "All 5 %.", ("model_a", "x ↑"), (("lfi", "**1**"), ("<b>", "2")))
+    assert markdown(table).endswith("| model_a | x ↑ |\n|---|---|\n| lfi | **1** |\n| <b> | 2 |\n")
+    assert to_csv(table) == "model_a,x ↑\nlfi,**1**\n<b>,2\n"
+    assert r"model\_a & x $\uparrow$ \\" in latex(table) and r"lfi & \textbf{1} \\" in latex(table)
+    assert "All 5 \\%." in latex(table)
+    assert "<td><b>1</b></td>" in html(table) and "<td>&lt;b&gt;</td>" in html(table)
+
+
+def start(config, workdir, *more):
+    command = [sys.executable, "-m", "lficam_jax.study", "--config", config, "--workdir", workdir]
+    return subprocess.Popen(
+        [*map(str, command), *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, env=os.environ | {"XLA_FLAGS": ""},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(digits, tmp_path_factory):
+    """A miniature, killed while it trains its third run, and given again."""
+    workdir = tmp_path_factory.mktemp("study")
+    config = workdir / "miniature.py"
+    config.write_text(MINIATURE.format(data=str(digits)))
+    program = start(config, workdir)
+    for line in program.stdout:
+        if line.startswith("[3/6]"):
+            program.send_signal(signal.SIGKILL)
+    program.wait()
+    finished = workdir / "runs" / "lfi" / "s0" / "results" / "train.json"
+    stamp = finished.stat().st_mtime_ns
+    assert not (workdir / "results").exists()
+    program = start(config, workdir)
+    said, _ = program.communicate(timeout=300)
+    assert program.returncode == 0, said
+    assert finished.stat().st_mtime_ns == stamp  # what was done was not done again
+    return workdir, said
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_and_ends_whole(study):
+    workdir, said = study
+    assert "[3/6] plain/s1: training" in said and "[2/6] lfi/s0: training" not in said
+    assert "left of the study" in said
+    record = json.loads((workdir / "results" / "study.json").read_text())
+    assert set(record["runs"]) == {f"{m}/s{s}" for m in ("plain", "lfi") for s in range(3)}
+    assert record["test_examples"] == 50 and record["images"] == 16
+    for model in ("plain", "lfi"):  # the same correct answers, counted by another program
+        for setting, percent in record["accuracy"][model]["per_setting"].items():
+            expected = 100 * record["runs"][f"{model}/{setting}"]["accuracy"]
+            assert percent == pytest.approx(expected)
+    assert set(record["stability"]) == {"plain", "lfi"}
+    assert set(record["maps"]["plain"]) >= {"grad_cam", "fakecam", "gaussian", "mean_features"}
+    assert "own" not in record["maps"]["plain"] and "own" in record["maps"]["lfi"]
+
+
+@pytest.mark.slow
+def test_the_report_follows_from_the_record_alone(study):
+    workdir, _ = study
+    results = workdir / "results"
+    record = json.loads((results / "study.json").read_text())
+    for table in tables(record):
+        assert (results / "tables" / f"{table.name}.md").read_text() == markdown(table)
+    former = (results / "study.md").read_text()
+    (results / "study.md").unlink()
+    program = start(workdir / "miniature.py", workdir, "--report")
+    program.communicate(timeout=120)
+    assert (results / "study.md").read_text() == former
+    page = (results / "index.html").read_text()
+    for claim in claims(record):
+        assert claim.question.replace("'", "&#x27;") in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert {p.stem for p in results.glob("*.png")} == {
+        "accuracy", "maps", "stability", "fin", "grid_lfi",
+    }  # fmt: skip
+
+
+def test_a_report_without_a_study_says_so(tmp_path):
+    program = start("configs/study_cluttered_digits.py", tmp_path, "--report")
+    said, _ = program.communicate(timeout=60)
+    assert program.returncode == 2 and "study.json is not there" in said
+    assert "Traceback" not in said

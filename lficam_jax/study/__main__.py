@@ -58,9 +58,11 @@ def _carry_out(study: ConfigDict, workdir: Path) -> None:
     from lficam_jax.study.plan import plan
     from lficam_jax.study.runs import arrays_of, carry_out, folder
     from lficam_jax.study.summary import summarise
+    from lficam_jax.workdir import keep_compiled
     from lficam_jax.writer import duration_text, write_result
 
     runs = plan(study)
+    keep_compiled(workdir)  # settings that differ in the seed alone share their programs
     print(f"{len(runs)} runs: {len(study.settings)} settings; {workdir}", flush=True)
     carry_out(study, runs, workdir)
     print("comparing", flush=True)

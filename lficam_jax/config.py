@@ -63,7 +63,8 @@ def _data() -> ConfigDict:
     data.augment = "none"  # crop: pad and crop at random; flip: mirror; resized_crop: of Inception
     data.crop_padding = 4  # pixels added on each side before the random crop
     data.train_examples = 0  # train on the first n examples only; 0 = all
-    data.threads = 16  # host threads that read and decode (streaming)
+    data.threads = 0  # host threads that read and decode (streaming); 0 = one per core
+    data.max_corrupt = 0  # damaged pictures that training passes over; one more stops the run
     return data
 
 
@@ -269,14 +270,15 @@ def _bad_durations(config: ConfigDict) -> list[str]:
 
 def _bad_numbers(config: ConfigDict) -> list[str]:
     least = {
-        "train.batch_size": 1, "eval.batch_size": 1, "train.log_every_steps": 1, "data.threads": 1,
+        "train.batch_size": 1, "eval.batch_size": 1, "train.log_every_steps": 1, "data.threads": 0,
         "train.checkpoint_every_steps": 0, "train.keep_latest": 1, "optim.accumulate": 1,
         "train.watchdog_seconds": 0, "parallel.connect_seconds": 1, "parallel.heartbeat_seconds": 1,
         "optim.lr": 0, "optim.weight_decay": 0, "optim.clip_norm": 0, "optim.momentum": 0,
         "model.growth": 0, "model.cardinality": 0, "model.widen": 0, "model.stem_stride": 0,
         "model.fin.width": 0, "model.fin.depth": 1, "model.fin.kernel": 1,
         "model.fin.relu_every": 0,
-        "data.crop_padding": 0, "data.image_size": 0, "data.train_examples": 0, "explain.limit": 1,
+        "data.crop_padding": 0, "data.image_size": 0, "data.train_examples": 0,
+        "data.max_corrupt": 0, "explain.limit": 1,
     }  # fmt: skip
     problems = []
     for path, bound in least.items():

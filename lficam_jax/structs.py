@@ -2,7 +2,7 @@
 d feature channels, k classes."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import flax.struct
@@ -62,6 +62,8 @@ class Pipeline:
       steps_per_epoch: batches in one pass (training drops the incomplete last one).
       classes: class names, in label order.
       has_mask: whether batches carry `mask`.
+      damaged: position -> name of the pictures that could not be decoded and were replaced, filled
+        while training reads.
     """
 
     resident: Mapping[str, np.ndarray]
@@ -71,3 +73,4 @@ class Pipeline:
     steps_per_epoch: int
     classes: tuple[str, ...]
     has_mask: bool = False
+    damaged: Mapping[int, str] = field(default_factory=dict)

@@ -14,7 +14,8 @@ from lficam_jax.errors import UserError
 # Keys that change where things are read or how often something is written, never the result.
 # `init_from` is none of them: once there is a checkpoint it is not read again, but it shaped it.
 FREE = (
-    "data.dir", "data.folder", "data.threads", "eval.batch_size", "explain", "parallel.mode",
+    "data.dir", "data.folder", "data.threads", "data.max_corrupt", "eval.batch_size", "explain",
+    "parallel.mode",
     "parallel.platform", "parallel.connect_seconds", "parallel.heartbeat_seconds",
     "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
     "train.tensorboard", "train.watchdog_seconds",

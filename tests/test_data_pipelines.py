@@ -114,13 +114,39 @@ def test_an_example_is_augmented_anew_in_each_epoch(kind):
 
 
 @both
-def test_two_processes_together_read_what_one_reads(kind):
-    whole = open_(kind, train=True, augment="crop_flip")
-    parts = [open_(kind, train=True, augment="crop_flip", process=(p, 2)) for p in range(2)]
-    for expected, *shares in zip(*(list(loaded(p, 3)) for p in (whole, *parts)), strict=True):
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_together_read_what_one_reads(kind, train, count):
+    options = {"train": train, "augment": "crop_flip" if train else "none", "batch_size": 6}
+    whole = open_(kind, **options)
+    parts = [open_(kind, **options, process=(p, count)) for p in range(count)]
+    through = [list(loaded(p, 5)) for p in (whole, *parts)]
+    assert [len(batches) for batches in through] == [5 if train else 4] * (count + 1)
+    for expected, *shares in zip(*through, strict=True):
         for name, rows in expected.items():
             together = np.concatenate([share[name] for share in shares])
             np.testing.assert_array_equal(together, rows, err_msg=name)
+
+
+def test_streaming_resumes_with_another_number_of_processes_and_threads():
+    options = {"train": True, "augment": "resized_crop_flip", "batch_size": 18}
+    source = Numbered(40)
+    three = [open_("streaming", source=source, **options, process=(p, 3)) for p in range(3)]
+    before = [np.concatenate(b) for b in zip(*([x["image"] for x in loaded(p, 4)] for p in three),
+                                              strict=True)]  # fmt: skip
+    two = [open_("streaming", source=source, **options, process=(p, 2)) for p in range(2)]
+    after = [np.concatenate(b) for b in zip(*([x["image"] for x in loaded(p, 2, start=2)]
+                                              for p in two), strict=True)]  # fmt: skip
+    np.testing.assert_array_equal(before[2:], after)
+
+
+def test_a_batch_is_cut_into_equal_parts_for_the_threads():
+    for batch_size, parts in ((8, 1), (16, 1), (24, 2), (17, 17), (256, 16)):
+        plan = sampling(1000, batch_size, train=True, seed=0)
+        rows = streaming.Rows(
+            Numbered(), DATASET, plan, start_step=0, augment="none", crop_padding=0
+        )
+        assert rows.parts == parts
 
 
 def test_streaming_reads_the_same_with_any_number_of_threads():

@@ -16,8 +16,10 @@ from lficam_jax.data import (
     open_pipeline,
     open_source,
     read_image,
+    sources,
 )
-from lficam_jax.data.sources import TfdsSource
+from lficam_jax.data.images import decode
+from lficam_jax.data.sources import TfdsSource, as_path
 from lficam_jax.errors import UserError
 
 
@@ -203,6 +205,19 @@ def test_data_directory(data, monkeypatch, tmp_path):
         open_source(data, "test")
 
 
+def test_data_in_a_bucket(data, monkeypatch):
+    data.name, data.dir = "cifar10", "gs://bucket/tfds"
+    monkeypatch.setattr(sources, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"gs://bucket/tfds needs .*pip install 'lficam_jax\[gcs\]'"
+    ):
+        open_source(data, "test")
+    monkeypatch.setattr(sources, "find_spec", lambda name: "installed")
+    assert str(as_path("gs://bucket/tfds") / "cifar10") == "gs://bucket/tfds/cifar10"
+    with pytest.raises(UserError, match="s3://bucket: of the addresses only gs:// is known"):
+        as_path("s3://bucket")
+
+
 def test_every_row_has_three_disjoint_splits():
     for row in DATASETS.values():
         assert set(row.splits) == set(row.examples) == {"train", "validation", "test"}
@@ -243,6 +258,26 @@ def test_read_image_turns_upright_and_makes_three_channels(tmp_path):
     assert image.shape == (20, 10, 3) and image.dtype == np.uint8
     Image.new("RGBA", (4, 3), (9, 8, 7, 255)).save(tmp_path / "alpha.png")
     assert read_image(tmp_path / "alpha.png")[0, 0].tolist() == [9, 8, 7]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True, "subsampling": 0}])
+def test_jpegs_are_decoded_to_the_pixels_of_pillow(mode, options):
+    noise = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(content, "jpeg", **options)
+    for channels, converted in ((1, "L"), (3, "RGB")):
+        expected = np.asarray(Image.open(content).convert(converted)).reshape(33, 47, channels)
+        decoded = decode(content.getvalue(), channels=channels, name="x")
+        np.testing.assert_array_equal(decoded, expected)
+
+
+def test_a_picture_of_absurd_size_is_refused_before_it_is_decoded():
+    header = bytearray(jpeg(0))
+    sizes = header.index(b"\xff\xc0") + 5  # start of frame: length, precision, height, width
+    header[sizes : sizes + 4] = b"\xff\xff\xff\xff"
+    with pytest.raises(UserError, match="huge.jpg is damaged .*4294836225 pixels"):
+        decode(bytes(header), channels=3, name="huge.jpg")
 
 
 def test_read_image_names_what_it_cannot_read(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lficam_jax.data import DATASETS, denormalise, fit_box, fit_image, normalise
-from lficam_jax.data.transforms import crop_flip, random_box, resample
+from lficam_jax.data.transforms import crop_flip, crop_scale, mirror, random_box, resample
 
 CIFAR = DATASETS["cifar10"]
 
@@ -62,6 +62,39 @@ def test_random_boxes_stay_inside_and_differ():
     areas = [height * width / 5400 for *_, height, width in boxes]
     assert min(areas) < 0.15 and max(areas) > 0.6
     assert random_box(generator, 1000, 2) == (499, 0, 2, 2)  # nothing fits: the centre
+
+
+def smooth(height, width):
+    y, x = np.mgrid[:height, :width] / max(height, width)
+    channels = [y, x, 0.5 + 0.5 * np.sin(9 * x * y)]
+    return (np.stack(channels, -1) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("box", [(10, 30, 60, 90), (0, 0, 300, 400), (5, 0, 30, 20)])
+def test_training_crops_show_what_the_careful_filter_shows(box):
+    image = smooth(300, 400)
+    fast, careful = crop_scale(image, box, 48), resample(image, box, 48)
+    assert fast.shape == (48, 48, 3) and fast.dtype == np.uint8
+    assert abs(fast.astype(int) - careful).mean() < 1.5  # of 255
+
+
+def test_training_crops_average_what_they_shrink():
+    noise = picture(400, 400)
+    shrunk = crop_scale(noise, (0, 0, 400, 400), 50)  # each pixel is the mean of 8x8
+    blocks = noise.reshape(50, 8, 50, 8, 3).mean((1, 3))
+    np.testing.assert_allclose(shrunk, blocks, atol=1)
+
+
+def test_scaling_is_the_same_on_every_machine():
+    ramp = np.arange(4, dtype=np.uint8)[None, :, None].repeat(2, 0) * 60  # 0 60 120 180
+    enlarged = crop_scale(ramp, (0, 0, 2, 4), 8)[0, :, 0]
+    assert enlarged.tolist() == [0, 15, 45, 75, 105, 135, 165, 180]  # centres at (i + 0.5) / 2
+
+
+def test_mirror():
+    for channels in (1, 3):
+        image = picture(4, 5, channels)
+        np.testing.assert_array_equal(mirror(image), image[:, ::-1])
 
 
 @pytest.mark.parametrize("xp", [np, jnp])

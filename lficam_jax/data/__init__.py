@@ -1,12 +1,13 @@
 """Data: from a name in the config to batches on the device."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from lficam_jax.config import nearest
 from lficam_jax.data import resident, streaming
+from lficam_jax.data.damaged import Mended
 from lficam_jax.data.datasets import DATASETS, SPLITS, Dataset
 from lficam_jax.data.folder import FolderSource, folder_dataset
 from lficam_jax.data.images import find_images, read_image
@@ -15,6 +16,7 @@ from lficam_jax.data.sources import (
     First,
     Source,
     TfdsSource,
+    as_path,
     data_directory,
     tfds_dataset,
 )
@@ -50,7 +52,7 @@ def dataset_info(data: ConfigDict) -> Dataset:
         TFDS name outside the table that is not prepared.
     """
     if data.name == "folder":
-        dataset = folder_dataset(Path(data.folder).expanduser())
+        dataset = folder_dataset(as_path(data.folder))
     elif data.name in DATASETS:
         dataset = DATASETS[data.name]
     else:
@@ -81,10 +83,16 @@ def open_pipeline(
       seed: of the order and, when streaming, of the augmentation.
 
     Raises:
-      UserError: if the data are not prepared, damaged or do not fit the request.
+      UserError: if the data are not prepared, damaged or do not fit the request. Training passes
+        over `data.max_corrupt` damaged pictures and counts them in `damaged`; an evaluation takes
+        every picture or stops, for its number would mean something else.
     """
     dataset = dataset_info(data)
     source = _open(dataset, data, split)
+    damaged: Mapping[int, str] = {}
+    if train:
+        source = Mended(source, seed=seed, limit=data.max_corrupt)
+        damaged = source.damaged
     order = sampling(len(source), batch_size, train=train, seed=seed)
     options = {"augment": data.augment if train else "none", "crop_padding": data.crop_padding}
     kind = data.pipeline
@@ -93,15 +101,18 @@ def open_pipeline(
             "resident" if resident.fits(dataset, len(source), options["augment"]) else "streaming"
         )
     if kind == "resident":
-        return resident.pipeline(source, dataset, order, **options)
-    return streaming.pipeline(source, dataset, order, **options, threads=data.threads)
+        opened = resident.pipeline(source, dataset, order, **options)
+    else:
+        threads = data.threads or streaming.default_threads()
+        opened = streaming.pipeline(source, dataset, order, **options, threads=threads)
+    return replace(opened, damaged=damaged)
 
 
 def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
     if split not in dataset.splits:
         raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
     if data.name == "folder":
-        source = FolderSource(Path(data.folder).expanduser(), split)
+        source = FolderSource(as_path(data.folder), split)
     else:
         source = TfdsSource(dataset, data_directory(data.dir), split)
     limited = split == "train" and data.train_examples

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -106,8 +107,24 @@ class TfdsSource:
 
 def data_directory(configured: str) -> Path:
     """Returns where data sets are prepared: the config's, $TFDS_DATA_DIR, or TFDS's default."""
-    chosen = configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(chosen).expanduser()
+    return as_path(configured or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def as_path(text: str) -> Path:
+    """Returns a local path, or one that reads a bucket like a folder, for gs://.
+
+    Raises:
+      UserError: if the package that reads buckets is missing.
+    """
+    if "://" not in text:
+        return Path(text).expanduser()
+    if not text.startswith("gs://"):
+        raise UserError(f"{text}: of the addresses only gs:// is known; mount or copy the data")
+    if find_spec("gcsfs") is None:
+        raise UserError(f"{text} needs the package gcsfs: pip install 'lficam_jax[gcs]'")
+    from etils import epath
+
+    return epath.Path(text)
 
 
 def tfds_dataset(name: str, directory: Path) -> Dataset:

@@ -16,12 +16,9 @@ from lficam_jax.errors import UserError
 from lficam_jax.explain import run as explain_run
 from lficam_jax.faithfulness import run as faithfulness_run
 from lficam_jax.interrupt import Interrupted
-from lficam_jax.observe import planned
 from lficam_jax.parallel import replicate
 from lficam_jax.profiling import window
 from lficam_jax.render import confusion_picture
-from lficam_jax.robustness import run as robustness_run
-from lficam_jax.sanity_check import run as sanity_run
 from lficam_jax.table import aligned
 from lficam_jax.writer import write_result
 
@@ -76,6 +73,9 @@ def faithfulness(config: ConfigDict, workdir: str, **asked: Any) -> int:
 
 def robustness(config: ConfigDict, workdir: str, **asked: Any) -> int:
     """Attacks and corrupts the pictures; `asked` goes to `robustness.run`."""
+    from lficam_jax.observe import planned  # brings Pillow, which `describe` does without
+    from lficam_jax.robustness import run as robustness_run
+
     levels = {name: _whole(name, asked[name]) for name in ("severities", "epsilons")}
     planned(asked["perturbations"], **levels)  # a typo is told before anything is read
     return _of_run(robustness_run, config, workdir, asked | levels)
@@ -83,6 +83,8 @@ def robustness(config: ConfigDict, workdir: str, **asked: Any) -> int:
 
 def sanity(config: ConfigDict, workdir: str, **asked: Any) -> int:
     """Randomises the best checkpoint layer by layer; `asked` goes to `sanity_check.run`."""
+    from lficam_jax.sanity_check import run as sanity_run
+
     return _of_run(sanity_run, config, workdir, asked)
 
 

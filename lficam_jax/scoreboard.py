@@ -52,7 +52,7 @@ def summarise(rows: Mapping[str, Rows], groups: Sequence[str]) -> dict[str, dict
             "constant": int(row["constant"].sum()),
             "not_finite": int(row["not_finite"].sum()),
             "measures": {c: _summary(c, row[c]) for c in columns if c in row},
-            "curves": {c: np.nanmean(row[c], axis=0).tolist() for c in CURVES if c in row},
+            "curves": {c: _mean(row[c]).tolist() for c in CURVES if c in row},
         }
     return found
 
@@ -129,6 +129,12 @@ def for_page(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _win(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(measures.win(jnp.asarray(a), jnp.asarray(b)))
+
+
+def _mean(curves: np.ndarray) -> np.ndarray:
+    """Returns the mean curve of those that exist; NaN if none does."""
+    exist = curves[np.isfinite(curves).all(axis=1)]
+    return exist.mean(axis=0) if len(exist) else np.full(curves.shape[1], np.nan)
 
 
 def _summary(column: str, values: np.ndarray) -> dict[str, float]:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from lficam_jax import render
 from lficam_jax.errors import UserError
+from lficam_jax.ops import maps
 
 
 def corner(size=4):
@@ -48,6 +49,19 @@ def test_upsampling_has_half_pixel_centres():
     np.testing.assert_allclose(
         render.upsample(np.array([[0, 1]], np.float32), (1, 4)), [[0, 0.25, 0.75, 1]], atol=1e-6
     )
+
+
+def test_upsampling_is_the_librarys_resize():
+    attention = np.random.default_rng(0).random((3, 5), np.float32)
+    expected = maps.resize(attention, (17, 11))
+    np.testing.assert_allclose(render.upsample(attention, (17, 11)), expected, atol=1e-6)
+
+
+def test_a_saved_picture_is_read_back_exactly(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 6, 3), np.uint8)
+    render.save_png(render.enlarge(picture), tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as read:
+        np.testing.assert_array_equal(np.asarray(read), render.enlarge(picture))
 
 
 def test_opacity_0_is_the_picture_and_1_the_map():

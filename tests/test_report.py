@@ -4,7 +4,9 @@ import base64
 import dataclasses
 import json
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +104,19 @@ def test_several_maps_of_an_image_share_its_card():
     assert (first["disagreement"], second["disagreement"]) == (0, 1)
 
 
+def test_disagreement_is_the_mean_difference_over_pairs_and_leaves_out_trivial_maps():
+    def shown(**maps):
+        items = [explained(method=m) for m in maps]
+        full = [np.full((2, 2), value, np.float32) for value in maps.values()]
+        items = [dataclasses.replace(i, map=m) for i, m in zip(items, full, strict=True)]
+        return data_of(report.page(items, **ABOUT))["images"][0]["disagreement"]
+
+    assert shown(own=0.1, cam=0.5, grad_cam=0.2) == pytest.approx((0.4 + 0.1 + 0.3) / 3, abs=1e-4)
+    assert shown(own=0.1, cam=0.5, random=0.9) == pytest.approx(0.4)
+    assert shown(own=0.1, random=0.9) == pytest.approx(0.8)  # nothing else to compare
+    assert shown(own=0.1) == 0
+
+
 def test_a_map_about_the_predicted_class_needs_no_word():
     (item,) = data_of(report.page([explained(class_index=1)], **ABOUT))["images"]
     assert item["maps"][0]["asked"] is None
@@ -186,18 +201,34 @@ def test_a_name_cannot_leave_the_folder(tmp_path):
     }  # fmt: skip
 
 
+def full_disk(*args, **options):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_failure_leaves_the_earlier_folder_and_no_debris(tmp_path, monkeypatch):
     report.save([explained("1")], tmp_path / "out", **ABOUT)
     before = {p.name for p in (tmp_path / "out").iterdir()}
-
-    def full_disk(*args, **options):
-        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(report, "page", full_disk)
     with pytest.raises(UserError, match="cannot write .*out: No space left"):
         report.save([explained("2")], tmp_path / "out", **ABOUT)
     assert {p.name for p in (tmp_path / "out").iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_page_alone_is_replaced_in_one_step(tmp_path, monkeypatch):
+    path = report.save_page(tmp_path / "new" / "page.html", "first")
+    monkeypatch.setattr(Path, "replace", full_disk)
+    with pytest.raises(UserError, match="cannot write .*page.html: No space left"):
+        report.save_page(path, "second")
+    assert path.read_text() == "first" and [p.name for p in path.parent.iterdir()] == ["page.html"]
+
+
+def test_the_page_is_filled_and_what_it_is_made_of_is_installed():
+    html = report.page([explained(name="{{style}} {{data}}")], **ABOUT)
+    assert html.count("{{") == 2 and "{{style}} {{data}}" in html
+    installed = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]
+    assert installed["package-data"]["lficam_jax"] == ["page/*"]
 
 
 def test_a_complete_folder_is_replaced_whole(tmp_path):
@@ -217,9 +248,6 @@ def test_the_leftovers_of_a_killed_run_are_no_obstacle(tmp_path):
 def test_a_save_killed_between_its_renames_lost_nothing(tmp_path, monkeypatch):
     report.save([explained("1")], tmp_path / "out", **ABOUT)
     (tmp_path / "out").rename(tmp_path / ".out.former")
-
-    def full_disk(*args, **options):
-        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(report, "page", full_disk)
     with pytest.raises(UserError, match="No space left"):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,14 +13,15 @@ import pytest
 
 from lficam_jax import modes
 from lficam_jax.checkpoint import Checkpoints
-from lficam_jax.data import dataset_info, open_source
+from lficam_jax.data import dataset_info, normalise, open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.experiment import initial_variables, load_run, make_model
-from lficam_jax.faithfulness import chosen, run
+from lficam_jax.explain import explain
+from lficam_jax.faithfulness import TARGETS, Gallery, Measurement, chosen, run, stream
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
-from lficam_jax.scoreboard import COLUMNS, GROUPS, marks, summarise, table
+from lficam_jax.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
 from lficam_jax.stability import read_config
 from lficam_jax.state import create_state
 from lficam_jax.table import aligned
@@ -58,8 +60,51 @@ def test_faithfulness_measures_what_it_says(tiny, trained, capsys):
     assert len(lines) == 5 * 4 and lines[0]["measure"] == "adcc"
     assert float(lines[0]["value"]) == pytest.approx(own["measures"]["adcc"]["value"])
 
+    html = (trained / "results" / "faithfulness.html").read_text()
+    assert out.splitlines()[-1].endswith("faithfulness.html")
+    page = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', html)[1])
+    assert page["methods"] == list(result["methods"]) and len(page["images"]) == 10
+    assert page["measures"]["rows"][0]["cells"][0]["value"] == own["measures"]["adcc"]["value"]
+    assert page["images"][0]["outline"] and page["images"][0]["maps"][3]["method"] == "random"
+
     with pytest.raises(UserError, match="did you mean 'grad_cam'"):
         modes.faithfulness(tiny, str(trained), **QUICK, **asked | {"methods": ["grad_cm"]})
+
+
+def test_the_class_is_the_models_own_or_the_true_one(tiny, trained):
+    model, variables, _ = load_run(tiny, trained)
+    (batch,) = (sample := Sample(tiny.data, "test", 16)).batches(16)
+    seen = {}
+    for target in TARGETS:
+        measure = Measurement(model, sample.info, ["sparseness"], "mean", 2, target)
+        seen[target] = {k: np.asarray(v) for k, v in measure.see(variables, batch).items()
+                        if k in ("share", "class", "before")}  # fmt: skip
+    own, true = seen["predicted"], seen["label"]
+    np.testing.assert_array_equal(own["class"], own["share"].argmax(axis=1))
+    np.testing.assert_array_equal(own["before"], own["share"].max(axis=1))
+    np.testing.assert_array_equal(true["class"], batch["label"])
+    np.testing.assert_array_equal(
+        true["before"], true["share"][np.arange(16), batch["label"]])  # fmt: skip
+    assert (own["class"] != true["class"]).any()  # else this test would show nothing
+
+
+def test_the_gallery_keeps_the_very_maps_that_were_measured(tiny, trained):
+    model, variables, _ = load_run(tiny, trained)
+    sample = Sample(tiny.data, "test", 20)
+    measure, gallery = Measurement(model, sample.info, [], "mean", 2, "label"), Gallery(sample, 4)
+    stream(measure, variables, sample, ["own", "cam"], 8, gallery)
+    found = gallery.explanations
+    assert [e.method for e in found] == ["own", "cam"] * 4
+    (batch,) = sample.batches(20)
+    assert [e.id for e in found[::2]] == [str(batch["id"][i]) for i in (0, 5, 10, 15)]
+    again = explain(
+        model, variables, normalise(batch["image"], sample.info), method=["own", "cam"],
+        class_index=batch["label"].tolist(), batch_size=8,
+    )  # fmt: skip
+    for i in range(4):
+        for one, other in zip(found[2 * i : 2 * i + 2], again[10 * i : 10 * i + 2], strict=True):
+            np.testing.assert_allclose(one.map, other.map, atol=1e-5)
+            assert one.class_index == other.class_index and one.label == batch["label"][5 * i]
 
 
 def test_a_broken_network_has_no_measures_and_says_so(tiny, trained, tmp_path, capsys):
@@ -148,6 +193,18 @@ def test_a_wide_table_is_folded_under_its_first_column():
     )
     assert aligned(rows, 13) == "method  a   b\nown     1  22\n\nmethod  c\nown     3"
     assert aligned(rows, 3).count("method") == 3  # a column is never cut
+
+
+def test_the_page_gets_values_marks_and_curves():
+    table = {"own": rows([0.5], [0.2]), "cam": rows([0.5], [np.nan], broken=1),
+             "fakecam": rows([0.5], [0.1])}  # fmt: skip
+    page = for_page(summarise(table, ["deletion", "sparseness"]))
+    assert page["columns"] == [{"name": "deletion", "group": "deletion", "sign": -1}]
+    own, cam, fake = page["rows"]
+    assert own["cells"] == [{"value": 0.2, "low": 0.2, "high": 0.2, "n": 1, "mark": ""}]
+    assert cam["cells"] == [None] and cam["not_finite"] == 1
+    assert fake["trivial"] and fake["cells"][0]["mark"] == "!"
+    assert page["curves"] == {"deletion": dict.fromkeys(table, [1.0, 1.0, 1.0])}
 
 
 def test_win_is_against_the_other_honest_methods():

@@ -103,9 +103,10 @@ function addControls() {
   for (const [known, where] of absent)
     form.querySelectorAll(where).forEach(element => { element.hidden = !known; });
   document.body.classList.toggle("one-method", !several);
-  // As many tiles in a row as there are, unless they became too small; the slider decides then.
-  const space = document.documentElement.clientWidth - 300, fit = space / (1 + data.methods.length) - 6;
-  form.elements.size.value = several ? Math.min(200, Math.max(110, fit)) : 150;
+  // As few rows as hold tiles of 90 pixels, all of one length; the slider changes it.
+  const space = grid.clientWidth - (innerWidth > 900 ? 234 : 2), count = 1 + data.methods.length;
+  const columns = Math.ceil(count / Math.ceil(count / Math.max(3, Math.floor(space / 92))));
+  form.elements.size.value = several ? Math.min(220, Math.floor(space / columns) - 2) : 150;
   bar.open = innerWidth > 640;
 }
 

@@ -84,9 +84,10 @@ function chart(name, lines, rows, { x, area }) {
   const [width, height, left, top, right, bottom] = [460, 280, 54, 12, 12, 44];
   const across = share => left + share * (width - left - right);
   const up = value => height - bottom - value * (height - top - bottom);
+  const known = rows.filter(row => lines[row.method].every(value => value !== null));
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label":
-    `${name}: mean probability of the class against the share of ${x}. ` + rows.filter(r => lines[r.method])
-      .map(r => `${r.method} from ${lines[r.method][0].toFixed(2)} to ${lines[r.method].at(-1).toFixed(2)}`).join("; ") });
+    `${name}: mean probability of the class against the share of ${x}. ` + known.map(({ method }) =>
+      `${method} from ${lines[method][0].toFixed(2)} to ${lines[method].at(-1).toFixed(2)}`).join("; ") });
   for (const tick of [0, .25, .5, .75, 1]) {
     svg.append(draw("line", { class: "rule", x1: left, x2: width - right, y1: up(tick), y2: up(tick) }),
       draw("text", { x: left - 8, y: up(tick) + 4, "text-anchor": "end" }, tick.toFixed(2)),
@@ -95,9 +96,8 @@ function chart(name, lines, rows, { x, area }) {
   svg.append(draw("text", { class: "axis", x: across(.5), y: height - 6, "text-anchor": "middle" }, `${x}, %`),
     draw("text", { class: "axis", transform: `translate(10 ${up(.5)}) rotate(-90)`, "text-anchor": "middle" },
          "probability of the class"));
-  for (const row of [...rows].reverse()) {  // honest methods on top
+  for (const row of known.reverse()) {  // honest methods on top
     const curve = lines[row.method];
-    if (!curve || curve.some(value => value === null)) continue;
     const d = "M" + curve.map((value, i) => `${across(i / (curve.length - 1)).toFixed(1)} ${up(value).toFixed(1)}`).join("L");
     svg.append(draw("g", { class: "curve", "data-method": row.method },
       draw("path", { d, ...lineStyle(row) }), draw("path", { d, class: "reach" })));

@@ -16,6 +16,7 @@ from lficam_jax.evaluate import evaluate, make_eval_step
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.parallel import AXIS, check_divides, replicate, spmd
+from lficam_jax.remote import fetched
 from lficam_jax.render import contact_sheet, overlay
 from lficam_jax.state import init_variables
 from lficam_jax.steps import predict
@@ -119,9 +120,20 @@ def start_from(source: str, fresh: Variables) -> Variables:
     """
     if not source:
         return fresh
+    place, step = _locate(source)
+    with fetched(place) as workdir:
+        step, theirs = _read_model(Path(workdir), step, source)
+    try:
+        variables, stay = transfer(theirs, fresh)
+    except UserError as error:
+        raise UserError(f"init_from={source} is of another network; {error}") from None
+    print(f"starting from step {step} of {place}{told(stay)}")
+    return variables
+
+
+def _read_model(workdir: Path, step: int | None, source: str) -> tuple[int, Variables]:
     from lficam_jax.checkpoint import Checkpoints
 
-    workdir, step = _locate(source)
     if not (workdir / "checkpoints").is_dir():
         raise UserError(
             f"init_from={source} holds no run (no checkpoints); give the workdir of one, or one "
@@ -129,17 +141,9 @@ def start_from(source: str, fresh: Variables) -> Variables:
         )
     with Checkpoints(workdir, read_only=True) as checkpoints:
         step = checkpoints.best_step() if step is None else step
-        theirs = checkpoints.restore_model(None, step)
-    try:
-        variables, stay = transfer(theirs, fresh)
-    except UserError as error:
-        raise UserError(f"init_from={source} is of another network; {error}") from None
-    print(f"starting from step {step} of {workdir}{told(stay)}")
-    return variables
+        return step, checkpoints.restore_model(None, step)
 
 
-def _locate(source: str) -> tuple[Path, int | None]:
-    path = Path(source)
-    if path.parent.name == "checkpoints" and path.name.isdigit():
-        return path.parent.parent, int(path.name)
-    return path, None
+def _locate(source: str) -> tuple[str, int | None]:
+    place, _, step = source.rstrip("/").rpartition("/checkpoints/")  # of a folder or a bucket
+    return (place, int(step)) if place and step.isdigit() else (source, None)

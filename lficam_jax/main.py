@@ -92,10 +92,15 @@ def main(argv: list[str]) -> int:
     config = cli.CONFIG.value if mode == "stability" else cli.config()
     workdir = cli.WORKDIR.value if mode in FREE else cli.workdir()
     if mode != "stability":  # whose runs bring configs of their own
-        _start(mode, config, workdir)
+        _start(mode, config)
     from lficam_jax.modes import RUN  # here, so that --help and a typo answer at once
+    from lficam_jax.remote import mirrored
+    from lficam_jax.workdir import keep_compiled
 
-    return RUN[mode](config, workdir, **asked)
+    with mirrored(workdir) as here:
+        if here is not None:
+            keep_compiled(here)
+        return RUN[mode](config, here, **asked)
 
 
 def _asked(mode: str, words: list[str]) -> dict[str, Any]:
@@ -112,17 +117,14 @@ def _asked(mode: str, words: list[str]) -> dict[str, Any]:
     return {"groups" if flag == "measures" else flag: value for flag, value in asked.items()}
 
 
-def _start(mode: str, config: ConfigDict, workdir: str | None) -> None:
+def _start(mode: str, config: ConfigDict) -> None:
     from lficam_jax.distributed import start
-    from lficam_jax.workdir import keep_compiled
 
     start(
         _DISTRIBUTED.value, config.parallel.platform, preemptible=mode == "train",
         connect_seconds=config.parallel.connect_seconds,
         heartbeat_seconds=config.parallel.heartbeat_seconds,
     )  # fmt: skip
-    if workdir is not None:
-        keep_compiled(workdir)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from lficam_jax.experiment import load_run
 from lficam_jax.methods import maps_of
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.localisation import constant, on_image
+from lficam_jax.remote import fetched
 from lficam_jax.table import aligned
 from lficam_jax.writer import write_result
 
@@ -87,8 +88,9 @@ def _maps(
     path: str, split: str, limit: int, data: ConfigDict | None
 ) -> tuple[list[int], Float[np.ndarray, "n y x"], int]:
     """Returns ids, the model's own maps at the image's size, and how many are constant."""
-    config = read_config(path, data)
-    model, variables, step = load_run(config, path)
+    with fetched(path) as here:
+        config = read_config(here, data)
+        model, variables, step = load_run(config, here)
     sample = Sample(config.data, split, limit)
     print(f"{path}: step {step}, {len(sample)} examples of {split}", flush=True)
     variables = jax.device_put(dict(variables))

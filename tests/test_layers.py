@@ -10,7 +10,7 @@ LAYERS = {
     "errors": 0, "structs": 0, "timing": 0, "config": 0, "ops": 0, "paper": 0, "table": 0,
     "data": 1, "models": 1, "parallel": 1, "optim": 1, "writer": 1, "render": 1, "interrupt": 1,
     "explanation": 1, "workdir": 1, "metrics": 1, "distributed": 1, "watchdog": 1, "profiling": 1,
-    "figure": 1,
+    "figure": 1, "remote": 1,
     "state": 2, "steps": 2, "checkpoint": 2, "agreement": 2,
     "evaluate": 3, "experiment": 3, "report": 3, "explain": 3, "describe": 3, "interop": 3,
     "transfer": 3, "methods": 3, "faithfulness": 3, "stability": 3,

@@ -257,6 +257,19 @@ def test_names_are_text_and_every_image_has_words(show):
     assert len(alts) == 6 and all(NASTY in alt for alt in alts)
 
 
+def test_what_does_not_exist_is_said_and_breaks_nothing(show):
+    nan = np.full((2, 2), np.nan, np.float32)
+    broken = explained("it", "own", map=nan, probabilities=np.full(2, np.nan), label=None)
+    rows = {"after": nan[0], "deletion": nan[0], "deletion_curve": nan,
+            "constant": nan[0] == nan[0], "not_finite": nan[0] != nan[0]}  # fmt: skip
+    browser = show([broken], for_page(summarise({"own": rows}, ["deletion"])))
+    assert "0 to" not in browser.run("document.querySelector('#curves svg').ariaLabel")
+    assert browser.run("document.querySelectorAll('.curve').length") == 0
+    assert "0 constant, 2 not finite" in browser.run("document.getElementById('notes').innerText")
+    assert browser.run("document.querySelector('.chances').innerText").count("–") == 2
+    assert "says nothing" in browser.run("document.querySelector('article').innerText")
+
+
 def test_a_page_of_five_thousand_maps_draws_only_what_is_seen(show):
     rng = np.random.default_rng(0)
     picture = render.stretch(render.upsample(rng.random((6, 6)), (48, 48))[..., None])

@@ -1,6 +1,6 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const form = document.getElementById("controls");
-const percent = share => (100 * share).toFixed(1) + " %";
+const percent = share => (share === null ? "–" : (100 * share).toFixed(1) + " %");
 
 /** Fills a new element; children may be text, which is never read as markup. */
 function filled(element, attributes, children) {

@@ -43,7 +43,7 @@ function addTable({ columns, rows }) {
   const heads = [head("method", -1, "method"), ...columns.map((column, c) =>
     head(column.name, c, column.name.replaceAll("_", " ") + "\u00a0" + arrow(column)))];
   heads.forEach((element, i) => {
-    if (!i || columns[i - 1].group !== columns[i - 2]?.group) element.className = "first";
+    if (i && columns[i - 1].group !== columns[i - 2]?.group) element.className = "first";
   });
 
   /** Best first, then worst first; by method: as given. Values that do not exist stay last. */

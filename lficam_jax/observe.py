@@ -151,7 +151,7 @@ def _attacked(model: nn.Module, info: Dataset, variables: Variables, asked: Any)
 
     return fgsm(
         loss, asked["image"], asked["label"], mean=info.mean, std=info.std,
-        epsilon=asked["epsilon"],
+        epsilon=asked["epsilon"], grey=info.channels == 1,
     )  # fmt: skip
 
 

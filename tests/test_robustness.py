@@ -127,6 +127,11 @@ def test_fgsm_takes_an_epsilon_for_each_image_and_raises_the_loss():
     np.testing.assert_allclose(jnp.abs(both - images).max((1, 2, 3)), [0.02, 0.04], atol=1e-6)
     np.testing.assert_array_equal(both[1], alone[1])
     assert (loss(both, labels) > loss(images, labels)).all()
+    grey = fgsm(
+        lambda x, _: loss(x, _) - x[..., 0].sum((1, 2)), images, labels, grey=True, **statistics
+    )
+    moved = grey - images
+    np.testing.assert_allclose(moved, moved[..., :1].repeat(3, axis=-1), atol=1e-6)
 
 
 @pytest.fixture(scope="module")

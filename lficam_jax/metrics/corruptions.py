@@ -12,7 +12,6 @@ fractal, glass_blur swaps pixels one after the other.
 """
 
 import io
-import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -80,11 +79,11 @@ def _defocus_blur(image: Pixels, parameter: tuple[float, float], rng: Rng) -> Pi
     from scipy.ndimage import convolve, gaussian_filter
 
     radius, smoothing = parameter
-    softened = 2 if radius > 8 else 1  # pixels by which smoothing may widen the disk
-    reach = math.ceil(radius) + softened
+    reach = max(8, radius)  # the authors' grid, and how far they smooth
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     disk = (x**2 + y**2 <= radius**2).astype(np.float32)
-    kernel = gaussian_filter(disk / disk.sum(), smoothing, radius=softened, mode="mirror")
+    disk /= disk.sum()
+    kernel = gaussian_filter(disk, smoothing, radius=2 if radius > 8 else 1, mode="mirror")
     return convolve(image, kernel[..., None], mode="mirror")
 
 

@@ -1,0 +1,166 @@
+"""Our forward pass and training step against PyTorch's, the same network and batch, in turn.
+
+  pip install torch                                  # needed here only
+  python benchmarks/compare_torch.py                 # CPU: ResNet-20 with the LFI head, float32
+  python benchmarks/compare_torch.py --device cuda   # bfloat16: ResNet-110, -18 and -50
+
+One line per case, `network:pixels:batch`, and program; a ratio above 1 means that ours is faster.
+On CPU both sides use as many threads as there are cores. torch.compile is left out, with a note,
+where it finds no compiler.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+# Both frameworks share the GPU: jax must not take most of its memory at the start.
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+
+import jax
+import numpy as np
+import optax
+import torch
+from torch_network import LFINetwork
+
+from lficam_jax.models import create_model
+from lficam_jax.parallel import replicate, spmd
+from lficam_jax.state import create_state, init_variables
+from lficam_jax.steps import make_train_step, predict
+from lficam_jax.table import aligned
+from lficam_jax.timing import in_turn, ratio
+
+CASES = {
+    "cpu": ["resnet20:32:64"],
+    "cuda": ["resnet110:32:128", "resnet110:32:1024", "resnet18:224:256", "resnet50:224:256"],
+}
+OPTIM = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
+CLASSES = 10
+Programs = dict[str, Callable[[], Any]]
+
+
+def ours(depth: int, images: np.ndarray, labels: np.ndarray, dtype: str) -> Programs:
+    """Returns forward pass (logits and map) and step of this package, the batch on the device."""
+    pixels = images.shape[1]
+    family = "cifar_resnet" if pixels < 64 else "resnet"
+    model = create_model(family, depth, "lfi", num_classes=CLASSES, dtype=dtype)
+    variables = init_variables(model, (pixels, pixels, 3), seed=0)
+    batch = {"image": jax.device_put(images), "label": jax.device_put(labels)}
+    outputs = jax.jit(lambda v, x: (lambda o: (o.logits, o.attention))(predict(model, v, x)))
+    tx = optax.chain(
+        optax.add_decayed_weights(OPTIM["weight_decay"]),
+        optax.sgd(OPTIM["lr"], momentum=OPTIM["momentum"]),
+    )
+    take = make_train_step(model, tx, lambda resident, batch, key: batch, seed=0)
+    mapped = spmd(take, "shard_map", jax.devices()[:1], donate_state=True)
+    held = [replicate(create_state(variables, tx), "shard_map", jax.devices()[:1])]
+
+    def step() -> Any:
+        held[0], sums = mapped(held[0], {}, batch)
+        return sums
+
+    return {"forward": partial(outputs, variables, batch["image"]), "step": step}
+
+
+def theirs(
+    depth: int, images: np.ndarray, labels: np.ndarray, dtype: str, device: str, compiled: bool
+) -> Programs:
+    """Returns the same of the PyTorch network: channels_last, autocast for bfloat16."""
+    network = LFINetwork(depth, images.shape[1] < 64, CLASSES).to(device)
+    network = network.to(memory_format=torch.channels_last)
+    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # NHWC memory: channels_last
+    y = torch.from_numpy(labels).long().to(device)
+    optimizer = torch.optim.SGD(network.parameters(), **OPTIM, fused=device == "cuda")
+    run = torch.compile(network) if compiled else network
+    cast = partial(torch.autocast, device, torch.bfloat16, enabled=dtype == "bfloat16")
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+
+    def forward() -> None:
+        network.eval()
+        with torch.inference_mode(), cast():
+            run(x)
+        wait()
+
+    def step() -> None:
+        network.train()
+        optimizer.zero_grad(set_to_none=True)
+        with cast():
+            loss = torch.nn.functional.cross_entropy(run(x)[0], y)
+        loss.backward()
+        optimizer.step()
+        wait()
+
+    return {"forward": forward, "step": step}
+
+
+def compare(case: str, device: str, dtype: str, compiles: bool, seconds: float) -> list[list[str]]:
+    """Measures one case; returns its lines of the table."""
+    name, pixels, size = case.split(":")
+    depth, batch = int(name.removeprefix("resnet")), int(size)
+    random = np.random.default_rng(0)
+    images = random.standard_normal((batch, int(pixels), int(pixels), 3), np.float32)
+    labels = random.integers(0, CLASSES, batch, np.int32)
+    programs = {"ours": ours(depth, images, labels, dtype)}
+    programs["eager"] = theirs(depth, images, labels, dtype, device, compiled=False)
+    if compiles:
+        programs["compiled"] = theirs(depth, images, labels, dtype, device, compiled=True)
+    lines = []
+    for kind in ("forward", "step"):
+        times = in_turn({name: each[kind] for name, each in programs.items()}, seconds)
+        cells = [f"{1e3 * median(times[n]):.1f}" if n in times else "-" for n in NAMES]
+        gains = [f"{ratio(times[n], times['ours']):.2f}" if n in times else "-" for n in NAMES[1:]]
+        lines.append([f"{case} {kind}", f"{batch / median(times['ours']):,.0f}", *cells, *gains])
+        print(f"{case} {kind}: {cells} ms, {gains}", file=sys.stderr, flush=True)
+    return lines
+
+
+NAMES = ("ours", "eager", "compiled")
+
+
+def compiler_works(device: str) -> bool:
+    """Tells whether torch.compile can compile here, and prints why not."""
+    try:
+        torch.compile(lambda x: torch.relu(x) + 1)(torch.ones(3, device=device))
+        return True
+    except Exception as error:  # whatever is missing, a compiler or its headers
+        print(f"torch.compile is left out: {str(error).splitlines()[0]}")
+        return False
+
+
+def main() -> None:
+    """Parses the flags, measures all cases and prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"))
+    parser.add_argument(
+        "--cases", nargs="+", help="NETWORK:PIXELS:BATCH, for example resnet20:32:64"
+    )
+    parser.add_argument("--eager_only", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of rounds, per program")
+    args = parser.parse_args()
+    dtype = args.dtype or ("float32" if args.device == "cpu" else "bfloat16")
+    jax.config.update("jax_platforms", args.device)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+    compiles = not args.eager_only and compiler_works(args.device)
+    print(
+        f"{jax.devices()[0].device_kind}, {torch.get_num_threads()} CPU threads; "
+        f"jax {jax.__version__}, torch {torch.__version__}; {dtype}; LFI head",
+        flush=True,
+    )
+    rows = [["case", "ours images/s", *(f"{n} ms" for n in NAMES), "eager/ours", "compiled/ours"]]
+    for case in args.cases or CASES[args.device]:
+        rows += compare(case, args.device, dtype, compiles, args.seconds)
+    print(aligned(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -24,7 +24,7 @@ def resize(maps: Float[Array, "*b h w"], size: tuple[int, int]) -> Float[Array, 
     """
     if maps.shape[-2:] == tuple(size):
         return maps
-    rows, columns = bilinear(maps.shape[-2], size[0]), bilinear(maps.shape[-1], size[1])
+    rows, columns = _bilinear(maps.shape[-2], size[0]), _bilinear(maps.shape[-1], size[1])
     return jnp.einsum(
         "yh,...hw,xw->...yx", rows, maps.astype(jnp.float32), columns, precision="highest"
     )
@@ -86,12 +86,22 @@ def _scale(values: Array, *, axis: int, constant: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def bilinear(source: int, target: int) -> Float[np.ndarray, "t s"]:
-    """Returns the matrix that resizes one axis of `source` to `target` cells; its rows sum to 1."""
+def taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns what bilinear interpolation of one axis mixes, for each of `target` cells.
+
+    Returns:
+      The source's cell below, the cell above (int), and the share of the latter (float32).
+    """
     centre = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
     below = np.floor(centre).astype(int)
-    above = np.minimum(below + 1, source - 1)
+    return below, np.minimum(below + 1, source - 1), (centre - below).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _bilinear(source: int, target: int) -> np.ndarray:
+    """Returns the [target, source] matrix of one axis; each row sums to 1."""
+    below, above, share = taps(source, target)
     matrix = np.zeros((target, source), np.float32)
-    np.add.at(matrix, (np.arange(target), below), 1 - (centre - below))
-    np.add.at(matrix, (np.arange(target), above), centre - below)
+    np.add.at(matrix, (np.arange(target), below), 1 - share)
+    np.add.at(matrix, (np.arange(target), above), share)
     return matrix

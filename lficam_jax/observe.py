@@ -16,7 +16,7 @@ from lficam_jax.config import nearest
 from lficam_jax.data import Dataset, normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
-from lficam_jax.methods import draw, split_model
+from lficam_jax.methods import TRIVIAL, check, draw, split_model
 from lficam_jax.metrics import corruptions
 from lficam_jax.metrics.robustness import fgsm
 from lficam_jax.parallel import over_rows
@@ -68,6 +68,24 @@ def planned(
                 raise UserError(f"epsilon {level} is no 255th of a pixel's range; give 1 to 255")
         plan += [Perturbation(name, level) for level in levels]
     return plan
+
+
+def asked_methods(names: Sequence[str], head: str, mode: str) -> tuple[list[str], list[str]]:
+    """Returns the methods that were asked for (default: the model's own and Grad-CAM), and all.
+
+    Args:
+      names: as given.
+      head: of the model.
+      mode: of the program, for the message.
+
+    Raises:
+      UserError: for an unknown method, or in one of several processes.
+    """
+    asked = list(dict.fromkeys(names or ["own"] * (head != "plain") + ["grad_cam"]))
+    check(*asked)
+    if jax.process_count() > 1:
+        raise UserError(f"--mode {mode} runs in one process, on all devices of one machine")
+    return asked, list(dict.fromkeys([*asked, *TRIVIAL]))
 
 
 class Observer:

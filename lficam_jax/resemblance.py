@@ -1,6 +1,8 @@
 """How like the first map is a later one? Rows (what was done) by methods: table, CSV, picture."""
 
 import csv
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.data import Dataset, denormalise
+from lficam_jax.errors import UserError
 from lficam_jax.figure import labelled_grid
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.bootstrap import summary
@@ -38,14 +41,14 @@ def summarise(
     return found
 
 
-def table(found: Found, statistics: Sequence[str], width: int = 0) -> str:
+def table(found: Found, statistics: Sequence[str]) -> str:
     """Writes one block per statistic: rows by methods, half the interval behind each value.
 
     Args:
       found: see `Found`.
       statistics: in order.
-      width: of the terminal; 0 folds nothing.
     """
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     methods = list(next(iter(found.values()))["methods"])
     blocks = [_network(found)] if next(iter(found.values()))["network"] else []
     for statistic in statistics:
@@ -58,19 +61,26 @@ def table(found: Found, statistics: Sequence[str], width: int = 0) -> str:
 
 
 def write_csv(path: Path, found: Found) -> None:
-    """Writes one line per row, method and statistic; the network's own measures name no method."""
+    """Writes one line per row, method and statistic; the network's own measures name no method.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
     numbers = ("value", "low", "high", "n", "chance", "adjusted")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["what", "method", "measure", *numbers, "constant", "not_finite"])
-        for what, row in found.items():
-            for measure, cell in row["network"].items():
-                writer.writerow([what, "", measure, *(cell.get(k, "") for k in numbers), "", ""])
-            for method, of in row["methods"].items():
-                for statistic, cell in of["statistics"].items():
-                    values = [cell.get(k, "") for k in numbers]
-                    counts = [of["constant"], of["not_finite"]]
-                    writer.writerow([what, method, statistic, *values, *counts])
+    lines = [["what", "method", "measure", *numbers, "constant", "not_finite"]]
+    for what, row in found.items():
+        for measure, cell in row["network"].items():
+            lines.append([what, "", measure, *(cell.get(k, "") for k in numbers), "", ""])
+        for method, of in row["methods"].items():
+            counts = [of["constant"], of["not_finite"]]
+            for statistic, cell in of["statistics"].items():
+                values = [cell.get(k, "") for k in numbers]
+                lines.append([what, method, statistic, *values, *counts])
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(lines)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def picture(

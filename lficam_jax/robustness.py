@@ -1,7 +1,5 @@
 """`--mode robustness`: attacked or corrupted, does the class hold, and does the map?"""
 
-import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +12,6 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from lficam_jax.data.sample import Sample
-from lficam_jax.errors import UserError
-from lficam_jax.methods import TRIVIAL, check
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import summary
 from lficam_jax.metrics.localisation import constant, on_image
@@ -25,6 +21,7 @@ from lficam_jax.observe import (
     Observer,
     Perturbation,
     Seen,
+    asked_methods,
     batches_of,
     planned,
     whole_batch,
@@ -70,12 +67,7 @@ def run(
         give.
     """
     plan = planned(perturbations, severities, epsilons)
-    own = ["own"] if config.model.head != "plain" else []
-    asked = list(dict.fromkeys(methods or [*own, "grad_cam"]))
-    names = list(dict.fromkeys([*asked, *TRIVIAL]))
-    check(*names)
-    if jax.process_count() > 1:
-        raise UserError("--mode robustness runs in one process, on all devices of one machine")
+    asked, names = asked_methods(methods, config.model.head, "robustness")
     sample, start = Sample(config.data, split, limit), time.monotonic()
     print(f"{len(sample)} images x {1 + len(plan)} looks, {len(names)} methods", flush=True)
     observer, variables = Observer(model, sample.info, names), jax.device_put(dict(variables))
@@ -87,12 +79,10 @@ def run(
     }  # fmt: skip
     written = write_result(workdir, "robustness", result)
     write_csv(written.with_suffix(".csv"), found)
-    shown = [name for name in asked if name not in TRIVIAL] or asked
     few = Sample(config.data, split, EXAMPLES)
     looks = gallery(observer, variables, next(batches_of(few, size)), plan)
-    picture(
-        written.with_suffix(".png"), looks, sample.info, shown, sample.classes, len(few), over=True
-    )
+    path = written.with_suffix(".png")
+    picture(path, looks, sample.info, asked, sample.classes, len(few), over=True)
     print(told(found), f"{result['seconds']} seconds; {written}, .csv, .png", sep="\n")
     return 0
 
@@ -150,9 +140,8 @@ def gallery(
 
 def told(found: Found) -> str:
     """Writes the tables of `found` and what their numbers are."""
-    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     return (
-        f"\n{table(found, STATISTICS, terminal)}\n"
+        f"\n{table(found, STATISTICS)}\n"
         "value ± half of the 95 % bootstrap interval over images (chance: the perturbed map of "
         "another image);\nthe map of the clean image and that of the perturbed one, for the class "
         "predicted on the clean image.\n"

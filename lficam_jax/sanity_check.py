@@ -1,7 +1,5 @@
 """`--mode sanity`: does a map change when what the network learnt is taken away, layer by layer?"""
 
-import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +11,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.data.sample import Sample
-from lficam_jax.errors import UserError
-from lficam_jax.methods import TRIVIAL, check
 from lficam_jax.metrics.sanity import cascade, parameter_randomisation
-from lficam_jax.observe import BATCH, HostBatch, Observer, Seen, batches_of, whole_batch
+from lficam_jax.observe import (
+    BATCH,
+    HostBatch,
+    Observer,
+    Seen,
+    asked_methods,
+    batches_of,
+    whole_batch,
+)
 from lficam_jax.resemblance import Found, picture, summarise, table, write_csv
 from lficam_jax.state import init_variables
 from lficam_jax.structs import Variables
@@ -46,12 +50,7 @@ def run(
     Raises:
       UserError: for an unknown method, or one that the model cannot give.
     """
-    own = ["own"] if config.model.head != "plain" else []
-    asked = list(dict.fromkeys(methods or [*own, "grad_cam"]))
-    names = list(dict.fromkeys([*asked, *TRIVIAL]))
-    check(*names)
-    if jax.process_count() > 1:
-        raise UserError("--mode sanity runs in one process, on all devices of one machine")
+    asked, names = asked_methods(methods, config.model.head, "sanity")
     sample, start = Sample(config.data, split, limit), time.monotonic()
     observer, variables = Observer(model, sample.info, names), dict(variables)
     shape = sample.info.image_size, sample.info.image_size, 3
@@ -64,11 +63,10 @@ def run(
     }  # fmt: skip
     written = write_result(workdir, "sanity", result)
     write_csv(written.with_suffix(".csv"), found)
-    shown = [name for name in asked if name not in TRIVIAL] or asked
     few = Sample(config.data, split, EXAMPLES)
     looks = gallery(observer, variables, fresh, next(batches_of(few, size)))
     path = written.with_suffix(".png")
-    picture(path, looks, sample.info, shown, sample.classes, len(few), over=False)
+    picture(path, looks, sample.info, asked, sample.classes, len(few), over=False)
     print(told(found), f"{result['seconds']} seconds; {written}, .csv, .png", sep="\n")
     return 0
 
@@ -110,14 +108,13 @@ def gallery(
 
 def told(found: Found) -> str:
     """Writes the tables of `found` and what their numbers are."""
-    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     return (
-        f"\n{table(found, STATISTICS, terminal)}\n"
+        f"\n{table(found, STATISTICS)}\n"
         "value ± half of the 95 % bootstrap interval over images; to the map of the trained "
         "network, for the class that it predicts.\n"
-        "head: FIN alone is fresh; the others: fresh from the classifier down to the row's name, "
-        "the head as trained.\nA map that stays near 1 down to the stem shows the picture, not "
-        "what was learnt. (in brackets: maps that know nothing)"
+        "head: what draws the attention (FIN) alone is fresh; the other rows: fresh from the "
+        "classifier down to the row's name,\nthe head as trained. A map that stays near 1 down to "
+        "the stem shows the picture, not what was learnt. (in brackets: maps that know nothing)"
     )
 
 

@@ -27,13 +27,13 @@ const watcher = new IntersectionObserver(entries => {
 
 /** What the model said, and whether it is right. */
 function said(item) {
-  const says = (word, name) => [make("small", {}, word + " "), make("strong", {}, name)];
-  const verdict = make("div", { class: "verdict" }, make("div", {}, ...says("predicted", item.predicted),
-    ...(item.true === null ? [] : says(" true", item.true))));
+  const says = (word, name) => make("span", {}, make("small", {}, word + " "), make("strong", {}, name));
+  const verdict = make("div", { class: "verdict" }, make("div", {}, says("predicted", item.predicted), " ",
+    ...(item.true === null ? [] : [says("true", item.true)])));
   if (item.correct !== null)
     verdict.append(make("span", { class: "badge " + (item.correct ? "right" : "wrong") },
                         item.correct ? "✓ right" : "✗ wrong"));
-  const [map] = item.maps, foot = make("div", { class: "foot" }, make("span", { title: item.name }, item.name));
+  const [map] = item.maps, foot = make("div", { class: "foot" }, make("span", { title: item.name }, item.name.split(/[/\\]/).at(-1) || item.name));
   if (several) foot.append(make("span", { title: "mean difference between two maps" },
                                 `maps differ ${item.disagreement.toFixed(2)}`));
   else if (map.on_object !== null)
@@ -106,7 +106,7 @@ function addControls() {
   // As few rows as hold tiles of 90 pixels, all of one length; the slider changes it.
   const space = grid.clientWidth - (innerWidth > 900 ? 234 : 2), count = 1 + data.methods.length;
   const columns = Math.ceil(count / Math.ceil(count / Math.max(3, Math.floor(space / 92))));
-  form.elements.size.value = several ? Math.min(220, Math.floor(space / columns) - 2) : 150;
+  form.elements.size.value = several ? Math.min(280, Math.floor(space / columns) - 2) : 150;
   bar.open = innerWidth > 640;
 }
 

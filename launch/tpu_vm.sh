@@ -45,6 +45,7 @@ shift
 [ -n "${NAME:-}" ] || die "set NAME, what the machine shall be called"
 [ -n "${ZONE:-}" ] || die "set ZONE; see: gcloud compute tpus locations list"
 TYPE=${TYPE:-v5litepod-8} POLL=${POLL:-60}
+[[ $POLL =~ ^[0-9]+$ ]] || die "POLL=$POLL is not a number of seconds"
 DATA_DIR=${DATA_DIR:-/mnt/bucket/tensorflow_datasets}
 case $TYPE in
   v6e-*) default=v2-alpha-tpuv6e ;;
@@ -215,12 +216,12 @@ workdir_of() {
 # Leaves how an attempt ended in `outcome`; `fresh` says whether the machine is still to be set up.
 attempt() {
   outcome=lost
-  if [ "$fresh" = 1 ] && [ "$(state)" = ACTIVE ] && [ "$(exits | sort -u)" = running ]; then
+  create || return 0
+  if [ "$fresh" = 1 ] && [ "$(exits | sort -u)" = running ]; then
     fresh=0 # started by an earlier babysit, or by hand
     watch
     return
   fi
-  create || return 0
   if [ "$fresh" = 1 ]; then setup || return 0; fi
   fresh=0
   if start "$@"; then watch; fi

@@ -251,15 +251,18 @@ def test_tpu_a_machine_that_refuses_at_first_and_a_silent_network_are_waited_for
     assert status.stdout.splitlines() == ["ACTIVE", "exit: running"]
     cloud.say("refused", [1] * 9)  # neither ssh nor describe answers: no reason to delete anything
     watching = subprocess.Popen(
-        [*cloud.words("tpu_vm.sh"), "babysit", *FLAGS], env=cloud.environment(POLL="0.05"),
-        cwd=cloud.repo, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*cloud.words("tpu_vm.sh"), "babysit", *FLAGS], env=cloud.environment(), cwd=cloud.repo,
+        stdout=subprocess.DEVNULL,
     )  # fmt: skip
     wait_for(lambda: not cloud.noted("refused"))
-    assert not cloud.calls("queued-resources", "delete")
-    watching.kill()
-    watching.communicate()
+    (run,) = cloud.noted("runs")  # it goes on, watched again
+    cloud.say("refused", [1] * 9)
+    wait_for(lambda: not cloud.noted("refused"))
+    assert watching.poll() is None and not cloud.calls("queued-resources", "delete")
     os.killpg(int((cloud.path / "home/lficam/run.pid").read_text()), signal.SIGKILL)
-    assert cloud.run("tpu_vm.sh", "status").stdout.splitlines() == ["ACTIVE", "exit: none"]
+    cloud.say("codes", [0])  # without an exit code: started again
+    assert watching.wait(20) == 0 and cloud.noted("runs") == [run, run]
+    assert len(cloud.calls("queued-resources", "delete")) == 1
 
 
 def test_tpu_wants_a_workdir_that_outlives_the_machine(cloud):

@@ -11,7 +11,7 @@ import sys
 import types
 import warnings
 from functools import partial
-from unittest import mock
+from importlib.util import find_spec
 
 import jax
 import jax.numpy as jnp
@@ -274,16 +274,17 @@ def test_scikit_image_structural_similarity():
 
 @pytest.fixture(scope="module")
 def imagecorruptions():
-    """Of 2020: it wants setuptools' pkg_resources, and type names that numpy 2 has dropped."""
-    pytest.importorskip("cv2")
-    stand_in = types.SimpleNamespace(resource_filename=None)
-    with (
-        warnings.catch_warnings(),
-        mock.patch.dict(sys.modules, {"pkg_resources": stand_in}),
-        mock.patch.object(np, "float_", np.float64, create=True),
-    ):
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("imagecorruptions")
+    """Of 2020: it wants pkg_resources, which setuptools has dropped."""
+    missing = find_spec("pkg_resources") is None
+    if missing:
+        sys.modules["pkg_resources"] = types.SimpleNamespace(resource_filename=None)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # theirs
+            return pytest.importorskip("imagecorruptions")
+    finally:
+        if missing:
+            del sys.modules["pkg_resources"]
 
 
 PICTURE = np.array(

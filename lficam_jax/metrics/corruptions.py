@@ -4,7 +4,8 @@ Nine of the fifteen of Hendrycks and Dietterich, "Benchmarking neural network ro
 corruptions and perturbations", ICLR 2019, with the parameters of their released CIFAR-10-C and
 ImageNet-C, composed from numpy, scipy.ndimage and Pillow. No package serves: `imagecorruptions`
 (2020) and tensorflow-datasets' own need OpenCV and a global random state, know the parameters for
-224 pixels only (which destroy small pictures), and the former no longer imports with numpy 2.
+224 pixels only (which destroy small pictures), and the former no longer imports beside a recent
+setuptools.
 
 Left out: elastic_transform moves the object, so that a map that follows it would count as
 unstable; snow and motion_blur are drawn by ImageMagick, frost needs their photographs, fog their

@@ -97,8 +97,15 @@ class Checkpoints:
             meta=ocp.args.JsonSave(meta),
         )  # fmt: skip
         with self._writing():  # also raises what went wrong with the save before
+            self._check_writable()
             step = int(host.step)
             self.manager.save(step, args=arguments, metrics=metrics or None, force=True)
+
+    def _check_writable(self) -> None:
+        """Raises OSError at once, where orbax would wait minutes for a folder that cannot be."""
+        probe = self.directory / ".writable"
+        probe.touch()
+        probe.unlink()
 
     def wait(self) -> None:
         """Returns when everything saved so far is on disk.

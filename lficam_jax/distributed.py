@@ -23,7 +23,7 @@ from lficam_jax.errors import LostError, UserError
 
 T = TypeVar("T")
 PACKAGES = {"gpu": "pip install 'jax[cuda13]'", "tpu": "pip install 'jax[tpu]'"}
-PARTING = 5  # seconds that a process which fails waits for the others to fail too
+PARTING = 3  # seconds that a process which fails waits for the others to fail too
 
 
 def start(
@@ -46,8 +46,7 @@ def start(
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
     if spec:
-        jax.config.update("jax_enable_preemption_service", preemptible)
-        _connect(spec, connect_seconds, heartbeat_seconds)
+        _connect(spec, connect_seconds, heartbeat_seconds, preemptible)
     _check_devices(platform)
     if spec:
         count = jax.process_count() if spec == "auto" else parse(spec)["num_processes"]
@@ -192,10 +191,11 @@ def leave(code: int) -> None:
     sys.exit(code)
 
 
-def _connect(spec: str, connect_seconds: int, heartbeat_seconds: int) -> None:
+def _connect(spec: str, connect_seconds: int, heartbeat_seconds: int, preemptible: bool) -> None:
     told = {"cluster_detection_method": "deactivate", **parse(spec)} if spec != "auto" else {}
     if told.get("process_id") == 0:
         _check_port(told["coordinator_address"])
+    jax.config.update("jax_enable_preemption_service", preemptible)
     # jax itself would abort the process, with a stack of C++ frames.
     limit = threading.Timer(connect_seconds, _give_up, (spec, told, connect_seconds))
     limit.daemon = True
@@ -256,7 +256,7 @@ def _check_devices(platform: str) -> None:
             f"unset it, or install what it needs: {PACKAGES[wanted]}"
         ) from error
     found = jax.default_backend()
-    if platform not in ("auto", found):
+    if platform in PACKAGES and platform != found:
         raise UserError(
             f"parallel.platform={platform}, but jax sees only {len(devices)} {found} device(s); "
             f"install what it needs: {PACKAGES[platform]}"

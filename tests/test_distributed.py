@@ -1,0 +1,281 @@
+"""Two processes of two devices each: real ones, which meet, agree, train, die and go on."""
+
+import copy
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from lficam_jax import distributed
+from lficam_jax.errors import UserError
+from lficam_jax.experiment import Evaluation, load_run
+from lficam_jax.parallel import replicate
+from lficam_jax.train import train
+
+# A small rate: rounding differs between machines and grows with every large step.
+RUN = {
+    "data.image_size": 16, "train.tensorboard": False, "train.checkpoint_every_steps": 1,
+    "train.total_steps": 12, "eval.every_steps": 6, "optim.lr": 0.002,
+}  # fmt: skip
+
+
+def as_flags(keys):
+    return [f"--config.{key}={value}" for key, value in keys.items()]
+
+
+@pytest.fixture
+def start(digits):
+    """Starts the program; every process that a test leaves behind is ended."""
+    started = []
+
+    def popen(*words, devices=2, **environment):
+        environment = {
+            **os.environ, "TFDS_DATA_DIR": str(digits), "NPROC": "8",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **environment,
+        }  # fmt: skip
+        command = [sys.executable, "-m", "lficam_jax.main"]
+        command += ["--config=configs/cluttered_digits.py:smoke", *map(str, words)]
+        process = subprocess.Popen(
+            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        started.append(process)
+        return process
+
+    yield popen
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def pair(start):
+    """Starts the program as two processes; `apart` are words for the second alone."""
+
+    def popen(*words, apart=()):
+        address = f"localhost:{free_port()}"
+        return [
+            start(*words, f"--distributed={address},2,{index}", *(apart if index else ()))
+            for index in (0, 1)
+        ]
+
+    return popen
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+def ended(*processes, timeout=180):
+    """Returns the exit codes, what was printed, and what was told as errors."""
+    texts = [process.communicate(timeout=timeout) for process in processes]
+    codes = [process.returncode for process in processes]
+    return codes, [out for out, _ in texts], [error for _, error in texts]
+
+
+def after_step(step, workdir, processes):
+    """Waits until the run has logged a step."""
+    path, deadline = workdir / "metrics.jsonl", time.monotonic() + 150
+    while time.monotonic() < deadline and all(p.poll() is None for p in processes):
+        if path.exists() and path.read_text().count("train/loss") >= step:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"the run ended before step {step}: {ended(*processes)}")
+
+
+def own_words(out):
+    """Returns what we printed: gloo, which reduces on CPUs, speaks on standard output too."""
+    return [line for line in out.splitlines() if line and "[Gloo]" not in line]
+
+
+def configured(tiny, digits, **keys):
+    for key, value in {**RUN, "data.dir": str(digits), **keys}.items():
+        group, name = key.split(".")
+        tiny[group][name] = value
+    return tiny
+
+
+def close(config, workdir, other):
+    """Same weights up to rounding: sums over devices are taken in another order."""
+    ours, theirs = (load_run(config, folder, 12)[1] for folder in (workdir, other))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), ours, theirs)
+
+
+def newest(workdir):
+    return max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def evaluated_alike(config, workdir, step):
+    """One process counts the same: 40 examples in batches of 16, so that the last is half full."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    (found,) = [r for r in lines if r["step"] == step and "validation/loss" in r]
+    model, variables, _ = load_run(config, workdir, step)
+    expected = Evaluation(config, model, "validation").measure(replicate(variables, "pmap"))
+    assert found["validation/examples"] == expected["examples"] == 40
+    assert found["validation/accuracy"] == expected["accuracy"]
+    assert found["validation/loss"] == pytest.approx(expected["loss"], rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_config, digits, tmp_path_factory):
+    """The same run in one process of eight devices."""
+    config, workdir = copy.deepcopy(tiny_config), tmp_path_factory.mktemp("alone") / "run"
+    return train(configured(config, digits), workdir), workdir
+
+
+@pytest.mark.slow
+def test_a_pair_is_preempted_loses_one_and_ends_elsewhere_as_one_process_does(
+    pair, tiny, digits, alone, tmp_path
+):
+    config, workdir, words = configured(tiny, digits), tmp_path / "run", as_flags(RUN)
+
+    stopped = pair("--workdir", workdir, *words)
+    after_step(6, workdir, stopped)
+    stopped[1].send_signal(signal.SIGTERM)  # process 0 is told by jax
+    codes, outs, errors = ended(*stopped, timeout=60)
+    assert codes == [143, 143], errors
+    saved = newest(workdir)
+    assert 6 <= saved < 12 and own_words(outs[0])[-1].startswith(f"SIGTERM: saved step {saved};")
+    assert own_words(outs[1]) == []  # process 0 speaks, and writes
+    evaluated_alike(config, workdir, 6)
+
+    killed = pair("--workdir", workdir, *words, "--config.parallel.mode=shard_map")
+    after_step(saved + 1, workdir, killed)
+    killed[1].kill()
+    codes, outs, errors = ended(*killed, timeout=60)
+    assert codes == [75, -signal.SIGKILL]
+    assert own_words(outs[0])[0] == f"continuing at step {saved} of 12"
+    assert "process 0 lost another process of this run" in errors[0]
+    assert "same command to all processes again" in errors[0] and "Traceback" not in errors[0]
+
+    result = train(config, workdir)  # one process of eight devices, again by pmap
+    assert saved <= result["resumed_at_step"] < 12
+    close(config, workdir, alone[1])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "index,signum", [(0, signal.SIGKILL), (0, signal.SIGTERM), (1, signal.SIGINT)]
+)
+def test_whichever_process_is_struck_the_pair_goes_on_with_the_same_bits(
+    pair, tiny, digits, tmp_path, index, signum
+):
+    config, words = configured(tiny, digits), as_flags(RUN)
+    assert ended(*pair("--workdir", tmp_path / "unbroken", *words))[0] == [0, 0]
+    struck = pair("--workdir", tmp_path / "run", *words)
+    after_step(3, tmp_path / "run", struck)
+    struck[index].send_signal(signum)
+    codes, _, errors = ended(*struck, timeout=60)
+    if signum == signal.SIGKILL:  # process 0 held the service that all processes report to
+        assert codes[0] == -signal.SIGKILL and codes[1] in (75, -signal.SIGABRT)
+        assert "another task died" in errors[1] or "lost another process" in errors[1]
+    else:
+        assert codes == [143, 143], errors
+    assert ended(*pair("--workdir", tmp_path / "run", *words))[0] == [0, 0]
+    ours, theirs = (load_run(config, tmp_path / name, 12)[1] for name in ("run", "unbroken"))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@pytest.mark.long
+def test_streamed_and_sharded_a_pair_trains_as_one_and_evaluates_exactly(
+    pair, tiny, digits, alone, tmp_path
+):
+    keys = {**RUN, "data.pipeline": "streaming", "parallel.mode": "shard_map"}
+    config, words = configured(tiny, digits), as_flags(keys)
+    codes, _, errors = ended(*pair("--workdir", tmp_path, *words))
+    assert codes == [0, 0], errors
+    close(config, tmp_path, alone[1])
+
+    evaluated_alike(config, tmp_path, 12)
+
+
+@pytest.mark.long
+def test_a_pair_evaluates_and_one_device_goes_on(pair, start, tiny, digits, alone, tmp_path):
+    config, words = configured(tiny, digits), as_flags(RUN)
+    shutil.copytree(alone[1], tmp_path / "run")
+    codes, outs, errors = ended(*pair("--workdir", tmp_path / "run", *words, "--mode=evaluate"))
+    assert codes == [0, 0], errors
+    assert own_words(outs[1]) == []
+    result = json.loads((tmp_path / "run" / "results" / "evaluate.json").read_text())
+    assert result["confusion"] == alone[0]["test"]["confusion"]
+
+    stopped = pair("--workdir", tmp_path / "moved", *words)
+    after_step(5, tmp_path / "moved", stopped)
+    stopped[0].send_signal(signal.SIGTERM)
+    assert ended(*stopped)[0] == [143, 143]
+    codes, outs, errors = ended(start("--workdir", tmp_path / "moved", *words, devices=1))
+    assert codes == [0] and "continuing at step" in outs[0], errors
+    close(config, tmp_path / "moved", alone[1])
+
+
+def test_processes_that_differ_are_told_in_what(pair, tmp_path):
+    words = ["--workdir", tmp_path, *as_flags(RUN)]
+    apart = ["--config.optim.lr=0.02", "--config.data.train_examples=48", "--config.data.threads=3"]
+    codes, _, errors = ended(*pair(*words, apart=apart), timeout=60)
+    assert codes == [2, 2]
+    for error in errors:
+        assert "the processes of this run differ in" in error
+        assert "config.optim.lr: 0.002 on process 0, 0.02 on process 1" in error
+        assert "data, split train: 64 examples" in error and "threads" not in error
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_a_coordinator_that_is_not_there_is_waited_for_and_named(start, tmp_path):
+    address = f"localhost:{free_port()}"
+    words = ["--workdir", tmp_path, "--config.parallel.connect_seconds=1"]
+    alone = start(*words, f"--distributed={address},2,1")
+    first = start(*words, f"--distributed=localhost:{free_port()},2,0")
+    codes, _, errors = ended(alone, first, timeout=60)
+    assert codes == [75, 75]
+    assert f"after 1 s nobody answers at {address}; is process 0 running there" in errors[0]
+    assert "answers, but not all 2 processes have come" in errors[1]
+
+
+def test_no_cluster_and_no_accelerator_are_told(start, tmp_path):
+    auto = start("--workdir", tmp_path, "--distributed=auto")
+    gpu = start("--workdir", tmp_path, "--config.parallel.platform=gpu")
+    codes, _, errors = ended(auto, gpu, timeout=60)
+    assert codes == [2, 2]
+    assert "--distributed=auto finds no TPU pod, SLURM, Open MPI or Kubernetes" in errors[0]
+    assert "parallel.platform=gpu, but jax sees only 2 cpu device(s)" in errors[1]
+    assert "pip install 'jax[cuda13]'" in errors[1]
+
+
+@pytest.mark.parametrize(
+    "spec,message",
+    [
+        ("yes", "neither auto nor HOST:PORT,N,I"),
+        ("host,2,0", "neither auto nor HOST:PORT,N,I"),
+        ("host:1,2", "neither auto nor HOST:PORT,N,I"),
+        ("host:1,2,2", "of 2 processes the last is number 1, so there is no 2"),
+    ],
+)
+def test_a_spec_that_is_none_is_told(spec, message):
+    with pytest.raises(UserError, match=message):
+        distributed.parse(spec)
+
+
+def test_a_port_that_is_taken_is_told():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot listen on port {port}"):
+            distributed.start(f"localhost:{port},2,0")
+
+
+def test_one_process_needs_nobody():
+    assert distributed.gather("a") == ["a"]
+    assert distributed.together(lambda: 3) == distributed.first(lambda: 3, None) == 3
+    distributed.agree({"lr": 0.1})
+    assert distributed.as_lost(jax.errors.JaxRuntimeError("UNKNOWN: Gloo")) is None

@@ -1,0 +1,237 @@
+"""What machines do to a run: full disks, vanished data, stuck steps, odd clocks, and kill -9."""
+
+import contextlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from lficam_jax import loop, watchdog, workdir
+from lficam_jax.errors import UserError
+from lficam_jax.experiment import load_run
+from lficam_jax.interrupt import Interrupted
+from lficam_jax.train import train
+from lficam_jax.writer import Progress
+
+
+def at_step(monkeypatch, step, act):
+    """Calls `act` while the run is at its `step`-th step."""
+    taken = iter(range(1, 10_000))
+    monkeypatch.setattr(loop, "waits", lambda: next(taken) == step and act() is None or True)
+
+
+def same_weights(config, one, other, step=4):
+    ours, theirs = (load_run(config, folder, step)[1] for folder in (one, other))
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@contextlib.contextmanager
+def full_disk(folder):
+    """The system refuses to write any file beyond 20 kB: metrics fit, a state does not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """Nobody may create anything in the folder; root may always, so root steps down."""
+    is_root = os.geteuid() == 0
+    folder.chmod(0o555)
+    if is_root:
+        os.seteuid(65534)
+    yield
+    if is_root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("trouble", [full_disk, read_only])
+def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_spares_the_last(
+    tiny, tmp_path, monkeypatch, trouble
+):
+    folder, stack = tmp_path / "checkpoints", contextlib.ExitStack()
+
+    def act():
+        while not (folder / "2").is_dir():  # the save of step 2 is under way
+            time.sleep(0.01)
+        stack.enter_context(trouble(folder))
+
+    at_step(monkeypatch, 3, act)
+    with stack, pytest.raises(UserError, match="cannot be written.*full or read-only.*before it"):
+        train(tiny, tmp_path)
+    assert newest(folder) == 2
+    load_run(tiny, tmp_path, 2)  # which compares the checksums
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of 8 training pictures in two classes, and 2 each for the other splits."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("validation", 2), ("test", 2)):
+        for i in range(count):
+            path = tmp_path / "pictures" / split / f"class{i % 2}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 255, (16, 16, 3), np.uint8)).save(path)
+    return tmp_path / "pictures"
+
+
+def test_data_that_vanish_stop_the_run_and_cost_no_step(tiny, pictures, tmp_path, monkeypatch):
+    tiny.data.update(name="folder", folder=str(pictures), pipeline="streaming", threads=1)
+    tiny.data.train_examples = 0
+    tiny.train.update(batch_size=8, total_steps=8)
+    tiny.eval.every_steps = 8
+    at_step(monkeypatch, 2, lambda: pictures.rename(tmp_path / "gone"))
+    with pytest.raises(UserError, match="training data cannot be read any more: .*gone") as stop:
+        train(tiny, tmp_path / "run")
+    last = newest(tmp_path / "run" / "checkpoints")
+    assert last >= 2 and f"step {last} is saved" in str(stop.value)
+    (tmp_path / "gone").rename(pictures)
+    load_run(tiny, tmp_path / "run", last)
+
+
+def test_sigint_saves_and_tells_so_by_its_exit_code(tiny, tmp_path, monkeypatch):
+    at_step(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted, match="SIGINT: saved step 1") as stop:
+        train(tiny, tmp_path)
+    assert stop.value.exit_code == 130
+    assert (tmp_path / "checkpoints" / "1").is_dir()
+
+
+def test_a_clock_that_is_set_back_harms_nothing_and_a_window_is_profiled(
+    tiny, tmp_path, monkeypatch, capsys
+):
+    now, day = time.time, 24 * 3600
+    at_step(monkeypatch, 1, lambda: monkeypatch.setattr(time, "time", lambda: now() - day))
+    result = train(tiny, tmp_path, profile=(2, 3))
+    assert result["step"] == 4 and 0 < result["seconds"] < 1000
+    assert list((tmp_path / "profile").rglob("*.xplane.pb"))  # and this run was profiled
+    with Progress(10, 5, clock=lambda: 7.0) as progress:  # a clock that stands still
+        for step in (1, 2):
+            progress.update(step, loss=1.0, accuracy=0.5, images_per_second=float("nan"))
+    assert "0s left" in capsys.readouterr().out
+
+
+ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+
+
+def program(*words, **environment):
+    command = [
+        sys.executable,
+        "-m",
+        "lficam_jax.main",
+        "--config=configs/cluttered_digits.py:smoke",
+    ]
+    return subprocess.Popen(
+        [*command, *map(str, words)], env={**os.environ, "XLA_FLAGS": "", **environment},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_a_terminal_that_knows_no_letter_but_ascii_is_no_reason_to_fail():
+    """An en dash and an ellipsis are in our words; they arrive escaped."""
+    wrong = program("--mode=describe", "--config.optim.name=sdg", **ASCII)
+    describe = program("--mode=describe", **ASCII)
+    _, error = wrong.communicate(timeout=60)
+    assert wrong.returncode == 2 and r"\u2014 did you mean 'sgd'" in error
+    out, error = describe.communicate(timeout=60)
+    assert describe.returncode == 0 and "FLOPs" in out, error
+
+
+STUCK = """
+import time
+from lficam_jax.watchdog import Watchdog
+def stand_still(): time.sleep(60)
+with Watchdog(0.3) as watchdog:
+    watchdog.watch("step 1", patience=3)
+    time.sleep(0.5)  # longer than a step may take, but it compiles
+    watchdog.watch("step 2")
+    stand_still()
+"""
+
+
+def test_the_watchdog_ends_a_stuck_step_and_says_where_it_stood():
+    since = time.monotonic()
+    found = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True)
+    assert found.returncode == 75 and time.monotonic() - since < 20
+    assert "stuck: step 2 did not end within 0.3 s" in found.stderr
+    assert "in stand_still" in found.stderr  # the stack
+
+
+def test_the_loop_is_watched_step_by_step(tiny, tmp_path, monkeypatch):
+    """The pipeline hands out nothing for a second where half of one is allowed."""
+    barked = []
+    monkeypatch.setattr(watchdog.Watchdog, "_bark", lambda self: barked.append(self._doing))
+    tiny.train.watchdog_seconds = 0.5
+    tiny.eval.every_steps = 4
+    at_step(monkeypatch, 3, lambda: time.sleep(1.0))
+    train(tiny, tmp_path)
+    assert set(barked) == {"step 3"}
+
+
+def test_compiled_programs_are_kept_with_the_run_unless_a_place_is_chosen(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    workdir.keep_compiled(tmp_path)
+    assert jax.config.jax_compilation_cache_dir == before  # conftest chose
+    try:
+        jax.config.update("jax_compilation_cache_dir", None)
+        workdir.keep_compiled(tmp_path)
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".jax_cache")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+RUN = ("--config.train.total_steps=60", "--config.eval.every_steps=20",
+       "--config.train.checkpoint_every_steps=1", "--config.data.image_size=16",
+       "--config.train.tensorboard=False")  # fmt: skip
+KILLS = 20
+
+
+@pytest.mark.long
+def test_killed_at_twenty_random_moments_the_weights_are_the_same_bits(tiny, digits, tmp_path):
+    """Saving goes on all the time: a step takes about as long as its checkpoint."""
+    data = {"TFDS_DATA_DIR": str(digits)}
+    unbroken = program("--workdir", tmp_path / "unbroken", *RUN, **data)
+    assert unbroken.communicate(timeout=300) and unbroken.returncode == 0
+    moments, met, half_saved = random.Random(0), 0, 0
+    lines, folder = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoints"
+    while met < KILLS:
+        if newest(folder) > 50:  # the next kill would come too late: begin anew
+            finish(tmp_path / "run", tmp_path / "unbroken", tiny, data)
+        process, before = program("--workdir", tmp_path / "run", *RUN, **data), newest(folder)
+        while process.poll() is None and newest(folder) == before:
+            time.sleep(0.01)  # until the run is under way
+        time.sleep(moments.uniform(0, 0.6))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        met += 1
+        half_saved += any(folder.glob("*.orbax-checkpoint-tmp*"))
+        steps = [json.loads(line)["step"] for line in lines.read_text().splitlines()[:-1]]
+        assert steps == sorted(steps)
+    finish(tmp_path / "run", tmp_path / "unbroken", tiny, data)
+    print(f"{met} kills, {half_saved} of them during a save")
+
+
+def newest(folder):
+    return max((int(p.name) for p in folder.glob("*") if p.name.isdigit()), default=-1)
+
+
+def finish(folder, unbroken, tiny, data):
+    process = program("--workdir", folder, *RUN, **data)
+    _, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    tiny.data.image_size, tiny.train.total_steps = 16, 60
+    same_weights(tiny, folder, unbroken, 60)
+    shutil.rmtree(folder)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -280,3 +281,15 @@ def test_methods_are_checked_before_anything_is_drawn(tiny, trained, loaded):
             tiny, trained, model=model, variables=variables, step=step, split="test", limit=2,
             methods=["score_cm"],
         )  # fmt: skip
+
+
+def test_the_table_in_the_docs_is_the_one_that_is_used():
+    lines = Path("docs/measures.md").read_text().splitlines()
+    for name, (small, large, _) in CORRUPTIONS.items():
+        (line,) = [line for line in lines if line.startswith(f"| `{name}` |")]
+        for cell, parameters in zip(line.split("|")[3:5], (small, large), strict=True):
+            told = [[float(v) for v in word.split("/")] for word in cell.split()]
+            used = [np.atleast_1d(p).tolist() for p in parameters]
+            if name == "zoom_blur":  # whose step is told in words
+                used = [pair[:1] for pair in used]
+            assert told == used

@@ -33,7 +33,8 @@ function said(item) {
   if (item.correct !== null)
     verdict.append(make("span", { class: "badge " + (item.correct ? "right" : "wrong") },
                         item.correct ? "✓ right" : "✗ wrong"));
-  const [map] = item.maps, foot = make("div", { class: "foot" }, make("span", { title: item.name }, item.name.split(/[/\\]/).at(-1) || item.name));
+  const [map] = item.maps, file = item.name.split(/[/\\]/).at(-1) || item.name;
+  const foot = make("div", { class: "foot" }, make("span", { title: item.name }, file));
   if (several) foot.append(make("span", { title: "mean difference between two maps" },
                                 `maps differ ${item.disagreement.toFixed(2)}`));
   else if (map.on_object !== null)
@@ -60,8 +61,8 @@ function addHeader() {
       make("div", {}, make("dt", {}, name), make("dd", {}, value)));
   if (data.skipped.length)
     document.getElementById("skipped").append(make("div", { class: "skipped" },
-      data.skipped.length === 1 ? "One file was skipped:" : `${data.skipped.length} files were skipped:`, make("ul", {},
-      ...data.skipped.map(([name, why]) => make("li", {}, `${name}: ${why}`)))));
+      data.skipped.length === 1 ? "One file was skipped:" : `${data.skipped.length} files were skipped:`,
+      make("ul", {}, ...data.skipped.map(([name, why]) => make("li", {}, `${name}: ${why}`)))));
   if (data.measures) return;  // the table tells more, of more images
   const figures = document.getElementById("figures");
   const share = (name, values) => {

@@ -133,8 +133,10 @@ function restyle() {
   if (wanted === restyle.drawn) return;
   restyle.drawn = wanted;
   readPalette();
-  const stops = Array.from({ length: 33 }, (_, i) => Math.round(255 * i / 32)).map(grey =>
-    `${table ? `rgb(${table.subarray(3 * grey, 3 * grey + 3).join(" ")})` : `rgb(0 0 0 / ${1 - grey / 255})`} ${grey / 2.55}%`);
+  const stops = Array.from({ length: 33 }, (_, i) => Math.round(255 * i / 32)).map(grey => {
+    const color = table ? table.subarray(3 * grey, 3 * grey + 3).join(" ") : `0 0 0 / ${1 - grey / 255}`;
+    return `rgb(${color}) ${grey / 2.55}%`;
+  });
   root.setProperty("--scale", `linear-gradient(90deg, ${stops})`);
   root.setProperty("--cut", cut + "%");
   cancelAnimationFrame(restyle.frame);

@@ -19,7 +19,8 @@ function cell(value, low, high) {
     title: `95 % interval ${value.low.toFixed(places)} to ${value.high.toFixed(places)}, n = ${value.n}` },
     make("span", { class: "value" }, value.value.toFixed(places),
          make("sup", { "aria-label": says }, value.mark)),
-    make("span", { class: "half" }, value.high > value.low ? `±${((value.high - value.low) / 2).toFixed(places)}` : "\u00a0"));
+    make("span", { class: "half" },
+         value.high > value.low ? `±${((value.high - value.low) / 2).toFixed(places)}` : "\u00a0"));
   if (high > low) body.append(make("span", { class: "range", "aria-hidden": "true" },
     make("i", { style: `left:${share(value.low)}%;width:${share(value.high) - share(value.low)}%` }),
     make("b", { style: `left:${share(value.value)}%` })));
@@ -98,7 +99,8 @@ function chart(name, lines, rows, { x, area }) {
          "probability of the class"));
   for (const row of known.reverse()) {  // honest methods on top
     const curve = lines[row.method];
-    const d = "M" + curve.map((value, i) => `${across(i / (curve.length - 1)).toFixed(1)} ${up(value).toFixed(1)}`).join("L");
+    const points = curve.map((value, i) => [across(i / (curve.length - 1)), up(value)]);
+    const d = "M" + points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L");
     svg.append(draw("g", { class: "curve", "data-method": row.method },
       draw("path", { d, ...lineStyle(row) }), draw("path", { d, class: "reach" })));
   }

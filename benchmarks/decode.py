@@ -13,6 +13,7 @@ import argparse
 import io
 import math
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image, features
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from lficam_jax.config import default_config
 from lficam_jax.data import open_pipeline

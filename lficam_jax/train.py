@@ -38,7 +38,8 @@ def train(
 
     Returns:
       What `results/train.json` holds: `test` and `validation` (the measures of the best step),
-      `step`, `best_step`, `resumed_at_step`, `seconds` (of this process), `images_per_second`.
+      `step`, `best_step`, `resumed_at_step`, and of this process `damaged_images` (passed over),
+      `seconds`, `images_per_second`.
 
     Raises:
       UserError: for bad input. DivergedError: on a non-finite loss or gradient.
@@ -66,6 +67,7 @@ def train(
         "step": loop.total_steps,
         "best_step": int(best),
         "resumed_at_step": resumed_at,
+        "damaged_images": len(loop.pipeline.damaged),
         "images_per_second": loop.images / loop.seconds if loop.seconds else None,
         "seconds": time.monotonic() - started,
     }

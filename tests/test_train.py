@@ -48,6 +48,7 @@ def test_a_run_leaves_what_it_promises(run):
     config, result, workdir = run
     assert json.loads((workdir / "results" / "train.json").read_text()) == result
     assert result["step"] == 4 and result["resumed_at_step"] == 0 and result["seconds"] > 0
+    assert result["damaged_images"] == 0
     for split, count in (("test", 50), ("validation", 40)):
         assert result[split]["examples"] == count
         assert 0 <= result[split]["accuracy"] <= 1 and 0 <= result[split]["pointing_game"] <= 1

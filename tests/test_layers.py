@@ -15,7 +15,7 @@ LAYERS = {
     "evaluate": 3, "experiment": 3, "report": 3, "explain": 3, "describe": 3, "interop": 3,
     "transfer": 3, "methods": 3, "faithfulness": 3, "stability": 3,
     "scoreboard": 3, "observe": 3, "resemblance": 3, "robustness": 3, "sanity_check": 3,
-    "benchmark": 3, "benchmark_data": 3,
+    "benchmark": 3, "benchmark_programs": 3,
     "loop": 4, "train": 4, "modes": 4, "study": 4,
     "cli": 4, "main": 5, "prepare": 5, "import_torch": 5,
 }  # fmt: skip

@@ -119,7 +119,7 @@ def test_flops_of_a_matrix_product():
 
 
 def test_peak_of_a_known_and_an_unknown_device(monkeypatch):
-    monkeypatch.setattr(timing, "MATRIX", 64)
+    monkeypatch.setitem(timing.MATRIX, "cpu", 64)
     timing.peak_flops.cache_clear()
     assert "measured" in timing.peak_flops("float32")[1]
 

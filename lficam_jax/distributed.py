@@ -252,7 +252,7 @@ def _check_devices(platform: str) -> None:
         asked = jax.config.jax_platforms or ""
         wanted = "tpu" if "tpu" in asked else "gpu"
         raise UserError(
-            f"jax cannot use JAX_PLATFORMS={asked} ({' '.join(str(error).split()) or 'none'}); "
+            f"jax cannot use JAX_PLATFORMS={asked} ({' '.join(str(error).split()) or 'absent'}); "
             f"unset it, or install what it needs: {PACKAGES[wanted]}"
         ) from error
     found = jax.default_backend()

@@ -34,7 +34,9 @@ class Profile:
     """
 
     def __init__(self, workdir: Path, steps: tuple[int, int]) -> None:
-        self._folder, (self._first, self._last) = workdir / "profile", steps
+        # Process 0 alone writes into the run's folder.
+        self._first, self._last = steps if jax.process_index() == 0 else (0, 0)
+        self._folder = workdir / "profile"
         self._running = False
 
     def step(self, number: int) -> contextlib.AbstractContextManager[Any]:

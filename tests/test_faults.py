@@ -93,7 +93,9 @@ def test_data_that_vanish_stop_the_run_and_cost_no_step(tiny, pictures, tmp_path
     tiny.train.update(batch_size=8, total_steps=8)
     tiny.eval.every_steps = 8
     at_step(monkeypatch, 2, lambda: pictures.rename(tmp_path / "gone"))
-    with pytest.raises(UserError, match="training data cannot be read any more: .*gone") as stop:
+    with pytest.raises(
+        UserError, match="training data cannot be read any more: .*No such file"
+    ) as stop:
         train(tiny, tmp_path / "run")
     last = newest(tmp_path / "run" / "checkpoints")
     assert last >= 2 and f"step {last} is saved" in str(stop.value)

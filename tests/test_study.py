@@ -133,11 +133,10 @@ def study(digits, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("study")
     config = workdir / "miniature.py"
     config.write_text(MINIATURE.format(data=str(digits)))
-    program = start(config, workdir)
-    for line in program.stdout:
-        if line.startswith("[3/6]"):
-            program.send_signal(signal.SIGKILL)
-    program.wait()
+    with start(config, workdir) as program:
+        for line in program.stdout:
+            if line.startswith("[3/6]"):
+                program.send_signal(signal.SIGKILL)
     finished = workdir / "runs" / "lfi" / "s0" / "results" / "train.json"
     stamp = finished.stat().st_mtime_ns
     assert not (workdir / "results").exists()

@@ -172,14 +172,14 @@ def test_the_watchdog_ends_a_stuck_step_and_says_where_it_stood():
 
 
 def test_the_loop_is_watched_step_by_step(tiny, tmp_path, monkeypatch):
-    """The pipeline hands out nothing for a second where half of one is allowed."""
+    """Step 3 takes longer than is allowed, no other does; the first, which compiles, may."""
     barked = []
     monkeypatch.setattr(watchdog.Watchdog, "_bark", lambda self: barked.append(self._doing))
-    tiny.train.watchdog_seconds = 0.5
+    tiny.train.watchdog_seconds = 1.5
     tiny.eval.every_steps = 4
-    at_step(monkeypatch, 3, lambda: time.sleep(1.0))
+    at_step(monkeypatch, 3, lambda: time.sleep(2.5))
     train(tiny, tmp_path)
-    assert set(barked) == {"step 3"}
+    assert "step 3" in barked and not {"step 2", "step 4"} & {*barked}
 
 
 def test_compiled_programs_are_kept_with_the_run_unless_a_place_is_chosen(tmp_path, monkeypatch):

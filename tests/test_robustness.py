@@ -20,6 +20,7 @@ from lficam_jax.experiment import initial_variables, load_run, make_model
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from lficam_jax.metrics.robustness import fgsm
+from lficam_jax.metrics.sanity import cascade
 from lficam_jax.observe import Observer, Perturbation, batches_of, planned, whole_batch
 from lficam_jax.resemblance import summarise, table, write_csv
 from lficam_jax.state import create_state
@@ -249,6 +250,15 @@ def test_sanity_goes_down_the_network(tiny, trained, loaded, capsys):
     assert spearman("trunk/stem", "random") == pytest.approx(1, abs=1e-6)  # no network in it
     assert (trained / "results" / "sanity.png").stat().st_size > 10_000
     assert (trained / "results" / "sanity.csv").stat().st_size > 1000
+
+
+def test_every_backbone_is_randomised_from_the_top_down():
+    densenet = dict.fromkeys(["stem", "stage1", "transition1", "stage2", "transition2"], {})
+    params = {"trunk": densenet, "last_stage": {}, "final": {}, "classifier": {}}
+    stages = [name for name, _ in cascade({"params": params}, {"params": params})]
+    assert stages[:3] == ["classifier", "final", "last_stage"]
+    down = ["transition2", "stage2", "transition1", "stage1", "stem"]
+    assert stages[3:] == [f"trunk/{name}" for name in down]
 
 
 def test_summaries_tables_and_csv_by_hand(tmp_path):

@@ -125,7 +125,8 @@ def _merge(ours: dict, theirs: dict, paths: Sequence[tuple[str, ...]]) -> dict:
     return merged
 
 
-def _depth(name: str) -> tuple[int, str]:
+def _depth(name: str) -> tuple[int, bool]:
     """Sorts the parts of a trunk from the last stage to the stem."""
-    number = re.search(r"(stage|block|transition)(\d+)", name)
-    return (-int(number.group(2)), name) if number else (0, name)
+    number = re.search(r"(stage|transition)(\d+)", name)
+    # a transition comes after the stage of its number
+    return (-int(number[2]), number[1] == "stage") if number else (0, True)

@@ -279,3 +279,31 @@ def test_one_process_needs_nobody():
     assert distributed.together(lambda: 3) == distributed.first(lambda: 3, None) == 3
     distributed.agree({"lr": 0.1})
     assert distributed.as_lost(jax.errors.JaxRuntimeError("UNKNOWN: Gloo")) is None
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Pretends that there are two processes; the other says what the test lets it say."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    return lambda other: monkeypatch.setattr(distributed, "gather", lambda text: [text, other])
+
+
+def test_another_version_is_told_with_its_process(two):
+    two('{"jax": "0.12.0", "flax": "0.12.8"}')
+    with pytest.raises(
+        UserError, match="differ in\n  jax: 0.10.2 on process 0, 0.12.0 on process 1$"
+    ):
+        distributed.agree({"jax": "0.10.2", "flax": "0.12.8"})
+
+
+def test_what_one_process_cannot_read_stops_all(two):
+    two("cifar10 is not prepared in /data")
+    with pytest.raises(UserError, match="^process 1: cifar10 is not prepared"):
+        distributed.together(lambda: 3)
+
+
+def test_only_a_failed_collective_means_a_lost_process(two):
+    lost = distributed.as_lost(jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllReduce failed"))
+    assert lost.exit_code == 75 and "Gloo AllReduce failed" in str(lost)
+    full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+    assert distributed.as_lost(full) is None and distributed.as_lost(ValueError("bug")) is None

@@ -30,7 +30,8 @@ for word in "$@"; do
 done
 kept() { { find "$workdir/checkpoints" -mindepth 1 -maxdepth 1 2> /dev/null || true; } | sort; }
 
-command=("$(python_here)" -m lficam_jax.main --config.parallel.platform=gpu "$@")
+# behind --config, which flags of the form --config.KEY must follow
+command=("$(python_here)" -m lficam_jax.main "$@" --config.parallel.platform=gpu)
 if [ "$dry_run" = 1 ]; then
   run "${command[@]}"
   exit 0

@@ -145,8 +145,8 @@ setup() {
 }
 
 remote_run() {
-  local main=(.venv/bin/python -m lficam_jax.main --distributed=auto --config.parallel.platform=tpu
-    "$@")
+  local main=(.venv/bin/python -m lficam_jax.main "$@" --distributed=auto
+    --config.parallel.platform=tpu)
   echo "cd ~/lficam"
   # What a run before left behind, stuck or not, holds the chips.
   echo "if [ -f run.pid ]; then kill -KILL -- \"-\$(cat run.pid)\" 2> /dev/null || true; fi"

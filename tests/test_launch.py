@@ -6,11 +6,14 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from absl.flags import DEFINE_string, FlagValues
+from ml_collections import config_flags
 
 LAUNCH = Path(__file__).parent.parent / "launch"
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
@@ -175,12 +178,40 @@ def test_dry_runs_print_and_do_nothing(cloud):
     ]
     for script in ("gpu.sh", "slurm.sbatch"):
         done = cloud.run(script, "--dry-run", *FLAGS)
-        assert shlex.split(done.stdout)[-5:] == list(FLAGS)
+        assert shlex.join(FLAGS) in shlex.join(shlex.split(done.stdout))
     done = cloud.run("sweep.sh", "--dry-run", "--config", "c.py", "--dir", "d", "--seeds", "0,1")
     assert [line.split()[-1] for line in done.stdout.splitlines()] == [
         "--config.seed=0", "--config.seed=1"
     ]  # fmt: skip
     assert not cloud.noted("calls") and not cloud.noted("runs")
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
+def test_the_programme_understands_the_flags(cloud, monkeypatch):
+    """--config.KEY behind --config, and no flag that does not exist."""
+    flags = ("--config", "configs/cifar10.py", "--workdir=/mnt/bucket/a")
+    sweep = ("--config", flags[1], "--dir", "d", "--variant", "a --config.optim.lr=1")
+    printed = [
+        cloud.run("gpu.sh", "--dry-run", *flags).stdout,
+        cloud.run("slurm.sbatch", "--dry-run", *flags).stdout,
+        cloud.run("sweep.sh", "--dry-run", *sweep).stdout,
+    ]
+    cloud.run("tpu_vm.sh", "babysit", *flags, codes=[0])
+    commands = [shlex.split(text.split("lficam_jax.main")[1]) for text in printed]
+    commands += [line.split()[2:] for line in cloud.noted("runs")]
+    (job,) = [
+        d for d in yaml.safe_load_all((LAUNCH / "gke.yaml").read_text()) if d["kind"] == "Job"
+    ]
+    commands.append(job["spec"]["template"]["spec"]["containers"][0]["args"])
+    for words in commands:
+        values = FlagValues()
+        config_flags.DEFINE_config_file("config", flag_values=values)
+        for name in ("workdir", "distributed"):
+            DEFINE_string(name, "", "", flag_values=values)
+        monkeypatch.setattr(sys, "argv", ["main", *words])
+        assert not values(sys.argv)[1:], words
+        assert values.config.train.batch_size and values.workdir
+    assert len(commands) == 5
 
 
 def test_tpu_create_asks_for_the_machine_and_waits(cloud):
@@ -213,7 +244,7 @@ def test_tpu_run_from_nothing_to_deleted_through_preemption_and_crash(cloud):
     assert all("--worker=all" in call for call in cloud.calls("tpu-vm", "scp"))
     runs = cloud.noted("runs")  # always the same command, so that the run continues
     assert len(runs) == 4 and set(runs) == {
-        "-m lficam_jax.main --distributed=auto --config.parallel.platform=tpu " + " ".join(FLAGS)
+        f"-m lficam_jax.main {' '.join(FLAGS)} --distributed=auto --config.parallel.platform=tpu"
     }
     assert not (cloud.path / "state").exists()
     assert any("jax[tpu]" in line for line in cloud.noted("installed"))
@@ -279,7 +310,7 @@ def test_gpu_starts_again_until_done(box):
     done = box.run("gpu.sh", *FLAGS, codes=[1, 75, 137, 0])
     assert done.returncode == 0 and len(box.noted("runs")) == 4
     assert set(box.noted("runs")) == {
-        "-m lficam_jax.main --config.parallel.platform=gpu " + " ".join(FLAGS)
+        f"-m lficam_jax.main {' '.join(FLAGS)} --config.parallel.platform=gpu"
     }
 
 
@@ -305,8 +336,8 @@ def test_slurm_runs_one_process_per_gpu(box):
     done = box.run("slurm.sbatch", *FLAGS, codes=[0], SLURM_JOB_ID="7")
     assert done.returncode == 0, done.stderr
     assert box.noted("calls") == [
-        "srun --kill-on-bad-exit=1 .venv/bin/python -m lficam_jax.main --distributed=auto "
-        "--config.parallel.platform=gpu " + " ".join(FLAGS)
+        f"srun --kill-on-bad-exit=1 .venv/bin/python -m lficam_jax.main {' '.join(FLAGS)} "
+        "--distributed=auto --config.parallel.platform=gpu"
     ]
     options = dict(
         re.findall(r"^#SBATCH --([\w-]+)=(.*)$", LAUNCH.joinpath("slurm.sbatch").read_text(), re.M)

@@ -216,6 +216,9 @@ def test_data_in_a_bucket(data, monkeypatch):
     assert str(as_path("gs://bucket/tfds") / "cifar10") == "gs://bucket/tfds/cifar10"
     with pytest.raises(UserError, match="s3://bucket: of the addresses only gs:// is known"):
         as_path("s3://bucket")
+    data.name, data.folder = "folder", "gs://bucket/pictures"
+    with pytest.raises(UserError, match="gs://bucket/pictures must be a local path; mount"):
+        open_source(data, "train")
 
 
 def test_every_row_has_three_disjoint_splits():

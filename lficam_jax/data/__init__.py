@@ -9,14 +9,13 @@ from lficam_jax.config import nearest
 from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
 from lficam_jax.data.datasets import DATASETS, SPLITS, Dataset
-from lficam_jax.data.folder import FolderSource, folder_dataset
+from lficam_jax.data.folder import FolderSource, folder_dataset, local_path
 from lficam_jax.data.images import find_images, read_image
 from lficam_jax.data.sampling import sampling
 from lficam_jax.data.sources import (
     First,
     Source,
     TfdsSource,
-    as_path,
     data_directory,
     tfds_dataset,
 )
@@ -52,7 +51,7 @@ def dataset_info(data: ConfigDict) -> Dataset:
         TFDS name outside the table that is not prepared.
     """
     if data.name == "folder":
-        dataset = folder_dataset(as_path(data.folder))
+        dataset = folder_dataset(local_path(data.folder))
     elif data.name in DATASETS:
         dataset = DATASETS[data.name]
     else:
@@ -112,7 +111,7 @@ def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
     if split not in dataset.splits:
         raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
     if data.name == "folder":
-        source = FolderSource(as_path(data.folder), split)
+        source = FolderSource(local_path(data.folder), split)
     else:
         source = TfdsSource(dataset, data_directory(data.dir), split)
     limited = split == "train" and data.train_examples

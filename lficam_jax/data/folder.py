@@ -71,6 +71,19 @@ def folder_dataset(folder: Path) -> Dataset:
     )
 
 
+def local_path(text: str) -> Path:
+    """Returns the folder that `data.folder` names.
+
+    Raises:
+      UserError: for a bucket: listing and reading it file by file would take for ever.
+    """
+    if "://" in text:
+        raise UserError(
+            f"data.folder={text} must be a local path; mount the bucket (gcsfuse) and name the mount"
+        )
+    return Path(text).expanduser()
+
+
 def class_names(folder: Path) -> tuple[str, ...]:
     """Returns the class folders of `train`, sorted; their order numbers the labels."""
     names = tuple(_folders(folder / "train"))

@@ -79,7 +79,7 @@ def local_path(text: str) -> Path:
     """
     if "://" in text:
         raise UserError(
-            f"data.folder={text} must be a local path; mount the bucket (gcsfuse) and name the mount"
+            f"data.folder={text} must be a local path; mount the bucket and name the mount"
         )
     return Path(text).expanduser()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
@@ -111,8 +112,11 @@ def measure(
         methods = {}
         for name in observer.methods:
             maps, first = seen["maps"][name], clean["maps"][name]
+            if found and np.array_equal(maps, first):  # it looks at no picture
+                methods[name] = found["clean"]["methods"][name]
+                continue
             finite = np.isfinite(maps).all(axis=(1, 2))
-            values, chance = alike(first, maps), alike(first, maps[others])
+            values, chance = alike(first, maps, first[others])
             methods[name] = {
                 "constant": int((np.asarray(constant(maps)) & finite).sum()),
                 "not_finite": int((~finite).sum()), "statistics": summarise(values, chance),
@@ -166,26 +170,34 @@ def _observed(
     return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
 
-def _comparison(size: int, rows: int) -> Callable[[np.ndarray, np.ndarray], Values]:
-    """Returns the function that compares maps [n h w] row by row; NaN where one is not finite.
+def _comparison(size: int, rows: int) -> Callable[..., tuple[Values, Values]]:
+    """Returns the function that compares maps [n h w] row by row with two others.
 
     Args:
       size: of the image, to which the maps are brought.
       rows: compared at once, over all devices.
     """
 
-    def statistics(_: Any, pair: Mapping[str, Array]) -> dict[str, Array]:
-        a, b = (on_image(maps, (size, size)) for maps in (pair["a"], pair["b"]))
-        return {name: stability.STATISTICS[name](a, b) for name in STATISTICS}
+    def statistics(_: Any, maps: Mapping[str, Array]) -> tuple[Values, Values]:
+        finite = {k: jnp.isfinite(v).all(axis=(1, 2)) for k, v in maps.items()}
+        drawn = {k: on_image(v, (size, size)) for k, v in maps.items()}
+
+        def against(key: str) -> dict[str, Array]:
+            exists = finite[key] & finite["maps"]
+            both = drawn[key], drawn["maps"]  # sorted once: one program asks both times
+            found = {name: stability.STATISTICS[name](*both) for name in STATISTICS}
+            return {name: jnp.where(exists, value, jnp.nan) for name, value in found.items()}
+
+        return against("first"), against("other")
 
     program = over_rows(statistics)
 
-    def compare(a: np.ndarray, b: np.ndarray) -> Values:
-        count = len(a)
-        places = [np.arange(start, start + rows) % count for start in range(0, count, rows)]
-        parts = [jax.device_get(program({}, {"a": a[at], "b": b[at]})) for at in places]
-        finite = np.isfinite(a).all(axis=(1, 2)) & np.isfinite(b).all(axis=(1, 2))
-        joined = {k: np.concatenate([part[k] for part in parts])[:count] for k in STATISTICS}
-        return {name: np.where(finite, values, np.nan) for name, values in joined.items()}
+    def compare(first: np.ndarray, maps: np.ndarray, other: np.ndarray) -> tuple[Values, Values]:
+        count, parts = len(maps), []
+        asked = {"first": first, "maps": maps, "other": other}
+        for start in range(0, count, rows):
+            at = np.arange(start, start + rows) % count
+            parts.append(jax.device_get(program({}, {k: v[at] for k, v in asked.items()})))
+        return jax.tree.map(lambda *values: np.concatenate(values)[:count], *parts)
 
     return compare

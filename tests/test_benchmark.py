@@ -1,6 +1,7 @@
 """`--mode benchmark`: what its numbers mean, and that it needs neither data nor most libraries."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from lficam_jax import benchmark, timing
 from lficam_jax.errors import UserError
+from lficam_jax.models import create_model
 
 ROOT = Path(__file__).parent.parent
 # Runs the program where nothing but jax, flax, optax, ml_collections and absl can be imported.
@@ -137,3 +139,35 @@ def test_compiling_leaves_the_cache_as_it_was():
     assert set(seconds) == {"trace", "cold", "warm"} and min(seconds.values()) > 0
     assert compiled(jnp.zeros(3)).tolist() == [0, 0, 0]
     assert jax.config.jax_compilation_cache_dir == before
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("family", "depth", "pixels"), [("cifar_resnet", 8, 32), ("resnet", 18, 64)]
+)
+def test_torch_is_measured_on_the_same_network(family, depth, pixels, monkeypatch):
+    """As many parameters, and a map of the same size."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from torch_network import LFINetwork
+
+    theirs = LFINetwork(depth, family == "cifar_resnet", classes=10)
+    model, images = create_model(family, depth, num_classes=10), jnp.zeros((2, pixels, pixels, 3))
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images))
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+    assert sum(p.numel() for p in theirs.parameters()) == count
+    ours = jax.eval_shape(lambda v: model.apply(v, images), variables)
+    logits, attention = theirs(torch.zeros(2, 3, pixels, pixels))
+    assert (tuple(logits.shape), tuple(attention.shape)) == (
+        ours.logits.shape, ours.attention.shape,
+    )  # fmt: skip
+
+
+@pytest.mark.torch
+def test_comparison_with_torch_prints_ratios():
+    pytest.importorskip("torch")
+    command = [sys.executable, "benchmarks/compare_torch.py", "--cases", "resnet8:16:8"]
+    command += ["--eager_only", "--seconds", "0.1"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    last = told.splitlines()[-1].split()
+    assert last[:2] == ["resnet8:16:8", "step"] and float(last[-2]) > 0 and last[-1] == "-"

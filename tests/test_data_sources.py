@@ -221,6 +221,16 @@ def test_data_in_a_bucket(data, monkeypatch):
         open_source(data, "train")
 
 
+def test_a_place_that_cannot_be_read_is_told(data, tmp_path, monkeypatch):
+    def unreachable(name, data_dir):
+        raise ConnectionError("Cannot connect to host storage:443")
+
+    monkeypatch.setattr(tfds.core.read_only_builder, "builder_from_files", unreachable)
+    data.name, data.dir = "cifar10", str(tmp_path)
+    with pytest.raises(UserError, match=f"cannot read data sets from {tmp_path}: Cannot connect"):
+        open_source(data, "test")
+
+
 def test_every_row_has_three_disjoint_splits():
     for row in DATASETS.values():
         assert set(row.splits) == set(row.examples) == {"train", "validation", "test"}

@@ -171,6 +171,8 @@ def open_builder(tfds_name: str, directory: Path) -> Any:
         return tfds.core.read_only_builder.builder_from_files(tfds_name, data_dir=str(directory))
     except tfds.core.registered.DatasetNotFoundError as error:
         raise UserError(not_prepared(tfds_name, directory)) from error
+    except OSError as error:  # of a disk, or of a bucket's network
+        raise UserError(f"cannot read data sets from {directory}: {error}") from error
 
 
 def not_prepared(tfds_name: str, directory: Path) -> str:

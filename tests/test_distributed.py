@@ -187,6 +187,24 @@ def test_whichever_process_is_struck_the_pair_goes_on_with_the_same_bits(
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "flag,code,said",
+    [
+        ("--config.parallel.heartbeat_seconds=10", -signal.SIGABRT, "another task died"),
+        ("--config.train.watchdog_seconds=10", 75, "did not end within 10 s"),
+    ],
+)
+def test_a_process_that_falls_silent_is_not_waited_for_for_ever(pair, tmp_path, flag, code, said):
+    processes = pair("--workdir", tmp_path, *as_flags({**RUN, "train.total_steps": 500}), flag)
+    after_step(3, tmp_path, processes)
+    processes[1].send_signal(signal.SIGSTOP)  # it lives, its sockets are open, it says nothing
+    _, error = processes[0].communicate(timeout=90)
+    processes[1].kill()
+    assert processes[0].returncode == code and said in error, error
+    assert newest(tmp_path) >= 2
+
+
+@pytest.mark.long
 def test_streamed_and_sharded_a_pair_trains_as_one_and_evaluates_exactly(
     pair, tiny, digits, alone, tmp_path
 ):

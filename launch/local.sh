@@ -1,21 +1,25 @@
 #!/usr/bin/env bash
 # Trains a config on this machine, evaluates it and draws its maps. Any key can be set behind.
 #
-#   launch/local.sh configs/fashion_mnist.py runs/fashion_mnist [--config.seed=1 …]
+#   launch/local.sh [--dry-run] configs/fashion_mnist.py runs/fashion_mnist [--config.seed=1 …]
+#
+# A run that was stopped is continued by the same command.
 set -euo pipefail
+program=$(realpath "$0")
 cd "$(dirname "$0")/.."
+# shellcheck source=launch/lib.sh
+. launch/lib.sh
 
-if [ $# -lt 2 ]; then
-  sed -n 's/^# \{0,1\}//p' "$0" | sed 1d
-  exit 2
-fi
+dry_run=0
+case ${1:-} in
+  --dry-run) dry_run=1 && shift ;;
+  --help | -h) usage && exit 0 ;;
+esac
+[ $# -ge 2 ] || { usage >&2 && exit 2; }
 config=$1 workdir=$2
 shift 2
 
-python=.venv/bin/python
-[ -x "$python" ] || python=python3
-
-# A preempted run (143) is continued by the same command; so is this script.
-"$python" -m lficam_jax.main --config "$config" --workdir "$workdir" "$@"
-"$python" -m lficam_jax.main --config "$config" --workdir "$workdir" --mode evaluate "$@"
-"$python" -m lficam_jax.main --config "$config" --workdir "$workdir" --mode explain "$@"
+command=("$(python_here)" -m lficam_jax.main --config "$config" --workdir "$workdir")
+run "${command[@]}" "$@"
+run "${command[@]}" --mode evaluate "$@"
+run "${command[@]}" --mode explain "$@"

@@ -157,7 +157,7 @@ def test_shellcheck_finds_nothing():
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", [name for name in CALLABLE if name != "local.sh"])
+@pytest.mark.parametrize("name", CALLABLE)
 def test_help_is_the_comment_at_the_head(name):
     done = subprocess.run(["bash", LAUNCH / name, "--help"], capture_output=True, text=True)
     assert done.returncode == 0 and f"launch/{name}" in done.stdout
@@ -183,7 +183,19 @@ def test_dry_runs_print_and_do_nothing(cloud):
     assert [line.split()[-1] for line in done.stdout.splitlines()] == [
         "--config.seed=0", "--config.seed=1"
     ]  # fmt: skip
+    done = cloud.run("local.sh", "--dry-run", "c.py", "d", "--config.seed=1")
+    modes = [re.findall(r"--mode (\w+)", line) for line in done.stdout.splitlines()]
+    assert modes == [[], ["evaluate"], ["explain"]]
     assert not cloud.noted("calls") and not cloud.noted("runs")
+
+
+def test_local_trains_evaluates_and_explains_until_one_fails(box):
+    assert box.run("local.sh", "c.py", "d", "--config.seed=1", codes=[0, 2]).returncode == 2
+    assert box.noted("runs") == [
+        "-m lficam_jax.main --config c.py --workdir d --config.seed=1",
+        "-m lficam_jax.main --config c.py --workdir d --mode evaluate --config.seed=1",
+    ]
+    assert box.run("local.sh", "c.py").returncode == 2
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections

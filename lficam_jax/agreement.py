@@ -9,7 +9,9 @@ from ml_collections import ConfigDict
 from lficam_jax import distributed
 from lficam_jax.data import dataset_info, open_source
 from lficam_jax.data.images import DamagedImage
-from lficam_jax.workdir import FREE, among, as_json
+from lficam_jax.workdir import among, as_json
+
+OWN = ("data.dir", "data.folder", "data.threads")  # keys that may differ from host to host
 
 
 def check(config: ConfigDict, *splits: str) -> None:
@@ -24,7 +26,7 @@ def check(config: ConfigDict, *splits: str) -> None:
     """
     data = distributed.together(lambda: {s: fingerprint(config, s) for s in splits})
     leaves = flatten_dict(as_json(config), sep=".")
-    told = {f"config.{key}": value for key, value in leaves.items() if not among(key, FREE)}
+    told = {f"config.{key}": value for key, value in leaves.items() if not among(key, OWN)}
     distributed.agree({**told, **{f"data, split {s}": text for s, text in data.items()}})
 
 

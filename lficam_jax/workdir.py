@@ -11,12 +11,13 @@ from ml_collections import ConfigDict
 from lficam_jax.config import default_config, differences
 from lficam_jax.errors import UserError
 
-# Keys that change where things are read or how often something is written, never the result.
+# Keys that change where things are read, how often something is written, or how a step is spread
+# over devices and their memory: a run may go on with others, on other machines.
 # `init_from` is none of them: once there is a checkpoint it is not read again, but it shaped it.
 FREE = (
     "data.dir", "data.folder", "data.threads", "data.max_corrupt", "eval.batch_size", "explain",
-    "parallel.mode",
-    "parallel.platform", "parallel.connect_seconds", "parallel.heartbeat_seconds",
+    "optim.accumulate", "parallel.mode", "parallel.platform", "parallel.connect_seconds",
+    "parallel.heartbeat_seconds",
     "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
     "train.tensorboard", "train.watchdog_seconds",
 )  # fmt: skip

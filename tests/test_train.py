@@ -91,7 +91,8 @@ def test_another_config_in_the_workdir_is_refused_with_the_difference(run):
     config.optim.lr = 0.01
     with pytest.raises(UserError, match="another config.*\n  optim.lr: 0.1 -> 0.01"):
         train(config, workdir)
-    config.optim.lr, config.train.log_every_steps = 0.1, 2  # how often to print is free
+    config.optim.lr, config.train.log_every_steps = 0.1, 2  # how often to print is free,
+    config.optim.accumulate = 2  # and in how many pieces a device takes its rows
     train(config, workdir)
 
 

@@ -1,7 +1,7 @@
 """`--mode benchmark`: how fast a config's programs are here (docs/benchmarks.md)."""
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import jax
@@ -64,7 +64,7 @@ def text(found: Mapping[str, Any]) -> str:
         numbers = f"{row['images_per_second']:,.1f}", f"{row['ms_per_image']:.3f}"
         more = f"{row['ms']:.1f}", f"{row['ratio']:.3f}"
         rows.append([f"{row['section']}: {row['name']}", str(row["batch"]), *numbers, *more])
-    note = "ms: median of one call; ratio: to the first row of its section, median over rounds"
+    note = "ms: of one call; ratio: to the first row of its section; both are medians over rounds"
     table = [aligned(rows), note, ""] if found["rows"] else []
     facts = [f"{name}: {value}" for name, value in found["facts"].items()]
     return "\n".join([found["setting"], "", *table, *facts])
@@ -144,7 +144,7 @@ class Benchmark:
             return
         programs = {"step on random images": self._programs.step, **loads}
         times = self._measure("pipeline", programs, self._config.train.batch_size)["data and step"]
-        share = sum(waited[-len(times) :]) / sum(times)
+        share = mean(waited[2:]) / median(times)  # the first two calls start the reader
         self.facts["waiting for data"] = f"{share:.1%} of the time of data and step"
 
     def compile(self) -> None:

@@ -52,6 +52,7 @@ def once(monkeypatch):
     """One round of everything: here only the arithmetic counts."""
     monkeypatch.setattr(timing, "LEAST", 1)
     monkeypatch.setattr(timing, "MOST", 1)
+    monkeypatch.setattr(timing, "SHORT", 0)
 
 
 def test_describe_on_a_bare_machine():
@@ -106,7 +107,7 @@ def test_a_typo_is_told(nowhere):
 
 def test_programs_take_turns(monkeypatch):
     """Two calls of each that do not count, then one of each per round."""
-    monkeypatch.setattr(timing, "LEAST", 3)
+    monkeypatch.setattr(timing, "SHORT", 0)
     calls = []
     programs = {name: lambda name=name: calls.append(name) for name in "ab"}
     times = timing.in_turn(programs, seconds=0)

@@ -1,6 +1,7 @@
 """Folders, prepared TFDS splits, picture files, and what goes wrong with each."""
 
 import io
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from lficam_jax.data import (
     read_image,
     sources,
 )
+from lficam_jax.data.damaged import Mended
 from lficam_jax.data.images import decode
 from lficam_jax.data.sources import TfdsSource, as_path
 from lficam_jax.errors import UserError
@@ -161,6 +163,19 @@ def test_a_broken_example_is_named(prepared):
     source = TfdsSource(row, prepared, "train")
     with pytest.raises(UserError, match=r"example \d of cats_vs_dogs train is not an image"):
         source.read(0, 10)
+
+
+def test_training_passes_over_a_broken_example_of_a_prepared_set(data, prepared):
+    data.name, data.dir, data.image_size, data.max_corrupt = "shades", str(prepared), 8, 1
+    data.augment = "resized_crop_flip"
+    pipeline = open_pipeline(data, "train", batch_size=8, train=True)
+    batch = next(pipeline.batches(0))
+    assert len(pipeline.damaged) <= 1 and batch["image"].shape == (8, 8, 8, 3)
+    row = replace(DATASETS["cats_vs_dogs"], tfds_name="shades", splits={"train": "train"})
+    mended = Mended(TfdsSource(row, prepared, "train"), seed=0, limit=1)
+    assert len(mended.read(0, 10)) == 10
+    (name,) = mended.damaged.values()
+    assert re.fullmatch(r"example \d of cats_vs_dogs train", name)
 
 
 def test_a_prepared_set_outside_the_table_is_cut_in_three(data, prepared):

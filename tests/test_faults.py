@@ -57,7 +57,9 @@ def read_only(folder):
     folder.chmod(0o755)
 
 
-@pytest.mark.parametrize("trouble", [full_disk, read_only])
+@pytest.mark.parametrize(
+    "trouble", [read_only, pytest.param(full_disk, marks=pytest.mark.long)]
+)  # the disk that is full is in test_checkpoint, too
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_spares_the_last(
     tiny, tmp_path, monkeypatch, trouble
 ):
@@ -101,14 +103,6 @@ def test_data_that_vanish_stop_the_run_and_cost_no_step(tiny, pictures, tmp_path
     assert last >= 2 and f"step {last} is saved" in str(stop.value)
     (tmp_path / "gone").rename(pictures)
     load_run(tiny, tmp_path / "run", last)
-
-
-def test_sigint_saves_and_tells_so_by_its_exit_code(tiny, tmp_path, monkeypatch):
-    at_step(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGINT))
-    with pytest.raises(Interrupted, match="SIGINT: saved step 1") as stop:
-        train(tiny, tmp_path)
-    assert stop.value.exit_code == 130
-    assert (tmp_path / "checkpoints" / "1").is_dir()
 
 
 def test_a_clock_that_is_set_back_harms_nothing_and_a_window_is_profiled(
@@ -171,15 +165,17 @@ def test_the_watchdog_ends_a_stuck_step_and_says_where_it_stood():
     assert "in stand_still" in found.stderr  # the stack
 
 
-def test_the_loop_is_watched_step_by_step(tiny, tmp_path, monkeypatch):
+def test_the_loop_is_watched_step_by_step_and_sigint_ends_it(tiny, tmp_path, monkeypatch):
     """Step 3 takes longer than is allowed, no other does; the first, which compiles, may."""
     barked = []
     monkeypatch.setattr(watchdog.Watchdog, "_bark", lambda self: barked.append(self._doing))
     tiny.train.watchdog_seconds = 1.5
     tiny.eval.every_steps = 4
-    at_step(monkeypatch, 3, lambda: time.sleep(2.5))
-    train(tiny, tmp_path)
-    assert "step 3" in barked and not {"step 2", "step 4"} & {*barked}
+    at_step(monkeypatch, 3, lambda: time.sleep(2.5) or os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(Interrupted, match="SIGINT: saved step 3") as stop:
+        train(tiny, tmp_path)
+    assert stop.value.exit_code == 130 and (tmp_path / "checkpoints" / "3").is_dir()
+    assert "step 3" in barked and "step 2" not in barked
 
 
 def test_compiled_programs_are_kept_with_the_run_unless_a_place_is_chosen(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from lficam_jax.errors import LostError, UserError
 
 T = TypeVar("T")
 PACKAGES = {"gpu": "pip install 'jax[cuda13]'", "tpu": "pip install 'jax[tpu]'"}
+LOST = ("UNKNOWN:", "UNAVAILABLE:", "INTERNAL:", "ABORTED:", "CANCELLED:", "DEADLINE_EXCEEDED:")
 PARTING = 3  # seconds that a process which fails waits for the others to fail too
 
 
@@ -169,8 +170,8 @@ def agreed_to_stop(step: int) -> bool:
 def as_lost(error: Exception) -> LostError | None:
     """Reads a failed collective as what it means: another process is gone."""
     text = " ".join(str(error).split())
-    own = text.startswith(("RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"))
-    if own or not isinstance(error, jax.errors.JaxRuntimeError) or jax.process_count() == 1:
+    # XLA's words for it come as JaxRuntimeError or, from jit's fast path, as plain ValueError.
+    if jax.process_count() == 1 or not text.startswith(LOST):
         return None
     return LostError(
         f"process {jax.process_index()} lost another process of this run, whose own output says "

@@ -137,11 +137,10 @@ def alone(tiny_config, digits, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_pair_is_preempted_loses_one_and_ends_elsewhere_as_one_process_does(
+def test_a_pair_is_preempted_and_ends_elsewhere_as_one_process_does(
     pair, tiny, digits, alone, tmp_path
 ):
     config, workdir, words = configured(tiny, digits), tmp_path / "run", as_flags(RUN)
-
     stopped = pair("--workdir", workdir, *words)
     after_step(10, workdir, stopped)
     stopped[1].send_signal(signal.SIGTERM)  # process 0 is told by jax
@@ -154,17 +153,57 @@ def test_a_pair_is_preempted_loses_one_and_ends_elsewhere_as_one_process_does(
     assert own_words(outs[1]) == []  # process 0 speaks, and writes
     evaluated_alike(config, workdir, 10)
 
-    killed = pair("--workdir", workdir, *words, "--config.parallel.mode=shard_map")
-    after_step(saved + 1, workdir, killed)
-    killed[1].kill()
-    codes, outs, errors = ended(*killed, timeout=60)
-    assert codes == [75, -signal.SIGKILL]
-    assert own_words(outs[0])[0] == f"continuing at step {saved} of {TOTAL}"
-    assert "process 0 lost another process of this run" in errors[0]
-    assert "same command to all processes again" in errors[0] and "Traceback" not in errors[0]
+    config.parallel.mode = "shard_map"  # and goes on as one process of eight devices
+    assert train(config, workdir)["resumed_at_step"] == saved
+    close(config, workdir, alone[1])
 
-    result = train(config, workdir)  # one process of eight devices, again by pmap
-    assert saved <= result["resumed_at_step"] < TOTAL
+
+MEET = """
+import sys, time
+from lficam_jax import cli, distributed
+
+def main(argv):
+    distributed.start(argv[1])
+    print("met", file=sys.stderr, flush=True)
+    while True:
+        distributed.gather("alive")
+
+cli.run(main)
+"""
+
+
+def test_a_process_whose_partner_dies_ends_soon_and_says_so():
+    address, environment = f"localhost:{free_port()}", {**os.environ, "XLA_FLAGS": ""}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", MEET, f"{address},2,{index}"], env=environment, text=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )
+        for index in (0, 1)
+    ]  # fmt: skip
+    try:
+        assert [p.stderr.readline() for p in processes] == ["met\n", "met\n"]
+        processes[1].kill()
+        _, error = processes[0].communicate(timeout=30)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert processes[0].returncode == 75, error
+    assert "error: process 0 lost another process of this run" in error
+    assert "same command to all processes again" in error and "Traceback" not in error
+
+
+@pytest.mark.long
+def test_a_pair_that_lost_one_goes_on_in_the_other_mapping(pair, tiny, digits, alone, tmp_path):
+    config, workdir, words = configured(tiny, digits), tmp_path / "run", as_flags(RUN)
+    killed = pair("--workdir", workdir, *words)
+    after_step(4, workdir, killed)
+    killed[1].kill()
+    assert ended(*killed, timeout=60)[0] == [75, -signal.SIGKILL]
+    last = pair("--workdir", workdir, *words, "--config.parallel.mode=shard_map")
+    codes, outs, errors = ended(*last)
+    assert codes == [0, 0] and own_words(outs[0])[0].startswith("continuing at step"), errors
     close(config, workdir, alone[1])
 
 
@@ -328,5 +367,6 @@ def test_what_one_process_cannot_read_stops_all(two):
 def test_only_a_failed_collective_means_a_lost_process(two):
     lost = distributed.as_lost(jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllReduce failed"))
     assert lost.exit_code == 75 and "Gloo AllReduce failed" in str(lost)
+    assert distributed.as_lost(ValueError("UNKNOWN: Gloo AllGather failed")) is not None
     full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
     assert distributed.as_lost(full) is None and distributed.as_lost(ValueError("bug")) is None

@@ -183,9 +183,11 @@ def as_lost(error: Exception) -> LostError | None:
 def leave(code: int) -> None:
     """Ends a process that failed, soon: a tidy end would wait for processes that wait for it."""
     if jax.distributed.is_initialized():
-        parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
-        parting.start()  # mostly the others leave too, for the same reason
-        parting.join(PARTING)
+        # Process 0 serves the others, who mostly leave too; who lost it has nobody to wait for.
+        if jax.process_index() == 0 or code != LostError.exit_code:
+            parting = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+            parting.start()
+            parting.join(PARTING)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

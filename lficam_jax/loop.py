@@ -25,6 +25,7 @@ from lficam_jax.workdir import as_json
 from lficam_jax.writer import MetricWriter, Progress
 
 HostBatch = Mapping[str, np.ndarray]
+AHEAD = 2  # steps that the host may queue before the devices have done them
 
 
 def due(step: int, every: int, total: int) -> bool:
@@ -75,7 +76,7 @@ class Loop:
     def run(self, state: TrainState, workdir: Path, interruption: Interruption) -> None:
         """Trains to `total_steps`, or until a signal: then saves and raises Interrupted."""
         first, total, train = int(state.step), self.total_steps, self.config.train
-        self._saved = first
+        self._saved, ahead = first, 0 if waits() else AHEAD
         with (
             MetricWriter(workdir, train.tensorboard, resume_step=first) as self._writer,
             Progress(total, self.pipeline.steps_per_epoch, first) as self._progress,
@@ -90,8 +91,9 @@ class Loop:
                 with profile.step(step):
                     state, sums = self.train_step(state, self.resident, batch)
                 self._window.append(sums)
-                if waits():
-                    jax.block_until_ready(sums)
+                # No further ahead: queued steps hold their batches in memory, and a step that is
+                # stuck would be noticed late.
+                jax.block_until_ready(self._window[: len(self._window) - ahead][-1:])
                 profile.after(step, sums)
                 self._after(step, state, interruption.at(step))
             self.checkpoints.wait()

@@ -41,11 +41,12 @@ verdict() {
 guarded() {
   local pass_on=$1 seen
   shift
-  code=0 signalled=0
+  code=0 signalled=0 child=''
+  # shellcheck disable=SC2064
+  trap "signalled=\$((signalled + 1)); $pass_on" TERM INT # before the command: a signal may be quick
   "$@" &
   child=$!
-  # shellcheck disable=SC2064
-  trap "signalled=\$((signalled + 1)); $pass_on" TERM INT
+  [ "$signalled" = 0 ] || eval "$pass_on"
   while :; do
     seen=$signalled code=0
     wait "$child" || code=$?

@@ -76,7 +76,7 @@ class Loop:
     def run(self, state: TrainState, workdir: Path, interruption: Interruption) -> None:
         """Trains to `total_steps`, or until a signal: then saves and raises Interrupted."""
         first, total, train = int(state.step), self.total_steps, self.config.train
-        self._saved, ahead = first, 0 if waits() else AHEAD
+        self._saved = first
         with (
             MetricWriter(workdir, train.tensorboard, resume_step=first) as self._writer,
             Progress(total, self.pipeline.steps_per_epoch, first) as self._progress,
@@ -93,7 +93,8 @@ class Loop:
                 self._window.append(sums)
                 # No further ahead: queued steps hold their batches in memory, and a step that is
                 # stuck would be noticed late.
-                jax.block_until_ready(self._window[: len(self._window) - ahead][-1:])
+                queued = len(self._window) - (0 if waits() else AHEAD)
+                jax.block_until_ready(self._window[:queued][-1:])
                 profile.after(step, sums)
                 self._after(step, state, interruption.at(step))
             self.checkpoints.wait()

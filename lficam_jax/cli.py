@@ -1,5 +1,6 @@
 """What the programs share: reading --config and --workdir, and telling the user's errors."""
 
+import os
 import re
 import sys
 import traceback
@@ -83,6 +84,9 @@ def _parse(argv: list[str]) -> list[str]:
             known, typed = meant.groups()
             raise UserError(f"unknown config key {typed!r} — did you mean {known!r}?") from error
         raise UserError(f"unknown config key, or not a config file: {error}") from error
+    except BrokenPipeError:  # --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or python complains at its end
+        sys.exit(0)
     except OSError as error:
         path = next((word for word in argv[1:] if ".py" in word), "")
         raise UserError(f"cannot read the config file {path}; see configs/") from error

@@ -170,3 +170,9 @@ def test_help_teaches():
     assert "Modes:" in out and "Exit codes:" in out and "Examples:" in out
     readme = Path("README.md").read_text()
     assert "make quickstart" in readme and "make test" in readme
+
+
+def test_help_may_be_cut_short():
+    command = f"{sys.executable} -m lficam_jax.main --help | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("Trains") and not done.stderr

@@ -118,6 +118,8 @@ class Box:
         process = subprocess.Popen(
             [*self.words(script), *words], env=self.environment(**extra), cwd=self.repo,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            # where the tests run in the background, INT is ignored, and a shell cannot undo that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
         wait_for((self.path / "ready").exists)
         return process

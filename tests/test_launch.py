@@ -116,10 +116,10 @@ class Box:
         """Starts a script whose run goes on until it is told to stop."""
         self.say("codes", ["long"])
         process = subprocess.Popen(
-            [*self.words(script), *words], env=self.environment(**extra), cwd=self.repo,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             # where the tests run in the background, INT is ignored, and a shell cannot undo that
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            ["env", "--default-signal=INT", *self.words(script), *words],
+            env=self.environment(**extra), cwd=self.repo,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         wait_for((self.path / "ready").exists)
         return process

@@ -164,7 +164,7 @@ start() {
 }
 
 # shellcheck disable=SC2016 # for the workers' shell
-remote_exit='cd ~/lficam && echo "exit: $(cat run.exit 2> /dev/null ||
+remote_exit='cd ~/lficam 2> /dev/null; echo "exit: $(cat run.exit 2> /dev/null ||
   { kill -0 "$(cat run.pid)" 2> /dev/null && echo running; } || echo none)"'
 
 # One line per worker: its exit code, `running`, or `none` if it was never started or died with the
@@ -178,29 +178,37 @@ logs() {
 
 delete() { run "${queue[@]}" delete "$NAME" "${where[@]}" --force --quiet; }
 
+# Waits for the workers and leaves what they say in `answer`; fails if the machine is gone. A network
+# that is down says nothing of the machine, so it is waited for however long it takes.
+ask() {
+  local silent=0
+  until answer=$(exits); do
+    silent=$((silent + 1))
+    case $(state) in
+      SUSPEND* | FAILED | DELETING | NONE) return 1 ;;
+      ACTIVE) [ "$silent" -lt 10 ] || return 1 ;; # it does not answer any more
+    esac
+    sleep "$POLL"
+  done
+}
+
 # Watches until every worker has ended, or one failed. Sets `outcome`: an exit code, or `lost`.
 watch() {
-  local answer code silent=0
+  local answer code
   while :; do
     sleep "$POLL"
-    if answer=$(exits); then
-      silent=0 outcome=0
-      for code in $answer; do
-        case $code in
-          0) ;;
-          running) [ "$outcome" != 0 ] || outcome=running ;;
-          2 | 3) outcome=$code && return 0 ;; # however the others ended because of it
-          *) outcome=$code ;;
-        esac
-      done
-      [ "$outcome" = running ] || return 0
-      continue
-    fi
-    silent=$((silent + 1)) outcome=lost
-    case $(state) in
-      SUSPEND* | FAILED | DELETING | NONE) return 0 ;;
-      ACTIVE) [ "$silent" -lt 10 ] || return 0 ;; # it does not answer any more
-    esac
+    outcome=lost
+    ask || return 0
+    outcome=0
+    for code in $answer; do
+      case $code in
+        0) ;;
+        running) [ "$outcome" != 0 ] || outcome=running ;;
+        2 | 3) outcome=$code && return 0 ;; # however the others ended because of it
+        *) outcome=$code ;;
+      esac
+    done
+    [ "$outcome" = running ] || return 0
   done
 }
 
@@ -215,14 +223,18 @@ workdir_of() {
 
 # Leaves how an attempt ended in `outcome`; `fresh` says whether the machine is still to be set up.
 attempt() {
+  local answer
   outcome=lost
   create || return 0
-  if [ "$fresh" = 1 ] && [ "$(exits | sort -u)" = running ]; then
-    fresh=0 # started by an earlier babysit, or by hand
-    watch
-    return
+  if [ "$fresh" = 1 ]; then
+    ask || return 0
+    if [ "$(sort -u <<< "$answer")" = running ]; then
+      fresh=0 # started by an earlier babysit, or by hand
+      watch
+      return
+    fi
+    setup || return 0
   fi
-  if [ "$fresh" = 1 ]; then setup || return 0; fi
   fresh=0
   if start "$@"; then watch; fi
 }

@@ -15,14 +15,20 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration file, co
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 
 
-def config() -> ConfigDict:
-    """Returns --config.
+def config(study: bool = False) -> ConfigDict:
+    """Returns --config, which is that of one run, or of a study.
 
     Raises:
-      UserError: if it is missing.
+      UserError: if it is missing, or of the other kind.
     """
     if CONFIG.value is None:
         raise UserError("--config is missing; for example --config configs/cluttered_digits.py")
+    if study != ("settings" in CONFIG.value):
+        raise UserError(
+            "--config is that of one run: give it to python -m lficam_jax.main, or take a "
+            "configs/study_*.py" if study
+            else "--config is that of a study: give it to python -m lficam_jax.study"
+        )  # fmt: skip
     return CONFIG.value
 
 

@@ -185,6 +185,21 @@ def test_the_report_follows_from_the_record_alone(study):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("program", "config", "message"),
+    [
+        ("main", "configs/study_cluttered_digits.py", "give it to python -m lficam_jax.study"),
+        ("study", "configs/cluttered_digits.py", "give it to python -m lficam_jax.main"),
+    ],
+)
+def test_a_config_of_the_other_program_is_told(program, config, message, tmp_path):
+    command = [sys.executable, "-m", f"lficam_jax.{program}", "--config", config]
+    done = subprocess.run(
+        [*command, "--workdir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_report_without_a_study_says_so(tmp_path):
     program = start("configs/study_cluttered_digits.py", tmp_path, "--report")
     said, _ = program.communicate(timeout=60)

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
     if not _REPORT.value:
         try:
-            _carry_out(cli.config(), workdir)
+            _carry_out(cli.config(study=True), workdir)
         except Interrupted as stop:
             print(stop)
             return stop.exit_code

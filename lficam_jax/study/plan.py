@@ -69,7 +69,7 @@ def default_study(base: ConfigDict) -> ConfigDict:
     measure.ablation_methods = ("own",)
     measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness", "localisation")
     measure.steps = 8  # of the insertion and deletion curves
-    measure.stability_methods = ("own", "grad_cam")
+    measure.stability_methods = ("own", "grad_cam", "mean_features")
     study.pictures = 5  # test images in the grid of maps
     return study
 

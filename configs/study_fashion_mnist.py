@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "d": {"seed": 3, "train": {"batch_size": 128}},
         "e": {"seed": 4, "optim": {"weight_decay": 1e-4}},
     }
-    study.ablation_settings = ("a", "b", "d")
+    study.ablation_settings = ("a", "b")
     # the data do not know the object's pixels
     study.measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness")
     return finish_study(study, smoke)

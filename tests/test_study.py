@@ -14,7 +14,8 @@ import pytest
 from configs.cluttered_digits import get_config
 from lficam_jax.errors import UserError
 from lficam_jax.metrics.bootstrap import crossed_interval, interval
-from lficam_jax.study import summary
+from lficam_jax.metrics.stability import over_pairs
+from lficam_jax.study import document, pairs, summary
 from lficam_jax.study.claims import claims
 from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
 from lficam_jax.study.plan import default_study, plan
@@ -42,8 +43,10 @@ def get_config(arg=""):
 @pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "configs").glob("study_*.py")))
 def test_every_study_can_be_planned_and_shrunk(name):
     module = importlib.import_module(f"configs.{name}")
-    runs = plan(module.get_config())
-    assert len(runs) == 4 * 5 + 9 * 3
+    study = module.get_config()
+    runs = plan(study)
+    assert len(runs) == 5 * 5 + 8 * len(study.ablation_settings)
+    assert sum(run.model == "uniform" for run in runs) == 5  # the control, under every setting
     assert len(plan(module.get_config("smoke"))) == 4 * 2 + 1 * 2
     assert "ot measured yet" in module.__doc__ or "docs/results.md" in module.__doc__
 
@@ -53,8 +56,9 @@ def test_every_model_is_planned_under_every_setting():
     study.settings = {"a": {"seed": 7}, "b": {"optim": {"lr": 0.05}}}
     study.ablation_settings = ("b",)
     runs = plan(study)
-    assert [run.name for run in runs[:4]] == ["plain/a", "abn/a", "abn_one_loss/a", "lfi/a"]
-    assert len(runs) == 2 * len(study.models) + len(study.ablations)
+    together = ["plain/a", "abn/a", "abn_one_loss/a", "lfi/a", "uniform/a"]
+    assert [run.name for run in runs[:5]] == together
+    assert len(runs) == 2 * (len(study.models) + 1) + len(study.ablations) - 1
     by_name = {run.name: run.config for run in runs}
     assert by_name["lfi/a"].seed == 7 and by_name["lfi/b"].optim.lr == 0.05
     assert by_name["abn_one_loss/b"].model.abn.loss == "perception"
@@ -101,6 +105,59 @@ def test_a_paired_difference_sees_what_two_intervals_do_not():
     found = summary._difference(hard + 0.1, hard)
     assert found["low"] > 0.09 and found["high"] < 0.11 and differs(found)
     assert not differs(summary._difference(hard, hard))
+
+
+def blobs(rng, n=12):
+    """Maps of n images, each with a blob elsewhere."""
+    maps = np.zeros((n, 16, 16), np.float32)
+    for one, (y, x) in zip(maps, rng.integers(0, 12, (n, 2)), strict=True):
+        one[y : y + 4, x : x + 4] = 1
+    return maps
+
+
+def test_settings_that_look_at_the_same_place_agree_fully_and_surely():
+    rng = np.random.default_rng(0)
+    same = blobs(rng)
+    found = pairs.summarised(pairs.draws({"a": same, "b": same, "c": same}))["iou"]
+    assert found["value"] == found["low"] == found["high"] == 1
+    assert found["adjusted"] == {"value": 1, "low": 1, "high": 1}
+    strange = pairs.summarised(pairs.draws({s: blobs(rng) for s in "abc"}))["iou"]["adjusted"]
+    assert strange["low"] < 0 < strange["high"]  # what chance gives
+
+
+def test_one_setting_that_looks_elsewhere_makes_the_agreement_unsure():
+    rng = np.random.default_rng(0)
+    same, other = blobs(rng), blobs(rng)
+    maps = {"a": same, "b": same, "c": same, "d": other}
+    drawn = pairs.draws(maps)
+    found = pairs.summarised(drawn)["iou"]
+    assert found["value"] == pytest.approx(over_pairs(maps)["statistics"]["iou"]["value"])
+    assert 0.5 < found["value"] < 0.6  # half of the pairs agree
+    assert found["low"] < 0.2 and found["high"] == 1  # as the fourth is drawn often, or never
+    assert pairs.difference(drawn, drawn)["iou"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_a_document_is_filled_from_the_record_alone(tmp_path):
+    records = sorted((ROOT / "docs" / "results").glob("*.json"))
+    assert records
+    (tmp_path / "study.json").write_bytes(records[0].read_bytes())
+    text = "# Mine\n<!-- study.json accuracy -->\nmade up\n<!-- end -->\nMy words.\n"
+    filled = document.filled(text, tmp_path)
+    assert "made up" not in filled and filled.endswith("<!-- end -->\nMy words.\n")
+    accuracy = json.loads(records[0].read_text())["accuracy"]["lfi"]["value"]
+    assert f"| lfi | {accuracy:.2f} [" in filled and document.filled(filled, tmp_path) == filled
+    with pytest.raises(UserError, match="mean 'accuracy'"):
+        document.filled(text.replace("accuracy", "acuracy"), tmp_path)
+    with pytest.raises(UserError, match="cannot read .*other.json"):
+        document.filled(text.replace("study.json", "other.json"), tmp_path)
+
+
+def test_every_table_of_the_results_follows_from_the_committed_records():
+    pages = [ROOT / "docs" / "results.md", *(ROOT / "docs" / "results").glob("*.md")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert document.PLACE.search(text)
+        assert document.filled(text, page.parent) == text
 
 
 def test_numbers_are_written_for_reading():

@@ -42,7 +42,7 @@ def interval(
     """
     values = np.asarray(values, np.float64)
     n = len(values)
-    return _middle(statistic(_weights(n, resamples, seed), values), level)
+    return middle(statistic(weights_of(n, resamples, seed), values), level)
 
 
 def crossed_interval(
@@ -70,13 +70,13 @@ def crossed_interval(
     values = np.asarray(values, np.float64)
     m, n = values.shape[:2]
     flat = values.reshape(m * n, *values.shape[2:])
-    models, images = (_weights(count, resamples, seed + i) for i, count in enumerate((m, n)))
+    models, images = (weights_of(count, resamples, seed + i) for i, count in enumerate((m, n)))
     found = []
     for start in range(0, resamples, CHUNK):  # all weights at once can be gigabytes
         rows = slice(start, start + CHUNK)
         weights = models[rows, :, None] * images[rows, None, :]
         found.append(statistic(weights.reshape(-1, m * n), flat))
-    return _middle(np.concatenate(found), level)
+    return middle(np.concatenate(found), level)
 
 
 def summary(values: Float[np.ndarray, " n"]) -> dict[str, float]:
@@ -89,12 +89,13 @@ def summary(values: Float[np.ndarray, " n"]) -> dict[str, float]:
 
 
 @lru_cache(maxsize=4)  # a table asks for the same resamples for each of its cells
-def _weights(n: int, resamples: int, seed: int) -> np.ndarray:
+def weights_of(n: int, resamples: int, seed: int) -> Float[np.ndarray, "r n"]:
     """Returns how often each of n images is drawn, in each resample."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
-def _middle(found: Float[np.ndarray, " r"], level: float) -> tuple[float, float]:
+def middle(found: Float[np.ndarray, " r"], level: float = 0.95) -> tuple[float, float]:
+    """Returns the quantiles between which `level` of the resampled values lie; NaN is left out."""
     if not np.isfinite(found).any():
         return float("nan"), float("nan")
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])

@@ -113,8 +113,25 @@ def between(
       For each of `STATISTICS`: `value` (mean over images), `chance`, `adjusted`, `n` images that
       had a value, and `left_out`, those that had none (both maps empty, or one constant).
     """
+    found = per_image(a, b, shuffles=shuffles, seed=seed)
+    return {name: _summary(values, chance) for name, (values, chance) in found.items()}
+
+
+def per_image(
+    a: Float[np.ndarray, "n y x"],
+    b: Float[np.ndarray, "n y x"],
+    *,
+    shuffles: int = 8,
+    seed: int = 0,
+) -> dict[str, tuple[Float[np.ndarray, " n"], Float[np.ndarray, "s n"]]]:
+    """Returns, for each of `STATISTICS`, each image's value and its chance in each shuffle."""
     orders = [shuffled(len(a), np.random.default_rng([seed, i])) for i in range(shuffles)]
-    return {name: _with_chance(fn, a, b, orders) for name, fn in STATISTICS.items()}
+    found = {}
+    for name, statistic in STATISTICS.items():
+        compared = jax.jit(statistic)
+        chance = [np.asarray(compared(a, b[rows])) for rows in orders]
+        found[name] = np.asarray(compared(a, b)), np.stack(chance)
+    return found
 
 
 def over_pairs(maps: Mapping[str, Float[np.ndarray, "n y x"]], seed: int = 0) -> dict[str, Any]:
@@ -136,16 +153,8 @@ def over_pairs(maps: Mapping[str, Float[np.ndarray, "n y x"]], seed: int = 0) ->
     return {"pairs": pairs, "statistics": statistics}
 
 
-def _with_chance(
-    statistic: Callable[[Array, Array], Array],
-    a: np.ndarray,
-    b: np.ndarray,
-    orders: Sequence[np.ndarray],
-) -> dict[str, float]:
-    statistic = jax.jit(statistic)
-    values = np.asarray(statistic(a, b))
-    value = _mean(values)
-    chance = _mean(np.concatenate([np.asarray(statistic(a, b[rows])) for rows in orders]))
+def _summary(values: np.ndarray, chances: np.ndarray) -> dict[str, float]:
+    value, chance = _mean(values), _mean(chances)
     adjusted = float("nan") if chance == 1 else (value - chance) / (1 - chance)
     exists = int(np.isfinite(values).sum())
     return {

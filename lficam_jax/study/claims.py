@@ -1,11 +1,15 @@
 """What the paper claims, and what the record of a study says to it, also where it says no."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lficam_jax.scoreboard import COLUMNS
-from lficam_jax.study.tables import differs, number, signed
+from lficam_jax.study.formats import Table
+from lficam_jax.study.plan import BASELINE, OURS
+from lficam_jax.study.tables import ADJUSTED, differs, number, shown, signed
+
+BLIND = ("gaussian", "random", "fakecam")  # trivial maps that do not depend on the image
 
 
 @dataclass(frozen=True)
@@ -25,13 +29,21 @@ class Claim:
 
 def claims(record: Mapping[str, Any]) -> list[Claim]:
     """Answers by rule: a difference counts where its paired 95 % interval leaves out 0."""
-    return [*_accuracies(record), *_maps(record), *_stability(record), _fin(record)]
+    return [*_accuracies(record), *_maps(record), _blind(record), *_stability(record), _fin(record)]
+
+
+def answers(record: Mapping[str, Any]) -> Table:
+    """Returns the claims as a table."""
+    rows = tuple((claim.question, claim.answer, claim.evidence) for claim in claims(record))
+    caption = "By rule: a difference counts where its paired 95 % interval leaves out 0."
+    header = ("question", "answer", "numbers")
+    return Table("answers", "What the numbers say", caption, header, rows)
 
 
 def _accuracies(record: Mapping[str, Any]) -> list[Claim]:
     return [
         Claim(
-            f"Is {model} more accurate than plain?", _verdict(found["difference"], 1),
+            f"Is {model} more accurate than plain?", _verdict(found["difference"]),
             f"{signed(found['difference'], 2)} points",
         )
         for model, found in record["accuracy"].items() if "difference" in found
@@ -40,49 +52,63 @@ def _accuracies(record: Mapping[str, Any]) -> list[Claim]:
 
 def _maps(record: Mapping[str, Any]) -> list[Claim]:
     found = []
-    for other, differences in record["versus"].items():
+    for other, all_of_them in record["versus"].items():
+        differences = {c: all_of_them[c] for c in shown(record) if c in all_of_them}
         better, worse = _sorted(differences)
-        undecided = [c for c in differences if c not in (*better, *worse)]
-        evidence = "; ".join(
-            f"{word} {', '.join(f'{c} {signed(differences[c])}' for c in columns)}"
-            for word, columns in (("better:", better), ("worse:", worse)) if columns
-        )  # fmt: skip
-        evidence += f"{'; ' * bool(evidence)}no difference: {', '.join(undecided) or 'none'}"
         answer = f"better in {len(better)}, worse in {len(worse)} of {len(differences)} measures"
+        evidence = _better_worse(better, worse)
         found.append(Claim(f"Is lfi's own map better than that of {other}?", answer, evidence))
     return found
 
 
-def _stability(record: Mapping[str, Any]) -> list[Claim]:
-    own = {m: each["own"] for m, each in record["stability"].items() if "own" in each}
-    if not {"lfi", "abn"} <= set(own):
-        return []
-    scales = ("iou", "iou_equal_area", "spearman", "official_rowwise")
-    more = [s for s in scales if own["lfi"][s]["adjusted"] > own["abn"][s]["adjusted"]]
+def _blind(record: Mapping[str, Any]) -> Claim:
+    """Names the measures that tell nothing: a map that never saw the image is ahead in them."""
+    rows = record["maps"][OURS]
+    won = {
+        c: name
+        for c in shown(record) for name in BLIND
+        if "own" in rows and c in rows.get(name, {})
+        and COLUMNS[c] * (rows[name][c]["value"] - rows["own"][c]["value"]) > 0
+    }  # fmt: skip
     evidence = "; ".join(
-        f"{s}: " + ", ".join(f"{model} {number(found[s]['value'])} (adjusted for chance "
-                             f"{number(found[s]['adjusted'])})" for model, found in own.items())
-        for s in scales
-    )  # fmt: skip
-    answer = f"in {len(more)} of {len(scales)} statistics, adjusted for chance"
-    return [Claim("Do lfi's maps agree more between settings than abn's?", answer, evidence)]
+        f"{c}: {name} {number(rows[name][c]['value'])}, own {number(rows['own'][c]['value'])}"
+        for c, name in won.items()
+    )
+    question = "In which measures is a map ahead of lfi's own that never saw the image?"
+    return Claim(question, ", ".join(won) or "in none", evidence or "–")
+
+
+def _stability(record: Mapping[str, Any]) -> list[Claim]:
+    found = []
+    for other, differences in record["stability_versus"].items():
+        model, method = other.split(", ")
+        if method != "own" and model not in (BASELINE, OURS):
+            continue
+        ours, theirs = record["stability"][OURS]["own"], record["stability"][model][method]
+        evidence = "; ".join(
+            f"{s} {number(ours[s]['adjusted']['value'])} against "
+            f"{number(theirs[s]['adjusted']['value'])}: {signed(differences[s])}"
+            for s in ADJUSTED
+        )
+        question = f"Do {OURS}'s own maps agree more between settings than {model}'s {method}?"
+        found.append(Claim(question, _in_all([differences[s] for s in ADJUSTED]), evidence))
+    return found
 
 
 def _fin(record: Mapping[str, Any]) -> Claim:
     adds = record["fin_adds"]
-    own = adds["own_minus_mean_features"]
+    own = {c: v for c in shown(record) if (v := adds["own_minus_mean_features"].get(c))}
     better, worse = _sorted(own)
-    evidence = (
-        f"its map against mean|F| of the same networks: better in {', '.join(better) or 'nothing'};"
-        f" worse in {', '.join(worse) or 'nothing'} of {', '.join(own)}"
-    )
-    trained = adds.get("accuracy_lfi_minus_uniform")
-    answer = f"its map is better than mean|F| in {len(better)} of {len(own)} measures"
-    if trained:
-        answer += f"; accuracy over uniform importance: {_verdict(trained, 1)}"
-        evidence += f"; accuracy {signed(trained, 2)} points"
-    question = "What does FIN add beyond gating with the mean activation?"
-    return Claim(question, answer, evidence)
+    answer = f"its map is better than mean|F| in {len(better)}, worse in {len(worse)} of {len(own)}"
+    evidence = f"the map: {_better_worse(better, worse)}"
+    if trained := adds.get("accuracy_lfi_minus_uniform"):
+        answer += f"; more accurate than with uniform importance: {_verdict(trained)}"
+        evidence += f"; accuracy: {signed(trained, 2)} points"
+    return Claim("What does FIN add beyond gating with the mean activation?", answer, evidence)
+
+
+def _better_worse(better: Sequence[str], worse: Sequence[str]) -> str:
+    return f"better: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}"
 
 
 def _sorted(differences: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -90,7 +116,14 @@ def _sorted(differences: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     return [c for c, v in telling.items() if v > 0], [c for c, v in telling.items() if v < 0]
 
 
-def _verdict(found: Mapping[str, Any], sign: int) -> str:
+def _in_all(found: Sequence[Mapping[str, Any]]) -> str:
+    verdicts = [_verdict(each) for each in found]
+    if len(set(verdicts)) == 1:
+        return verdicts[0]
+    return "; ".join(f"{s}: {verdict}" for s, verdict in zip(ADJUSTED, verdicts, strict=True))
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
     if not differs(found):
         return "no difference can be told"
-    return "yes" if sign * found["value"] > 0 else "no, less"
+    return "yes" if found["value"] > 0 else "no, less"

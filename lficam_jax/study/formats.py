@@ -28,8 +28,12 @@ class Table:
 
 def markdown(table: Table) -> str:
     """Writes a table with its title and caption."""
-    head = f"| {' | '.join(table.header)} |\n|{'|'.join(['---'] * len(table.header))}|\n"
-    rows = "".join(f"| {' | '.join(row)} |\n" for row in table.rows)
+
+    def row(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+    head = f"{row(table.header)}|{'|'.join(['---'] * len(table.header))}|\n"
+    rows = "".join(map(row, table.rows))
     return f"**{table.title}.** {table.caption}\n\n{head}{rows}"
 
 

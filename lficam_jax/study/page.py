@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lficam_jax.study import plots
-from lficam_jax.study.claims import Claim, claims
+from lficam_jax.study.claims import Claim, answers, claims
 from lficam_jax.study.formats import FORMS, html, markdown
 from lficam_jax.study.tables import tables
 
@@ -57,10 +57,12 @@ def report(workdir: Path) -> Path:
 
 def as_markdown(record: Mapping[str, Any]) -> str:
     """Returns what was run, what it says to each claim, and all tables."""
-    lines = [f"| {c.question} | {c.answer} | {c.evidence} |" for c in claims(record)]
-    answers = "\n".join(["| question | answer | evidence |", "|---|---|---|", *lines])
-    about = "\n".join(f"- {name}: {value}" for name, value in _about(record))
-    return "\n".join([about, "", answers, "", *(markdown(table) for table in tables(record))])
+    return "\n".join([about(record), *map(markdown, [answers(record), *tables(record)])])
+
+
+def about(record: Mapping[str, Any]) -> str:
+    """Returns command, date, hardware, versions and sizes as a Markdown list."""
+    return "".join(f"- {name}: {value}\n" for name, value in _about(record))
 
 
 def _about(record: Mapping[str, Any]) -> list[tuple[str, str]]:

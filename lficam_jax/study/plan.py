@@ -32,6 +32,7 @@ ABLATIONS: Mapping[str, Any] = {
     "no_mask_image": {"model": {"fin": {"mask_image": False}}},
 }
 BASELINE, OURS = "plain", "lfi"  # what accuracies are compared with; what the ablations change
+CONTROL = "uniform"  # of the ablations: what FIN adds to it is asked under every setting
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,12 @@ def default_study(base: ConfigDict) -> ConfigDict:
     study.models = MODELS
     study.ablations = ABLATIONS
     study.settings = {f"seed{seed}": {"seed": seed} for seed in range(5)}
-    study.ablation_settings = ()  # of `settings`; () = all
+    study.ablation_settings = ()  # of `settings`; () = all, as it always is for the control
     study.measure = measure = ConfigDict()
     measure.split = "test"
     measure.limit = 256  # images whose maps are measured, spread evenly over the split
     measure.methods = ("own", "cam", "grad_cam", "grad_cam_pp", "score_cam")  # of each model
-    measure.ablation_methods = ("own",)
+    measure.ablation_methods = ("own", "mean_features")
     measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness", "localisation")
     measure.steps = 8  # of the insertion and deletion curves
     measure.stability_methods = ("own", "grad_cam", "mean_features")
@@ -121,11 +122,12 @@ def plan(study: ConfigDict) -> list[Run]:
     for key in ("methods", "ablation_methods", "stability_methods"):
         _check_names(f"measure.{key}", measure[key], METHODS)
     _check_names("measure.measures", measure.measures, GROUPS)
+    ours = {n: _both(study.models[OURS], change) for n, change in study.ablations.items()}
+    everywhere = dict(study.models) | {n: ours.pop(n) for n in [CONTROL] if n in ours}
     networks = [
-        *((s, n, change) for s in settings for n, change in study.models.items()),
-        *((s, n, _both(study.models[OURS], change)) for s in chosen
-          for n, change in study.ablations.items()),
-    ]  # fmt: skip
+        *((s, n, change) for s in settings for n, change in everywhere.items()),
+        *((s, n, change) for s in chosen for n, change in ours.items()),
+    ]
     found = [Run(n, s, _merged(settings[s], change)) for s, n, change in networks]
     for run in found:
         try:

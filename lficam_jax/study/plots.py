@@ -10,10 +10,9 @@ from lficam_jax.figure import labelled_grid
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.render import enlarge, overlay
 from lficam_jax.scoreboard import COLUMNS
+from lficam_jax.study.tables import shown
 
 INK, MUTED, ACCENT = "#1b1b1f", "#8a8a94", "#c2410c"
-SHOWN = ("average_drop", "average_gain", "deletion", "insertion", "adcc", "pointing_game", "energy",
-         "max_box_acc")  # fmt: skip
 
 
 def draw_all(record: Mapping[str, Any], directory: Path) -> list[Path]:
@@ -69,7 +68,7 @@ def _accuracy(record: Mapping[str, Any]) -> Any:
 
 def _maps(record: Mapping[str, Any]) -> Any:
     rows = _map_rows(record)
-    columns = [c for c in SHOWN if any(c in found for _, _, found in rows)]
+    columns = shown(record)
     wide = min(4, len(columns))
     high = -(-len(columns) // wide)
     figure = _figure(2.6 * wide + 1.6, high * (0.19 * len(rows) + 0.9))

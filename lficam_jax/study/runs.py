@@ -75,10 +75,11 @@ def arrays_of(here: Path) -> Arrays:
 
 
 def methods_of(study: ConfigDict, run: Run) -> list[str]:
-    """Returns whose maps of a run are measured, the trivial rows at the end."""
-    key = "ablation_methods" if run.model in study.ablations else "methods"
+    """Returns whose maps of a run are measured; of a model also the trivial ones."""
+    if run.model in study.ablations:
+        return [*study.measure.ablation_methods]
     plain = run.config.model.head == "plain"  # has no map of its own
-    return [m for m in study.measure[key] if not (plain and m == "own")] + [*TRIVIAL]
+    return [m for m in study.measure.methods if not (plain and m == "own")] + [*TRIVIAL]
 
 
 def _expected(taken: Mapping[str, Sequence[float]], model: str) -> float:

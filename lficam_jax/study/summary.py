@@ -15,6 +15,7 @@ from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import Statistic, crossed_interval, weighted_mean
 from lficam_jax.metrics.localisation import max_box_acc, on_image
 from lficam_jax.scoreboard import GROUPS
+from lficam_jax.study.pairs import difference, draws, summarised
 from lficam_jax.study.plan import BASELINE, OURS, Run
 from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, result_of
 
@@ -28,7 +29,9 @@ Numbers = dict[str, Any]
 def summarise(
     study: ConfigDict, runs: Sequence[Run], workdir: Path, size: tuple[int, int]
 ) -> Numbers:
-    """Returns the record: `runs accuracy maps versus stability ablations fin_adds`.
+    """Returns the record.
+
+    Its keys: `runs accuracy maps versus stability stability_versus ablations fin_adds`.
 
     Args:
       study: its config.
@@ -42,6 +45,10 @@ def summarise(
         by_model.setdefault(run.model, {})[run.setting] = found[run.name]
     models = {name: by_model[name] for name in study.models}
     methods = {run.model: methods_of(study, run) for run in runs}
+    drawn = {
+        (name, m): draws(_on_image(models[name], m, size))
+        for name in models for m in study.measure.stability_methods if m in methods[name]
+    }  # fmt: skip
     columns = [c for g in study.measure.measures for c in GROUPS[g] if c not in NOT_PAIRED]
     return {
         "runs": {run.name: _outcome(folder(workdir, run)) for run in runs},
@@ -52,18 +59,22 @@ def summarise(
         },
         "versus": {
             f"{name}, {m}": _versus(models[OURS], models[name], m, columns)
-            for name in models for m in study.measure.methods
+            for name in models for m in (*study.measure.methods, "mean_features")
             if m in methods[name] and (m == "own") != (name in (BASELINE, OURS))
         },
         "stability": {
-            name: {m: _stability(rows, m, size) for m in study.measure.stability_methods
-                   if m in methods[name]}
-            for name, rows in models.items()
+            name: {m: summarised(each) for (of, m), each in drawn.items() if of == name}
+            for name in models
+        },
+        "stability_versus": {
+            f"{name}, {m}": difference(drawn[OURS, "own"], each)
+            for (name, m), each in drawn.items()
+            if (OURS, "own") in drawn and (name, m) != (OURS, "own")
         },
         "ablations": {
             name: _ablation(by_model[name], models[OURS], columns) for name in study.ablations
         },
-        "fin_adds": _fin_adds(models[OURS], by_model.get("uniform"), columns),
+        "fin_adds": _fin_adds(models[OURS], by_model.get("uniform"), columns, size),
     }  # fmt: skip
 
 
@@ -97,10 +108,12 @@ def _measures(rows: Mapping[str, Arrays], method: str, columns: Sequence[str]) -
     return found | counts
 
 
-def _stability(rows: Mapping[str, Arrays], method: str, size: tuple[int, int]) -> Numbers:
+def _on_image(
+    rows: Mapping[str, Arrays], method: str, size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Returns the maps of each setting, of the same images in one order and at their size."""
     orders = stability.pair({s: r["id"].tolist() for s, r in rows.items()})
-    maps = {s: np.asarray(on_image(r[f"map/{method}"][orders[s]], size)) for s, r in rows.items()}
-    return stability.over_pairs(maps)["statistics"]
+    return {s: np.asarray(on_image(r[f"map/{method}"][orders[s]], size)) for s, r in rows.items()}
 
 
 def _ablation(
@@ -120,20 +133,27 @@ def _versus(
 
 
 def _fin_adds(
-    ours: Mapping[str, Arrays], uniform: Mapping[str, Arrays] | None, columns: Sequence[str]
+    ours: Mapping[str, Arrays],
+    uniform: Mapping[str, Arrays] | None,
+    columns: Sequence[str],
+    size: tuple[int, int],
 ) -> Numbers:
     """What FIN adds: its map against mean|F| on the same networks; training with it or without."""
     own = {c: d for c in columns if (d := _paired(ours, "own", ours, "mean_features", c))}
     if uniform is None:
         return {"own_minus_mean_features": own}
     same = {s: ours[s] for s in uniform}
-    return {
+    found = {
         "own_minus_mean_features": own,
         "lfi_minus_uniform": {
             c: d for c in columns if (d := _paired(same, "own", uniform, "own", c))
         },
         "accuracy_lfi_minus_uniform": _accuracy(same, uniform)["difference"],
     }
+    if len(same) > 1 and all("map/own" in r for rows in (same, uniform) for r in rows.values()):
+        with_fin, without = (draws(_on_image(rows, "own", size)) for rows in (same, uniform))
+        found["stability_lfi_minus_uniform"] = difference(with_fin, without)
+    return found
 
 
 def _paired(

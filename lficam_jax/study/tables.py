@@ -1,28 +1,28 @@
 """The record of a study as tables.
 
 Everything here is a function of `results/study.json` alone, so a table in a document can be made
-again, letter by letter:
-
-    python -m lficam_jax.study.tables runs/study/results/study.json
+again, letter by letter (`lficam_jax.study.document`).
 """
 
-import json
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.scoreboard import COLUMNS
-from lficam_jax.study.formats import Table, markdown
+from lficam_jax.study.formats import Table
+from lficam_jax.study.plan import OURS
 
+STATISTICS = ("iou", "iou_equal_area", "iou_auc", "dice", "spearman", "official_rowwise")
+ADJUSTED = ("iou", "iou_equal_area", "iou_auc")  # shown with chance taken away, and compared
+SHOWN = ("average_drop", "average_gain", "deletion", "insertion", "adcc", "pointing_game", "energy",
+         "max_box_acc")  # fmt: skip
 INTERVAL = "In brackets: 95 % intervals over resampled settings and images."
 
 
 def tables(record: Mapping[str, Any]) -> list[Table]:
     """Returns all tables of a study's record, in the order in which they are read."""
     found = [_settings(record), _accuracy(record), _stability(record)]
-    found += [_maps(record, name) for name in record["maps"]]
+    found += [_versus(record), *(_maps(record, name) for name in record["maps"])]
     found += [_ablations(record)] if record["ablations"] else []
     return [*found, _fin_adds(record)]
 
@@ -85,29 +85,57 @@ def _accuracy(record: Mapping[str, Any]) -> Table:
 
 
 def _stability(record: Mapping[str, Any]) -> Table:
-    statistics = ("iou", "iou_equal_area", "iou_auc", "spearman", "official_rowwise")
     rows = tuple(
         (
-            f"{model}, {method}",
-            *(f"{number(found[s]['value'])} ({number(found[s]['adjusted'])})" for s in statistics),
+            f"{model}, {method}", *(number(found[s]["value"]) for s in STATISTICS),
             number(found["iou"]["chance"]), number(found["official_rowwise"]["chance"]),
+            *(with_interval(found[s]["adjusted"]) for s in ADJUSTED),
+            *(signed(record["stability_versus"].get(f"{model}, {method}", {}).get(s))
+              for s in ADJUSTED),
         )
         for model, methods in record["stability"].items()
         for method, found in methods.items()
     )  # fmt: skip
     caption = (
         "Do models trained under different settings look at the same place? Mean over all pairs of "
-        f"settings and {record['images']} test images; in brackets: (value - chance) / "
-        "(1 - chance), chance being the same with images shuffled. Only official_rowwise is on the "
-        "published scale."
+        f"settings and {record['images']} test images. Chance: the same with images shuffled. "
+        f"adjusted: (value - chance) / (1 - chance). {INTERVAL} Differences are paired; bold where "
+        "the interval leaves out 0. Only official_rowwise is on the published scale."
     )
-    header = ("model, map", *statistics, "chance of iou", "chance of rowwise")
+    header = (
+        "model, map", *STATISTICS, "chance of iou", "chance of rowwise",
+        *(f"{s}, adjusted" for s in ADJUSTED), *(f"lfi, own minus this: {s}" for s in ADJUSTED),
+    )  # fmt: skip
     return Table("stability", "Stability between settings", caption, header, rows)
+
+
+def shown(record: Mapping[str, Any]) -> list[str]:
+    """Returns the measures of a map's quality that the study took, in the order of tables."""
+    taken = {c for rows in record["maps"].values() for row in rows.values() for c in row}
+    return [c for c in SHOWN if c in taken]
+
+
+def _versus(record: Mapping[str, Any]) -> Table:
+    columns = shown(record)
+    rows = tuple(
+        (other, *(signed(found.get(c)) for c in columns))
+        for other, found in record["versus"].items()
+    )
+    caption = (
+        f"The own map of {OURS} minus the map named, paired over settings and images. {INTERVAL} "
+        "Bold where the interval leaves out 0; ↑: more is better, so + speaks for lfi; ↓: less is."
+    )
+    header = ("lfi, own minus", *(_with_arrow(c) for c in columns))
+    return Table("versus", "lfi's own map against other maps", caption, header, rows)
+
+
+def _with_arrow(column: str) -> str:
+    return f"{column} {'↑' if COLUMNS[column] > 0 else '↓'}"
 
 
 def _maps(record: Mapping[str, Any], model: str) -> Table:
     found = record["maps"][model]
-    columns = [c for c in COLUMNS if any(c in row for row in found.values())]
+    columns = [*shown(record), *(["gini"] if "gini" in found["mean_features"] else [])]
     rows = tuple(
         (
             f"({method})" if method in TRIVIAL else method,
@@ -120,27 +148,25 @@ def _maps(record: Mapping[str, Any], model: str) -> Table:
         f"Maps of {record['images']} test images under every setting. {INTERVAL} Rows in brackets "
         "are trivial: a measure that they win does not tell maps apart."
     )
-    arrows = (f"{c} {'↑' if COLUMNS[c] > 0 else '↓'}" for c in columns)
-    header = ("map", *arrows, "constant", "not finite")
+    header = ("map", *map(_with_arrow, columns), "constant", "not finite")
     return Table(f"maps_{model}", f"Maps of {model}", caption, header, rows)
 
 
 def _ablations(record: Mapping[str, Any]) -> Table:
-    shown = [c for c in ("average_drop", "insertion", "deletion", "adcc", "pointing_game", "energy")
-             if any(c in found["own"] for found in record["ablations"].values())]  # fmt: skip
+    columns = [c for c in shown(record) if c not in ("average_gain", "max_box_acc")]
     names = ["lfi", *record["ablations"]]
-    rows = tuple(_ablation_row(record, name, shown) for name in names)
+    rows = tuple(_ablation_row(record, name, columns) for name in names)
     caption = (
         "Each row changes one thing in lfi. effective channels: exp(entropy) of the importance; "
         "correlation: of the map with the mean activation. Differences are paired with lfi under "
         "the same settings; bold where the interval leaves out 0."
     )
     header = ("FIN", "accuracy", "minus lfi", "effective channels", "correlation",
-              *(f"{c} minus lfi" for c in shown))  # fmt: skip
+              *(f"{_with_arrow(c)} minus lfi" for c in columns))  # fmt: skip
     return Table("ablations", "What each part of FIN does", caption, header, rows)
 
 
-def _ablation_row(record: Mapping[str, Any], name: str, shown: Sequence[str]) -> tuple[str, ...]:
+def _ablation_row(record: Mapping[str, Any], name: str, columns: Sequence[str]) -> tuple[str, ...]:
     runs = [run for path, run in record["runs"].items() if path.split("/")[0] == name]
     channels, correlation = (
         number(sum(values) / len(values)) if (values := [r[k] for r in runs if k in r]) else "–"
@@ -148,23 +174,25 @@ def _ablation_row(record: Mapping[str, Any], name: str, shown: Sequence[str]) ->
     )
     if name == "lfi":
         accuracy = with_interval(record["accuracy"]["lfi"], 2)
-        return name, accuracy, "", channels, correlation, *("" for _ in shown)
+        return name, accuracy, "", channels, correlation, *("" for _ in columns)
     found = record["ablations"][name]
     return (
         name, with_interval(found["accuracy"], 2), signed(found["accuracy"]["difference"], 2),
-        channels, correlation, *(signed(found["own"].get(c)) for c in shown),
+        channels, correlation, *(signed(found["own"].get(c)) for c in columns),
     )  # fmt: skip
 
 
 def _fin_adds(record: Mapping[str, Any]) -> Table:
     adds = record["fin_adds"]
     own, uniform = adds["own_minus_mean_features"], adds.get("lfi_minus_uniform", {})
-    rows = [(f"{c} {'↑' if COLUMNS[c] > 0 else '↓'}", number(found["value_of_first"]),
-             signed(found), signed(uniform.get(c))) for c, found in own.items()]  # fmt: skip
+    rows = [(_with_arrow(c), number(found["value_of_first"]),
+             signed(found), signed(uniform.get(c)))
+            for c in shown(record) if (found := own.get(c))]  # fmt: skip
     if "accuracy_lfi_minus_uniform" in adds:
         accuracy = record["accuracy"]["lfi"]["value"]
         change = signed(adds["accuracy_lfi_minus_uniform"], 2)
         rows.insert(0, ("accuracy, % ↑", number(accuracy, 2), "", change))
+    rows += [_fin_stability(record, s) for s in ADJUSTED if "own" in record["stability"]["lfi"]]
     caption = (
         "Left: FIN's map against the plain mean of the same network's activations. Right: the "
         f"network trained with FIN against one trained with uniform importance. {INTERVAL} Paired; "
@@ -174,5 +202,9 @@ def _fin_adds(record: Mapping[str, Any]) -> Table:
     return Table("fin_adds", "What FIN adds", caption, header, tuple(rows))
 
 
-if __name__ == "__main__":
-    print("\n".join(markdown(t) for t in tables(json.loads(Path(sys.argv[1]).read_text()))))
+def _fin_stability(record: Mapping[str, Any], statistic: str) -> tuple[str, ...]:
+    beside = record["stability_versus"].get("lfi, mean_features", {})
+    uniform = record["fin_adds"].get("stability_lfi_minus_uniform", {})
+    value = record["stability"]["lfi"]["own"][statistic]["adjusted"]["value"]
+    return (f"{statistic} between settings, adjusted ↑", number(value),
+            signed(beside.get(statistic)), signed(uniform.get(statistic)))  # fmt: skip

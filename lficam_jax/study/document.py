@@ -1,0 +1,70 @@
+"""Fills a document with the tables of studies, so that no number in it was copied by hand.
+
+  python -m lficam_jax.study.document docs/results.md …
+
+Between `<!-- RECORD.json TABLE -->` and `<!-- end -->` it writes that table of that record, the
+`results/study.json` of a study; paths are relative to the document. TABLE is a name in
+`results/tables`, or `answers`, `about` or `all`. Everything else in the document stays as it is.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lficam_jax.config import nearest
+from lficam_jax.errors import UserError
+from lficam_jax.study import page
+from lficam_jax.study.claims import answers
+from lficam_jax.study.formats import markdown
+from lficam_jax.study.tables import tables
+
+PLACE = re.compile(r"(<!-- (\S+\.json) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def filled(text: str, folder: Path) -> str:
+    """Returns the document with every table written anew.
+
+    Args:
+      text: Markdown with marked places.
+      folder: where the document lies.
+
+    Raises:
+      UserError: for a record that cannot be read, or a table that it does not give.
+    """
+    return PLACE.sub(lambda m: f"{m[1]}\n{_written(folder / m[2], m[3])}\n{m[4]}", text)
+
+
+def _written(path: Path, name: str) -> str:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; is it a study's study.json?") from None
+    known = {"about": page.about, "all": page.as_markdown}
+    if name in known:
+        return known[name](record)
+    found = {table.name: table for table in (answers(record), *tables(record))}
+    if name not in found:
+        raise UserError(f"{path} gives no table {name!r}{nearest(name, (*found, *known))}")
+    return markdown(found[name])
+
+
+def main(paths: Sequence[str]) -> int:
+    """Fills the documents named on the command line; returns the exit code."""
+    if not paths or {"-h", "--help"} & set(paths):
+        print(__doc__)
+        return 0 if paths else 2
+    try:
+        for path in map(Path, paths):
+            text = path.read_text(encoding="utf-8")
+            path.write_text(filled(text, path.parent), encoding="utf-8")
+            print(f"{path}: {len(PLACE.findall(text))} tables")
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

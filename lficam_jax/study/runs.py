@@ -89,6 +89,7 @@ def _expected(taken: Mapping[str, Sequence[float]], model: str) -> float:
 
 def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:
     measure = json.loads(study.measure.to_json_best_effort())
+    del measure["ablation_methods"]  # the run's own methods stand below
     return measure | {"methods": methods_of(study, run)}
 
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from lficam_jax.benchmark_programs import Program, Programs
 from lficam_jax.config import nearest
 from lficam_jax.errors import UserError
-from lficam_jax.faithfulness import chosen
+from lficam_jax.measure.faithfulness import chosen
 from lficam_jax.methods import METHODS, check
 from lficam_jax.parallel import check_divides
 from lficam_jax.table import aligned

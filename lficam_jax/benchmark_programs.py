@@ -15,7 +15,7 @@ from lficam_jax import optim
 from lficam_jax.config import duration
 from lficam_jax.data import dataset_info, normalise, open_pipeline
 from lficam_jax.experiment import initial_variables, make_model
-from lficam_jax.faithfulness import STEPS, Measurement
+from lficam_jax.measure.faithfulness import STEPS, Measurement
 from lficam_jax.methods import maps_of
 from lficam_jax.parallel import AXIS, over_rows, replicate, spmd
 from lficam_jax.state import create_state

@@ -8,14 +8,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import agreement, benchmark, experiment, methods, stability
+from lficam_jax import agreement, benchmark, experiment, methods
 from lficam_jax.config import validate
 from lficam_jax.describe import describe as describe_config
 from lficam_jax.describe import text as describe_text
 from lficam_jax.errors import UserError
 from lficam_jax.explain import run as explain_run
-from lficam_jax.faithfulness import run as faithfulness_run
 from lficam_jax.interrupt import Interrupted
+from lficam_jax.measure import stability
+from lficam_jax.measure.faithfulness import run as faithfulness_run
 from lficam_jax.parallel import replicate
 from lficam_jax.profiling import window
 from lficam_jax.render import confusion_picture
@@ -73,8 +74,8 @@ def faithfulness(config: ConfigDict, workdir: str, **asked: Any) -> int:
 
 def robustness(config: ConfigDict, workdir: str, **asked: Any) -> int:
     """Attacks and corrupts the pictures; `asked` goes to `robustness.run`."""
-    from lficam_jax.observe import planned  # brings Pillow, which `describe` does without
-    from lficam_jax.robustness import run as robustness_run
+    from lficam_jax.measure.observe import planned  # brings Pillow, which `describe` does without
+    from lficam_jax.measure.robustness import run as robustness_run
 
     levels = {name: _whole(name, asked[name]) for name in ("severities", "epsilons")}
     planned(asked["perturbations"], **levels)  # a typo is told before anything is read
@@ -82,8 +83,8 @@ def robustness(config: ConfigDict, workdir: str, **asked: Any) -> int:
 
 
 def sanity(config: ConfigDict, workdir: str, **asked: Any) -> int:
-    """Randomises the best checkpoint layer by layer; `asked` goes to `sanity_check.run`."""
-    from lficam_jax.sanity_check import run as sanity_run
+    """Randomises the best checkpoint layer by layer; `asked` goes to `sanity.run`."""
+    from lficam_jax.measure.sanity import run as sanity_run
 
     return _of_run(sanity_run, config, workdir, asked)
 

@@ -13,9 +13,7 @@ LAYERS = {
     "figure": 1, "remote": 1,
     "state": 2, "steps": 2, "checkpoint": 2, "agreement": 2,
     "evaluate": 3, "experiment": 3, "report": 3, "explain": 3, "describe": 3, "interop": 3,
-    "transfer": 3, "methods": 3, "faithfulness": 3, "stability": 3,
-    "scoreboard": 3, "observe": 3, "resemblance": 3, "robustness": 3, "sanity_check": 3,
-    "benchmark": 3, "benchmark_programs": 3,
+    "transfer": 3, "methods": 3, "measure": 3, "benchmark": 3, "benchmark_programs": 3,
     "loop": 4, "train": 4, "modes": 4, "study": 4,
     "cli": 4, "main": 5, "prepare": 5, "import_torch": 5,
 }  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 
 from lficam_jax import render, report
 from lficam_jax.explanation import Explanation
-from lficam_jax.scoreboard import for_page, summarise
+from lficam_jax.measure.scoreboard import for_page, summarise
 from tests.browser import Browser
 
 pytestmark = [

@@ -11,18 +11,18 @@ import optax
 import pytest
 from PIL import Image
 
-from lficam_jax import robustness, sanity_check
 from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.data import DATASETS, dataset_info
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.experiment import initial_variables, load_run, make_model
+from lficam_jax.measure import robustness, sanity
+from lficam_jax.measure.observe import Observer, Perturbation, batches_of, planned, whole_batch
+from lficam_jax.measure.resemblance import summarise, table, write_csv
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from lficam_jax.metrics.robustness import fgsm
 from lficam_jax.metrics.sanity import cascade
-from lficam_jax.observe import Observer, Perturbation, batches_of, planned, whole_batch
-from lficam_jax.resemblance import summarise, table, write_csv
 from lficam_jax.state import create_state
 from lficam_jax.workdir import claim
 
@@ -234,7 +234,7 @@ def test_robustness_counts_maps_that_are_not_finite(tiny, trained, loaded, tmp_p
 def test_sanity_goes_down_the_network(tiny, trained, loaded, capsys):
     model, variables, step = loaded
     asked = {"split": "test", "limit": 8, "methods": ["own", "grad_cam"]}
-    sanity_check.run(tiny, trained, model=model, variables=variables, step=step, **asked)
+    sanity.run(tiny, trained, model=model, variables=variables, step=step, **asked)
     out = capsys.readouterr().out
     assert "trunk/stem" in out and "(mean_features)" in out
     stages = json.loads((trained / "results" / "sanity.json").read_text())["stages"]
@@ -287,7 +287,7 @@ def test_methods_are_checked_before_anything_is_drawn(tiny, trained, loaded):
         run_robustness(tiny, trained, loaded, methods=["grad_cm"])
     model, variables, step = loaded
     with pytest.raises(UserError, match="did you mean 'score_cam'"):
-        sanity_check.run(
+        sanity.run(
             tiny, trained, model=model, variables=variables, step=step, split="test", limit=2,
             methods=["score_cm"],
         )  # fmt: skip

@@ -18,11 +18,11 @@ from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.experiment import initial_variables, load_run, make_model
 from lficam_jax.explain import explain
-from lficam_jax.faithfulness import TARGETS, Gallery, Measurement, chosen, run, stream
+from lficam_jax.measure.faithfulness import TARGETS, Gallery, Measurement, chosen, run, stream
+from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
+from lficam_jax.measure.stability import read_config
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
-from lficam_jax.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
-from lficam_jax.stability import read_config
 from lficam_jax.state import create_state
 from lficam_jax.table import aligned
 from lficam_jax.workdir import claim

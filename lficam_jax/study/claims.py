@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lficam_jax.scoreboard import COLUMNS
+from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.study.formats import Table
 from lficam_jax.study.plan import BASELINE, OURS
 from lficam_jax.study.tables import ADJUSTED, differs, number, shown, signed

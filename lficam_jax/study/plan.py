@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from lficam_jax.config import nearest, smoke, validate
 from lficam_jax.errors import UserError
+from lficam_jax.measure.scoreboard import GROUPS
 from lficam_jax.methods import METHODS
-from lficam_jax.scoreboard import GROUPS
 
 # Changes to the base config. The names stand in tables and folders.
 MODELS: Mapping[str, Any] = {

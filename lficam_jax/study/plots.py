@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.figure import labelled_grid
+from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.render import enlarge, overlay
-from lficam_jax.scoreboard import COLUMNS
 from lficam_jax.study.tables import shown
 
 INK, MUTED, ACCENT = "#1b1b1f", "#8a8a94", "#c2410c"

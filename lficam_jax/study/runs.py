@@ -15,7 +15,7 @@ from lficam_jax import train
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.experiment import load_run
-from lficam_jax.faithfulness import BATCH, Measurement, stream
+from lficam_jax.measure.faithfulness import BATCH, Measurement, stream
 from lficam_jax.methods import TRIVIAL, maps_of
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.steps import predict

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from lficam_jax.measure.scoreboard import GROUPS
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import Statistic, crossed_interval, weighted_mean
 from lficam_jax.metrics.localisation import max_box_acc, on_image
-from lficam_jax.scoreboard import GROUPS
 from lficam_jax.study.pairs import difference, draws, summarised
 from lficam_jax.study.plan import BASELINE, OURS, Run
 from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, result_of

@@ -7,8 +7,8 @@ again, letter by letter (`lficam_jax.study.document`).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
-from lficam_jax.scoreboard import COLUMNS
 from lficam_jax.study.formats import Table
 from lficam_jax.study.plan import OURS
 

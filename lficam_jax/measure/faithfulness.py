@@ -21,12 +21,12 @@ from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explanation import Explanation
+from lficam_jax.measure.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv
 from lficam_jax.methods import CLASSLESS, TRIVIAL, check, maps_of
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
 from lficam_jax.parallel import over_rows
-from lficam_jax.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv
 from lficam_jax.steps import predict
 from lficam_jax.structs import Variables
 from lficam_jax.writer import Pace, write_result

@@ -11,8 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.data.sample import Sample
-from lficam_jax.metrics.sanity import cascade, parameter_randomisation
-from lficam_jax.observe import (
+from lficam_jax.measure.observe import (
     BATCH,
     HostBatch,
     Observer,
@@ -21,7 +20,8 @@ from lficam_jax.observe import (
     batches_of,
     whole_batch,
 )
-from lficam_jax.resemblance import Found, picture, summarise, table, write_csv
+from lficam_jax.measure.resemblance import Found, picture, summarise, table, write_csv
+from lficam_jax.metrics.sanity import cascade, parameter_randomisation
 from lficam_jax.state import init_variables
 from lficam_jax.structs import Variables
 from lficam_jax.writer import Pace, write_result

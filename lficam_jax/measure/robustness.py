@@ -13,10 +13,7 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from lficam_jax.data.sample import Sample
-from lficam_jax.metrics import stability
-from lficam_jax.metrics.bootstrap import summary
-from lficam_jax.metrics.localisation import constant, on_image
-from lficam_jax.observe import (
+from lficam_jax.measure.observe import (
     BATCH,
     HostBatch,
     Observer,
@@ -27,8 +24,11 @@ from lficam_jax.observe import (
     planned,
     whole_batch,
 )
+from lficam_jax.measure.resemblance import Found, picture, summarise, table, write_csv
+from lficam_jax.metrics import stability
+from lficam_jax.metrics.bootstrap import summary
+from lficam_jax.metrics.localisation import constant, on_image
 from lficam_jax.parallel import over_rows
-from lficam_jax.resemblance import Found, picture, summarise, table, write_csv
 from lficam_jax.structs import Variables
 from lficam_jax.writer import Pace, write_result
 

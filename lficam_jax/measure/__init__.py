@@ -1,0 +1,1 @@
+"""What measures maps on whole samples: one module per mode, and what the modes share."""

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from configs.cluttered_digits import get_config
-from lficam_jax.errors import UserError
+from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.metrics.bootstrap import crossed_interval, interval
 from lficam_jax.metrics.stability import over_pairs
-from lficam_jax.study import document, pairs, summary
+from lficam_jax.study import document, pairs, runs, summary
 from lficam_jax.study.claims import claims
 from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
 from lficam_jax.study.plan import default_study, plan
@@ -202,6 +202,16 @@ def study(digits, tmp_path_factory):
     assert program.returncode == 0, said
     assert finished.stat().st_mtime_ns == stamp  # what was done was not done again
     return workdir, said
+
+
+def test_a_run_that_diverges_names_its_setting_and_what_to_do(tmp_path, monkeypatch):
+    def diverge(config, here):
+        raise DivergedError("training diverged at step 3")
+
+    monkeypatch.setattr(runs.train, "train", diverge)
+    study = default_study(get_config())
+    with pytest.raises(DivergedError, match=r"run plain/seed0: .* step 3.*'seed0'.*plain/seed0"):
+        runs.carry_out(study, plan(study), tmp_path)
 
 
 @pytest.mark.slow

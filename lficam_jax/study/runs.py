@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from lficam_jax import train
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
+from lficam_jax.errors import DivergedError
 from lficam_jax.experiment import load_run
 from lficam_jax.measure.faithfulness import BATCH, Measurement, stream
 from lficam_jax.methods import TRIVIAL, maps_of
@@ -44,7 +45,7 @@ def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
         told = f"[{place}/{len(runs)}] {run.name}"
         if not (here / "results" / "train.json").exists():
             print(f"{told}: training", flush=True)
-            train.train(run.config, here)
+            _train(run, here)
         if not _measured(here, study, run):
             print(f"{told}: measuring", flush=True)
             _measure(study, run, here)
@@ -53,6 +54,16 @@ def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
         left = duration_text(sum(_expected(taken, later.model) for later in runs[place:]))
         accuracy = f"{100 * result['test']['accuracy']:.2f} % of the test split right"
         print(f"{told}: {accuracy}; about {left} left of the study", flush=True)
+
+
+def _train(run: Run, here: Path) -> None:
+    try:
+        train.train(run.config, here)
+    except DivergedError as error:
+        raise DivergedError(
+            f"run {run.name}: {error}. In a study: change setting {run.setting!r} in its config "
+            f"and delete {here}; the other runs keep their results"
+        ) from None
 
 
 def result_of(here: Path) -> dict[str, Any]:

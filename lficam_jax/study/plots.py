@@ -10,6 +10,8 @@ from lficam_jax.figure import labelled_grid
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.render import enlarge, overlay
+from lficam_jax.study.plan import OURS
+from lficam_jax.study.summary import FIN
 from lficam_jax.study.tables import shown
 
 INK, MUTED, ACCENT = "#1b1b1f", "#8a8a94", "#c2410c"
@@ -99,40 +101,51 @@ def _map_rows(record: Mapping[str, Any]) -> list[tuple[str, bool, Mapping[str, A
 
 def _stability(record: Mapping[str, Any]) -> Any:
     rows = [(f"{m} {k}", v) for m, each in record["stability"].items() for k, v in each.items()]
-    names = ("iou", "iou_equal_area", "spearman", "official_rowwise")
-    figure = _figure(2.6 * len(names) + 1.4, 0.3 * len(rows) + 1.1)
-    axes = figure.subplots(1, len(names), sharey=True)
-    for one, statistic in zip(axes, names, strict=True):
-        for place, (name, found) in enumerate(rows):
+    figure = _figure(12, 0.3 * len(rows) + 1.1)
+    axes = figure.subplots(1, 4, sharey=True)
+    for place, (name, found) in enumerate(rows):
+        colour = ACCENT if name.endswith("own") else INK
+        for one, statistic in zip(axes, ("iou", "official_rowwise"), strict=False):
             value, chance = found[statistic]["value"], found[statistic]["chance"]
-            colour = ACCENT if name.endswith("own") else INK
             one.plot([chance, value], [place, place], color=colour, lw=2, alpha=0.4)
             one.plot(value, place, "o", color=colour, ms=6)
             one.plot(chance, place, "|", color=MUTED, ms=9, mew=2)
-        _tidy(one, len(rows), "")
-        one.set_title(statistic, fontsize=10, loc="left")
-    axes[0].set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
-    axes[0].tick_params(left=False, labelleft=True)
-    figure.supxlabel("agreement between settings; the bar is what chance gives", fontsize=9)
+        for one, statistic in zip(axes[2:], ("iou", "iou_equal_area"), strict=True):
+            _point(one, place, found[statistic]["adjusted"], colour)
+    titles = ("iou (bar: chance)", "official_rowwise (bar: chance)", "iou, adjusted for chance",
+              "iou_equal_area, adjusted")  # fmt: skip
+    _name_rows(axes, titles, [name for name, _ in rows])
     return figure
 
 
 def _fin(record: Mapping[str, Any]) -> Any:
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for path, run in record["runs"].items():
-        if run.get("effective_channels") is not None:
-            groups.setdefault(path.split("/")[0], []).append(run)
-    figure = _figure(7, 4.2)
-    axes = figure.subplots()
-    for name, runs in groups.items():
-        x, y = ([run[k] for run in runs] for k in ("effective_channels", "correlation_with_mean"))
-        drawn = axes.plot(x, y, "o", ms=5, alpha=0.7, color=ACCENT if name == "lfi" else None)
-        axes.annotate(name, (np.mean(x), np.mean(y)), (6, 6), textcoords="offset points",
-                      fontsize=8, color=drawn[0].get_color())  # fmt: skip
-    axes.set(xlabel="effective channels, exp(entropy of the importance)",
-             ylabel="correlation of the map with mean|F|")  # fmt: skip
-    axes.spines[["top", "right"]].set_visible(False)
+    names = [n for n in (OURS, *record["ablations"]) if _of_runs(record, n, FIN[0])]
+    figure = _figure(10, 0.34 * len(names) + 1.2)
+    axes = figure.subplots(1, 3, sharey=True)
+    for place, name in enumerate(names):
+        colour = ACCENT if name == OURS else INK
+        for one, key in zip(axes, FIN, strict=False):
+            values = _of_runs(record, name, key)
+            one.plot(values, [place] * len(values), "o", ms=5, alpha=0.6, color=colour)
+        if name != OURS:
+            _point(axes[2], place, record["ablations"][name]["accuracy"]["difference"], colour)
+    axes[2].axvline(0, color=ACCENT, lw=1)
+    titles = ("effective channels", "correlation with mean|F|", "accuracy minus lfi, points")
+    _name_rows(axes, titles, names)
     return figure
+
+
+def _of_runs(record: Mapping[str, Any], model: str, key: str) -> list[float]:
+    runs = (run for path, run in record["runs"].items() if path.split("/")[0] == model)
+    return [run[key] for run in runs if run.get(key) is not None]
+
+
+def _name_rows(axes: Any, titles: Sequence[str], names: Sequence[str]) -> None:
+    for one, title in zip(axes, titles, strict=True):
+        _tidy(one, len(names), "")
+        one.set_title(title, fontsize=10, loc="left", parse_math=False)
+    axes[0].set_yticks(range(len(names)), names, fontsize=9)
+    axes[0].tick_params(left=False, labelleft=True)
 
 
 def _point(axes: Any, place: int, found: Mapping[str, Any], colour: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from lficam_jax.errors import UserError
 from lficam_jax.metrics import sanity, stability
 from lficam_jax.metrics.bootstrap import interval
+from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.models import create_model
 from lficam_jax.ops.similarity import pearson, spearman, ssim
 from lficam_jax.state import init_variables
@@ -75,12 +76,45 @@ def test_chance_is_what_the_same_place_in_every_image_earns():
 
 def test_all_pairs_of_three_runs():
     a = np.concatenate([UPPER, LOWER])
-    found = stability.over_pairs({"a": a, "b": a, "c": a[::-1]})
-    assert list(found["pairs"]) == ["a | b", "a | c", "b | c"]
-    iou = found["statistics"]["iou"]
+    found = Agreement({"a": a, "b": a, "c": a[::-1]})
+    assert list(found.pairs()) == ["a | b", "a | c", "b | c"]
+    iou = found.statistics()["iou"]
     assert iou["value"] == pytest.approx(1 / 3) and iou["n"] == 6
     assert iou["sd"] == pytest.approx(np.std([1, 0, 0], ddof=1))
-    assert stability.over_pairs({"a": a, "b": a})["statistics"]["iou"]["sd"] is None
+    assert Agreement({"a": a, "b": a}).statistics()["iou"]["sd"] is None
+
+
+def blobs(rng, n=12):
+    """Maps of n images, each with a blob elsewhere."""
+    maps = np.zeros((n, 16, 16), np.float32)
+    for one, (y, x) in zip(maps, rng.integers(0, 12, (n, 2)), strict=True):
+        one[y : y + 4, x : x + 4] = 1
+    return maps
+
+
+def test_models_that_look_at_the_same_place_agree_fully_and_surely():
+    rng = np.random.default_rng(0)
+    same = blobs(rng)
+    found = Agreement({"a": same, "b": same, "c": same}).statistics()["iou"]
+    assert found["value"] == found["low"] == found["high"] == 1
+    assert found["adjusted"] == {"value": 1, "low": 1, "high": 1}
+    strange = Agreement({s: blobs(rng) for s in "abc"}).statistics()["iou"]["adjusted"]
+    assert strange["low"] < 0 < strange["high"]  # what chance gives
+
+
+def test_one_model_that_looks_elsewhere_makes_the_agreement_unsure():
+    rng = np.random.default_rng(0)
+    same, other = blobs(rng), blobs(rng)
+    found = Agreement({"a": same, "b": same, "c": same, "d": other})
+    iou, pairs = found.statistics()["iou"], found.pairs().values()
+    for key in ("value", "chance"):
+        assert iou[key] == pytest.approx(np.mean([pair["iou"][key] for pair in pairs]))
+    assert iou["adjusted"]["value"] == pytest.approx(
+        np.mean([pair["iou"]["adjusted"] for pair in pairs])
+    )
+    assert 0.5 < iou["value"] < 0.6  # half of the pairs agree
+    assert iou["low"] < 0.2 and iou["high"] == 1  # as the fourth is drawn often, or never
+    assert found.minus(found)["iou"] == {"value": 0, "low": 0, "high": 0}
 
 
 def test_runs_are_paired_by_id_not_by_order():

@@ -14,8 +14,7 @@ import pytest
 from configs.cluttered_digits import get_config
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.metrics.bootstrap import crossed_interval, interval
-from lficam_jax.metrics.stability import over_pairs
-from lficam_jax.study import document, pairs, runs, summary
+from lficam_jax.study import document, runs, summary
 from lficam_jax.study.claims import claims
 from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
 from lficam_jax.study.plan import default_study, plan
@@ -105,36 +104,6 @@ def test_a_paired_difference_sees_what_two_intervals_do_not():
     found = summary._difference(hard + 0.1, hard)
     assert found["low"] > 0.09 and found["high"] < 0.11 and differs(found)
     assert not differs(summary._difference(hard, hard))
-
-
-def blobs(rng, n=12):
-    """Maps of n images, each with a blob elsewhere."""
-    maps = np.zeros((n, 16, 16), np.float32)
-    for one, (y, x) in zip(maps, rng.integers(0, 12, (n, 2)), strict=True):
-        one[y : y + 4, x : x + 4] = 1
-    return maps
-
-
-def test_settings_that_look_at_the_same_place_agree_fully_and_surely():
-    rng = np.random.default_rng(0)
-    same = blobs(rng)
-    found = pairs.summarised(pairs.draws({"a": same, "b": same, "c": same}))["iou"]
-    assert found["value"] == found["low"] == found["high"] == 1
-    assert found["adjusted"] == {"value": 1, "low": 1, "high": 1}
-    strange = pairs.summarised(pairs.draws({s: blobs(rng) for s in "abc"}))["iou"]["adjusted"]
-    assert strange["low"] < 0 < strange["high"]  # what chance gives
-
-
-def test_one_setting_that_looks_elsewhere_makes_the_agreement_unsure():
-    rng = np.random.default_rng(0)
-    same, other = blobs(rng), blobs(rng)
-    maps = {"a": same, "b": same, "c": same, "d": other}
-    drawn = pairs.draws(maps)
-    found = pairs.summarised(drawn)["iou"]
-    assert found["value"] == pytest.approx(over_pairs(maps)["statistics"]["iou"]["value"])
-    assert 0.5 < found["value"] < 0.6  # half of the pairs agree
-    assert found["low"] < 0.2 and found["high"] == 1  # as the fourth is drawn often, or never
-    assert pairs.difference(drawn, drawn)["iou"] == {"value": 0, "low": 0, "high": 0}
 
 
 def test_a_document_is_filled_from_the_record_alone(tmp_path):

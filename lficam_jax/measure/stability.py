@@ -19,6 +19,7 @@ from lficam_jax.experiment import load_run
 from lficam_jax.methods import maps_of
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.localisation import constant, on_image
+from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.remote import fetched
 from lficam_jax.table import aligned
 from lficam_jax.writer import write_result
@@ -52,7 +53,10 @@ def run(
     if set(sizes.values()) != {size}:
         raise UserError(f"the runs look at images of different sizes: {sizes}; give runs of one")
     maps = {path: maps[orders[path]] for path, (_, maps, _) in found.items()}
-    result = stability.over_pairs(maps) | {
+    agreement = Agreement(maps)
+    result = {
+        "pairs": agreement.pairs(),
+        "statistics": agreement.statistics(),
         "runs": {path: {"constant_maps": degenerate} for path, (_, _, degenerate) in found.items()},
         "split": split,
         "images": len(orders[runs[0]]),
@@ -109,17 +113,22 @@ def _maps(
 
 def _told(result: dict[str, Any]) -> str:
     pairs = len(result["pairs"])
-    rows = [["statistic", "value", "sd", "chance", "adjusted", "n", "left out"]]
+    rows = [["statistic", "value", "chance", "adjusted", "95 %", "n", "left out"]]
     for name, found in result["statistics"].items():
-        numbers = [found[k] for k in ("value", "sd", "chance", "adjusted")]
-        cells = ["-" if v is None or np.isnan(v) else f"{v:.4f}" for v in numbers]
-        rows.append([name, *cells, str(found["n"]), str(found["left_out"])])
+        adjusted = found["adjusted"]
+        numbers = _told_numbers(found["value"], found["chance"], adjusted["value"])
+        low, high = _told_numbers(adjusted["low"], adjusted["high"])
+        rows.append([name, *numbers, f"{low} to {high}", str(found["n"]), str(found["left_out"])])
     constants = sum(run["constant_maps"] for run in result["runs"].values())
     return (
         f"\n{len(result['runs'])} models, {pairs} pair{'s' * (pairs > 1)}, {result['images']} "
         f"images of {result['split']}; constant maps: {constants}\n{aligned(rows)}\n"
-        "sd: over pairs. chance: the images of one model shuffled. "
-        "adjusted: (value - chance) / (1 - chance).\n"
+        "chance: the images of one model shuffled. adjusted: (value - chance) / (1 - chance), with "
+        f"its interval over resampled {'models and ' * (pairs > 1)}images.\n"
         "n: image pairs with a value; left out: both maps empty, or one constant.\n"
         "Only official_rowwise may be set beside the published 0.73, 0.60 and 0.64."
     )
+
+
+def _told_numbers(*values: float) -> list[str]:
+    return ["-" if np.isnan(value) else f"{value:.4f}" for value in values]

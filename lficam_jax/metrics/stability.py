@@ -6,7 +6,6 @@ centre, agree by chance; `adjusted = (value - chance) / (1 - chance)` takes that
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import jax
@@ -114,7 +113,7 @@ def between(
       had a value, and `left_out`, those that had none (both maps empty, or one constant).
     """
     found = per_image(a, b, shuffles=shuffles, seed=seed)
-    return {name: _summary(values, chance) for name, (values, chance) in found.items()}
+    return summary(found)
 
 
 def per_image(
@@ -134,23 +133,9 @@ def per_image(
     return found
 
 
-def over_pairs(maps: Mapping[str, Float[np.ndarray, "n y x"]], seed: int = 0) -> dict[str, Any]:
-    """Compares all m(m-1)/2 pairs of runs whose rows are in one order.
-
-    Returns:
-      `pairs`: "a | b" to what `between` found; and `statistics`: for each of `STATISTICS`, the
-      mean over the pairs of `value chance adjusted`, `sd` of the values over pairs (None for a
-      single pair) and the sums of `n` and `left_out`.
-    """
-    names = list(combinations(maps, 2))
-    pairs = {f"{a} | {b}": between(maps[a], maps[b], seed=seed) for a, b in names}
-    statistics = {}
-    for name in STATISTICS:
-        rows = [found[name] for found in pairs.values()]
-        row = {k: float(np.mean([r[k] for r in rows])) for k in ("value", "chance", "adjusted")}
-        row["sd"] = float(np.std([r["value"] for r in rows], ddof=1)) if len(rows) > 1 else None
-        statistics[name] = row | {k: sum(r[k] for r in rows) for k in ("n", "left_out")}
-    return {"pairs": pairs, "statistics": statistics}
+def summary(found: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, float]]:
+    """Returns what `between` returns, of what `per_image` found."""
+    return {name: _summary(values, chances) for name, (values, chances) in found.items()}
 
 
 def _summary(values: np.ndarray, chances: np.ndarray) -> dict[str, float]:

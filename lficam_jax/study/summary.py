@@ -15,7 +15,7 @@ from lficam_jax.measure.scoreboard import GROUPS
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import Statistic, crossed_interval, weighted_mean
 from lficam_jax.metrics.localisation import max_box_acc, on_image
-from lficam_jax.study.pairs import difference, draws, summarised
+from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.study.plan import BASELINE, OURS, Run
 from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, result_of
 
@@ -45,8 +45,8 @@ def summarise(
         by_model.setdefault(run.model, {})[run.setting] = found[run.name]
     models = {name: by_model[name] for name in study.models}
     methods = {run.model: methods_of(study, run) for run in runs}
-    drawn = {
-        (name, m): draws(_on_image(models[name], m, size))
+    agreed = {
+        (name, m): Agreement(_on_image(models[name], m, size))
         for name in models for m in study.measure.stability_methods if m in methods[name]
     }  # fmt: skip
     columns = [c for g in study.measure.measures for c in GROUPS[g] if c not in NOT_PAIRED]
@@ -63,13 +63,13 @@ def summarise(
             if m in methods[name] and (m == "own") != (name in (BASELINE, OURS))
         },
         "stability": {
-            name: {m: summarised(each) for (of, m), each in drawn.items() if of == name}
+            name: {m: each.statistics() for (of, m), each in agreed.items() if of == name}
             for name in models
         },
         "stability_versus": {
-            f"{name}, {m}": difference(drawn[OURS, "own"], each)
-            for (name, m), each in drawn.items()
-            if (OURS, "own") in drawn and (name, m) != (OURS, "own")
+            f"{name}, {m}": agreed[OURS, "own"].minus(each)
+            for (name, m), each in agreed.items()
+            if (OURS, "own") in agreed and (name, m) != (OURS, "own")
         },
         "ablations": {
             name: _ablation(by_model[name], models[OURS], columns) for name in study.ablations
@@ -151,8 +151,8 @@ def _fin_adds(
         "accuracy_lfi_minus_uniform": _accuracy(same, uniform)["difference"],
     }
     if len(same) > 1 and all("map/own" in r for rows in (same, uniform) for r in rows.values()):
-        with_fin, without = (draws(_on_image(rows, "own", size)) for rows in (same, uniform))
-        found["stability_lfi_minus_uniform"] = difference(with_fin, without)
+        with_fin, without = (Agreement(_on_image(rows, "own", size)) for rows in (same, uniform))
+        found["stability_lfi_minus_uniform"] = with_fin.minus(without)
     return found
 
 

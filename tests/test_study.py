@@ -173,6 +173,19 @@ def study(digits, tmp_path_factory):
     return workdir, said
 
 
+def test_so_far_compares_the_settings_under_which_all_models_are_done(tmp_path, monkeypatch):
+    study = default_study(get_config())
+    wanted, first = plan(study), ["seed0", "seed1"]
+    done = {f"{m}/{s}" for m in study.models for s in first} | {"plain/seed2", "uniform/seed0"}
+    monkeypatch.setattr(runs, "_measured", lambda here, study, run: run.name in done)
+    part, found = runs.so_far(study, wanted, tmp_path)
+    assert {run.name for run in found} == done - {"plain/seed2"}
+    assert list(part.settings) == first and list(part.ablations) == ["uniform"]
+    done -= {"lfi/seed1"}
+    with pytest.raises(UserError, match="9 of 65 runs are done, 1 settings with all models"):
+        runs.so_far(study, wanted, tmp_path)
+
+
 def test_a_run_that_diverges_names_its_setting_and_what_to_do(tmp_path, monkeypatch):
     def diverge(config, here):
         raise DivergedError("training diverged at step 3")

@@ -1,13 +1,15 @@
 """Trains, measures and compares whole families of networks; writes tables, plots and a page.
 
-  python -m lficam_jax.study --config configs/study_NAME.py[:smoke] --workdir DIR [--report]
+  python -m lficam_jax.study --config configs/study_NAME.py[:smoke] --workdir DIR
 
 Trains plain, ABN (with both losses and with one) and LFI networks and the ablations of FIN under
 several settings, measures accuracy, faithfulness, localisation and stability of their maps, and
 writes into DIR/results: study.json, index.html, study.md, tables/*.{md,csv,tex}, *.png.
-Stop it whenever you like; the same command continues. --report only writes tables, plots and page
-again, from study.json. Each run is an ordinary workdir, DIR/runs/MODEL/SETTING, which
-`python -m lficam_jax.main` opens.
+Stop it whenever you like; the same command continues. Each run is an ordinary workdir,
+DIR/runs/MODEL/SETTING, which `python -m lficam_jax.main` opens.
+
+  --so_far   compares the settings that are done, and trains nothing
+  --report   writes tables, plots and page again, from study.json
 
 Any key can be set: --config.measure.limit=64 --config.base.train.total_epochs=1
 """
@@ -27,6 +29,7 @@ from ml_collections import ConfigDict
 from lficam_jax import cli
 from lficam_jax.errors import UserError
 
+_SO_FAR = flags.DEFINE_bool("so_far", False, "Compare what is done so far; train nothing.")
 _REPORT = flags.DEFINE_bool("report", False, "Only write tables, plots and page again.")
 flags.adopt_module_key_flags(cli)
 
@@ -41,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
     if not _REPORT.value:
         try:
-            _carry_out(cli.config(study=True), workdir)
+            _compare(cli.config(study=True), workdir)
         except Interrupted as stop:
             print(stop)
             return stop.exit_code
@@ -53,19 +56,31 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _carry_out(study: ConfigDict, workdir: Path) -> None:
-    from lficam_jax.data import dataset_info
+def _compare(study: ConfigDict, workdir: Path) -> None:
+    """Carries out what is missing, unless --so_far, and compares what there is."""
     from lficam_jax.study.plan import plan
-    from lficam_jax.study.runs import arrays_of, carry_out, folder
-    from lficam_jax.study.summary import summarise
+    from lficam_jax.study.runs import carry_out, so_far
     from lficam_jax.workdir import keep_compiled
-    from lficam_jax.writer import duration_text, write_result
 
     runs = plan(study)
-    keep_compiled(workdir)  # settings that differ in the seed alone share their programs
-    print(f"{len(runs)} runs: {len(study.settings)} settings; {workdir}", flush=True)
-    carry_out(study, runs, workdir)
-    print("comparing", flush=True)
+    planned = len(runs)
+    if _SO_FAR.value:
+        study, runs = so_far(study, runs, workdir)
+    else:
+        keep_compiled(workdir)  # settings that differ in the seed alone share their programs
+        print(f"{planned} runs: {len(study.settings)} settings; {workdir}", flush=True)
+        carry_out(study, runs, workdir)
+    print(f"comparing {len(runs)} runs", flush=True)
+    _record(study, runs, workdir, planned)
+
+
+def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int) -> None:
+    """Writes `results/study.json` and the grids of maps."""
+    from lficam_jax.data import dataset_info
+    from lficam_jax.study.runs import arrays_of, folder
+    from lficam_jax.study.summary import summarise
+    from lficam_jax.writer import duration_text, write_result
+
     size = dataset_info(study.base.data).image_size
     found = summarise(study, runs, workdir, (size, size))
     first = arrays_of(folder(workdir, runs[0]))
@@ -74,7 +89,7 @@ def _carry_out(study: ConfigDict, workdir: Path) -> None:
         "date": time.strftime("%Y-%m-%d"), "hardware": _hardware(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("jax", "flax", "optax", "numpy")},
-        "time": duration_text(_seconds(workdir, runs)),
+        "time": duration_text(_seconds(workdir, runs)), "planned": planned,
         "settings": {run.setting: _setting(run.config) for run in runs},
         "test_examples": len(first["correct"]), "images": len(first["id"]),
     }  # fmt: skip

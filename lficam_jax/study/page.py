@@ -67,12 +67,14 @@ def about(record: Mapping[str, Any]) -> str:
 
 def _about(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    done, planned = len(record["runs"]), record["planned"]
+    counted = f"{done}" if done == planned else f"{done} of {planned}: the study is not finished"
     return [
         ("command", f"`{record['command']}`"),
         ("date", record["date"]),
         ("hardware", record["hardware"]),
         ("versions", versions),
-        ("runs", f"{len(record['runs'])}, trained and measured in {record['time']}"),
+        ("runs", f"{counted}; trained and measured in {record['time']}"),
         (
             "images",
             f"{record['test_examples']:,} for accuracy, {record['images']} of them for maps",

@@ -1,5 +1,6 @@
 """Trains and measures every run of a study; what is done already is not done again."""
 
+import copy
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 from lficam_jax import train
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
-from lficam_jax.errors import DivergedError
+from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.experiment import load_run
 from lficam_jax.measure.faithfulness import BATCH, Measurement, stream
 from lficam_jax.methods import TRIVIAL, maps_of
@@ -64,6 +65,30 @@ def _train(run: Run, here: Path) -> None:
             f"run {run.name}: {error}. In a study: change setting {run.setting!r} in its config "
             f"and delete {here}; the other runs keep their results"
         ) from None
+
+
+def so_far(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> tuple[ConfigDict, list[Run]]:
+    """Returns the part of a study that can be compared already: its config, and its runs.
+
+    Settings under which a model is missing are left out.
+
+    Raises:
+      UserError: if fewer than two settings are done.
+    """
+    done = [run for run in runs if _measured(folder(workdir, run), study, run)]
+    names = {run.name for run in done}
+    whole = [s for s in study.settings if all(f"{m}/{s}" in names for m in study.models)]
+    if len(whole) < 2:
+        raise UserError(
+            f"{len(done)} of {len(runs)} runs are done, {len(whole)} settings with all models; "
+            "two can be compared"
+        )
+    found = [run for run in done if run.setting in whole]
+    part = copy.deepcopy(study)
+    part.settings = {s: study.settings[s] for s in whole}
+    there = {run.model for run in found}
+    part.ablations = {n: change for n, change in study.ablations.items() if n in there}
+    return part, found
 
 
 def result_of(here: Path) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
         "test_examples": len(first["correct"]), "images": len(first["id"]),
     }  # fmt: skip
     write_result(workdir, "study", about | found)
-    _draw_grids(study, workdir, list(study.settings), first["id"])
+    _draw_grids(study, workdir)
 
 
 def _seconds(workdir: Path, runs: Sequence[Any]) -> float:
@@ -111,17 +111,19 @@ def _setting(config: ConfigDict) -> Mapping[str, float]:
     }  # fmt: skip
 
 
-def _draw_grids(study: ConfigDict, workdir: Path, settings: Sequence[str], ids: np.ndarray) -> None:
-    """Draws the same test images under every setting, for each model with a map of its own."""
+def _draw_grids(study: ConfigDict, workdir: Path) -> None:
+    """Draws the same test images, of several classes, under every setting, for each own map."""
     from lficam_jax.data.sample import Sample
     from lficam_jax.study.plots import draw_grid
     from lficam_jax.study.runs import arrays_of
 
     sample = Sample(study.base.data, study.measure.split, study.measure.limit)
-    places = np.linspace(0, len(ids) - 1, study.pictures).round().astype(int)
     (batch,) = sample.batches(len(sample))
+    classes, first = np.unique(batch["label"], return_index=True)
+    chosen = np.linspace(0, len(classes) - 1, min(study.pictures, len(classes)))
+    places = first[chosen.round().astype(int)]
     for model in study.models:
-        stored = {s: arrays_of(workdir / "runs" / model / s) for s in settings}
+        stored = {s: arrays_of(workdir / "runs" / model / s) for s in study.settings}
         if not all("map/own" in arrays for arrays in stored.values()):
             continue
         maps = {s: arrays["map/own"][places] for s, arrays in stored.items()}

@@ -71,7 +71,7 @@ def default_study(base: ConfigDict) -> ConfigDict:
     measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness", "localisation")
     measure.steps = 8  # of the insertion and deletion curves
     measure.stability_methods = ("own", "grad_cam", "mean_features")
-    study.pictures = 5  # test images in the grid of maps
+    study.pictures = 5  # test images in the grid of maps, each of another class
     return study
 
 

@@ -176,7 +176,8 @@ def _value(rows: Mapping[str, np.ndarray], statistic: Statistic = weighted_mean)
     each = [_plain(statistic, one[None]) for one in values]
     return {
         "value": _plain(statistic, values), "low": low, "high": high,
-        "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None, "per_setting": dict(zip(rows, each, strict=True)),
+        "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
+        "per_setting": dict(zip(rows, each, strict=True)),
         "n": int(np.isfinite(values.reshape(*values.shape[:2], -1)).all(axis=2).sum()),
     }  # fmt: skip
 

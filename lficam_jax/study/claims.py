@@ -17,11 +17,13 @@ class Claim:
     """One question to the record.
 
     Attributes:
+      topic: accuracy, maps or stability, the paper's three claims; or fin.
       question: as a reader asks it.
       answer: one word or a few.
       evidence: the numbers.
     """
 
+    topic: str
     question: str
     answer: str
     evidence: str
@@ -43,7 +45,7 @@ def answers(record: Mapping[str, Any]) -> Table:
 def _accuracies(record: Mapping[str, Any]) -> list[Claim]:
     return [
         Claim(
-            f"Is {model} more accurate than plain?", _verdict(found["difference"]),
+            "accuracy", f"Is {model} more accurate than plain?", _verdict(found["difference"]),
             f"{signed(found['difference'], 2)} points",
         )
         for model, found in record["accuracy"].items() if "difference" in found
@@ -57,7 +59,8 @@ def _maps(record: Mapping[str, Any]) -> list[Claim]:
         better, worse = _sorted(differences)
         answer = f"better in {len(better)}, worse in {len(worse)} of {len(differences)} measures"
         evidence = _better_worse(better, worse)
-        found.append(Claim(f"Is lfi's own map better than that of {other}?", answer, evidence))
+        question = f"Is lfi's own map better than that of {other}?"
+        found.append(Claim("maps", question, answer, evidence))
     return found
 
 
@@ -75,7 +78,7 @@ def _blind(record: Mapping[str, Any]) -> Claim:
         for c, name in won.items()
     )
     question = "In which measures is a map ahead of lfi's own that never saw the image?"
-    return Claim(question, ", ".join(won) or "in none", evidence or "–")
+    return Claim("maps", question, ", ".join(won) or "in none", evidence or "–")
 
 
 def _stability(record: Mapping[str, Any]) -> list[Claim]:
@@ -91,7 +94,8 @@ def _stability(record: Mapping[str, Any]) -> list[Claim]:
             for s in ADJUSTED
         )
         question = f"Do {OURS}'s own maps agree more between settings than {model}'s {method}?"
-        found.append(Claim(question, _in_all([differences[s] for s in ADJUSTED]), evidence))
+        answer = _in_all([differences[s] for s in ADJUSTED])
+        found.append(Claim("stability", question, answer, evidence))
     return found
 
 
@@ -104,7 +108,8 @@ def _fin(record: Mapping[str, Any]) -> Claim:
     if trained := adds.get("accuracy_lfi_minus_uniform"):
         answer += f"; more accurate than with uniform importance: {_verdict(trained)}"
         evidence += f"; accuracy: {signed(trained, 2)} points"
-    return Claim("What does FIN add beyond gating with the mean activation?", answer, evidence)
+    question = "What does FIN add beyond gating with the mean activation?"
+    return Claim("fin", question, answer, evidence)
 
 
 def _better_worse(better: Sequence[str], worse: Sequence[str]) -> str:

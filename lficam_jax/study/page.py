@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,22 @@ from lficam_jax.study.claims import Claim, answers, claims
 from lficam_jax.study.formats import FORMS, html, markdown
 from lficam_jax.study.tables import tables
 
+# Of each topic of the claims: its headline and its pictures with their captions.
+SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "accuracy": ("Accuracy", {
+        "accuracy": "Mean over settings with its 95 % interval; small dots: each setting."}),
+    "maps": ("The maps", {
+        "maps": "Orange: a model's own map. Black: drawn afterwards. Grey: trivial maps. With 95 % "
+                "intervals over resampled settings and images."}),
+    "stability": ("Stability between settings", {
+        "stability": "Orange: a model's own map. Bar: what chance gives, the images shuffled. "
+                     "With 95 % intervals over resampled settings and images.",
+        "grid_abn": "The own map of abn: one row per setting.",
+        "grid_abn_one_loss": "The own map of abn_one_loss: one row per setting.",
+        "grid_lfi": "The own map of lfi: one row per setting."}),
+    "fin": ("What FIN adds", {
+        "fin": "lfi, and lfi with one thing changed. Dots: each setting."}),
+}  # fmt: skip
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1f; --soft: #5c5c66; --line: #dedee4; --paper: #fff }
 @media (prefers-color-scheme: dark) {
@@ -43,7 +59,7 @@ def report(workdir: Path) -> Path:
     """
     results = workdir / "results"
     record = json.loads((results / "study.json").read_text(encoding="utf-8"))
-    pictures = plots.draw_all(record, results) + sorted(results.glob("grid_*.png"))
+    plots.draw_all(record, results)
     (results / "tables").mkdir(exist_ok=True)
     for table in tables(record):
         for suffix, written in FORMS.items():
@@ -51,7 +67,7 @@ def report(workdir: Path) -> Path:
             path.write_text(written(table), encoding="utf-8")
     (results / "study.md").write_text(as_markdown(record), encoding="utf-8")
     page = results / "index.html"
-    page.write_text(_page(record, pictures), encoding="utf-8")
+    page.write_text(_page(record, results), encoding="utf-8")
     return page
 
 
@@ -82,15 +98,20 @@ def _about(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _page(record: Mapping[str, Any], pictures: Sequence[Path]) -> str:
-    about = "".join(f"<br>{escape(n)}: {escape(v.strip('`'))}" for n, v in _about(record))
+def _page(record: Mapping[str, Any], results: Path) -> str:
+    run = "".join(f"<br>{escape(n)}: {escape(v.strip('`'))}" for n, v in _about(record))
     title = f"Study: {record['name']}"
+    found = claims(record)
+    sections = "".join(
+        f"<h2>{headline}</h2><dl>{''.join(_answer(c) for c in found if c.topic == topic)}</dl>"
+        + "".join(_picture(results / f"{name}.png", text) for name, text in pictures.items())
+        for topic, (headline, pictures) in SECTIONS.items()
+    )
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
         f"<meta name=viewport content='width=device-width'><style>{STYLE}</style>"
-        f"<h1>{escape(title)}</h1><p class=soft>{about.removeprefix('<br>')}</p>"
-        f"<h2>What the numbers say</h2><dl>{''.join(map(_answer, claims(record)))}</dl>"
-        f"<h2>Pictures</h2>{''.join(map(_picture, pictures))}"
+        f"<h1>{escape(title)}</h1><p class=soft>{run.removeprefix('<br>')}</p>"
+        f"<p>A difference counts where its paired 95 % interval leaves out 0.</p>{sections}"
         f"<h2>Tables</h2>{''.join(map(html, tables(record)))}</html>\n"
     )
 
@@ -103,7 +124,11 @@ def _answer(claim: Claim) -> str:
     )
 
 
-def _picture(path: Path) -> str:
+def _picture(path: Path, caption: str) -> str:
+    if not path.exists():  # a grid of a model that the study does not have
+        return ""
     code = base64.b64encode(path.read_bytes()).decode("ascii")
-    name = path.stem.replace("_", " ")
-    return f"<figure><img alt='{escape(name)}' src='data:image/png;base64,{code}'></figure>"
+    return (
+        f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{code}'>"
+        f"<figcaption class=soft>{escape(caption)}</figcaption></figure>"
+    )

@@ -64,15 +64,15 @@ def _accuracy(record: Mapping[str, Any]) -> Any:
         axes.plot(each, [place + 0.22] * len(each), "o", ms=4, color=ACCENT, alpha=0.6)
         axes.annotate(name, (0, place), (-8, 0), xycoords=("axes fraction", "data"),
                       textcoords="offset points", ha="right", va="center")  # fmt: skip
-    _tidy(axes, len(record["accuracy"]), "test accuracy, % (small dots: each setting)")
+    _tidy(axes, len(record["accuracy"]), "test accuracy, %")
     return figure
 
 
 def _maps(record: Mapping[str, Any]) -> Any:
     rows = _map_rows(record)
     columns = shown(record)
-    wide = min(4, len(columns))
-    high = -(-len(columns) // wide)
+    high = -(-len(columns) // 4)
+    wide = -(-len(columns) // high)
     figure = _figure(2.6 * wide + 1.6, high * (0.19 * len(rows) + 0.9))
     axes = figure.subplots(high, wide, squeeze=False)
     for one, column in zip(axes.flat, columns, strict=False):

@@ -6,18 +6,21 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from configs.cluttered_digits import get_config
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.metrics.bootstrap import crossed_interval, interval
+from lficam_jax.models import create_model
 from lficam_jax.study import document, runs, summary
 from lficam_jax.study.claims import claims
 from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
-from lficam_jax.study.plan import default_study, plan
+from lficam_jax.study.plan import ABLATIONS, default_study, plan
 from lficam_jax.study.tables import differs, number, signed, tables
 
 ROOT = Path(__file__).parent.parent
@@ -171,6 +174,33 @@ def study(digits, tmp_path_factory):
     assert program.returncode == 0, said
     assert finished.stat().st_mtime_ns == stamp  # what was done was not done again
     return workdir, said
+
+
+def parameters(fin):
+    """The number of FIN's parameters, and whether a network with it can be trained."""
+    model = create_model("cifar_resnet", 8, "lfi", fin=fin, num_classes=10)
+    images = jax.ShapeDtypeStruct((2, 16, 16, 3), "float32")
+    variables = jax.eval_shape(partial(model.init, jax.random.key(0)), images)
+
+    def loss(variables, images):
+        return model.apply(variables, images).logits.sum()
+
+    gradients = jax.eval_shape(jax.grad(loss), variables, images)
+    assert jax.tree.structure(gradients) == jax.tree.structure(variables)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"].get("head", {})))
+
+
+def test_each_ablation_changes_what_its_name_says():
+    whole = parameters({})
+    changed = {n: parameters(change["model"]["fin"]) - whole for n, change in ABLATIONS.items()}
+    assert changed.pop("uniform") == -whole  # nothing is left to learn
+    nine_to_one, one_conv = 4 * 8 * 64 * 64, 9 * 64 * 64 + 2 * 64  # kernels; a kernel and a norm
+    assert changed.pop("kernel_1") == -nine_to_one
+    assert changed.pop("kernel_5") == 4 * (25 - 9) * 64 * 64
+    assert changed.pop("shallow") == -2 * one_conv
+    assert changed.pop("narrow") < -nine_to_one / 2
+    assert changed.pop("learned_temperature") == 1
+    assert changed == {"no_softmax": 0, "temperature_0.1": 0, "no_mask_image": 0}
 
 
 def test_so_far_compares_the_settings_under_which_all_models_are_done(tmp_path, monkeypatch):

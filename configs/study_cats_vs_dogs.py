@@ -3,7 +3,7 @@
     tfds build cats_vs_dogs --file_format array_record
     python -m lficam_jax.study --config configs/study_cats_vs_dogs.py --workdir runs/study_pets
 
-ResNet-18 at 224 pixels, 300 epochs, 47 runs: for accelerators. The settings
+ResNet-18 at 224 pixels, 300 epochs, 49 runs: for accelerators. The settings
 are `paper_study`'s, in lficam_jax/study/plan.py.
 
 Not measured yet.

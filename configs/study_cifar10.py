@@ -3,7 +3,7 @@
     python -m lficam_jax.prepare cifar10
     python -m lficam_jax.study --config configs/study_cifar10.py --workdir runs/study_cifar10
 
-ResNet-110 of bottlenecks, 300 epochs, 47 runs: for accelerators. The settings
+ResNet-110 of bottlenecks, 300 epochs, 49 runs: for accelerators. The settings
 are `paper_study`'s, in lficam_jax/study/plan.py.
 
 Not measured yet.

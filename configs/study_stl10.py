@@ -3,7 +3,7 @@
     python -m lficam_jax.prepare stl10
     python -m lficam_jax.study --config configs/study_stl10.py --workdir runs/study_stl10
 
-ResNet-18 at 224 pixels, 300 epochs, 47 runs: for accelerators. The settings
+ResNet-18 at 224 pixels, 300 epochs, 49 runs: for accelerators. The settings
 are `paper_study`'s, in lficam_jax/study/plan.py.
 
 Not measured yet.

@@ -4,20 +4,23 @@
 
 Between `<!-- RECORD.json TABLE -->` and `<!-- end -->` it writes that table of that record, the
 `results/study.json` of a study; paths are relative to the document. TABLE is a name in
-`results/tables`, or `answers`, `about` or `all`. Everything else in the document stays as it is.
+`results/tables`, or `answers`, `about` or `all`; `headline` lays the records that a path with a *
+finds side by side. Everything else in the document stays as it is.
 """
 
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lficam_jax.config import nearest
 from lficam_jax.errors import UserError
 from lficam_jax.study import page
 from lficam_jax.study.claims import answers
 from lficam_jax.study.formats import markdown
+from lficam_jax.study.headline import headline
 from lficam_jax.study.tables import tables
 
 PLACE = re.compile(r"(<!-- (\S+\.json) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -33,21 +36,27 @@ def filled(text: str, folder: Path) -> str:
     Raises:
       UserError: for a record that cannot be read, or a table that it does not give.
     """
-    return PLACE.sub(lambda m: f"{m[1]}\n{_written(folder / m[2], m[3])}\n{m[4]}", text)
+    return PLACE.sub(lambda m: f"{m[1]}\n{_written(folder, m[2], m[3])}\n{m[4]}", text)
 
 
-def _written(path: Path, name: str) -> str:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; is it a study's study.json?") from None
-    known = {"about": page.about, "all": page.as_markdown}
-    if name in known:
-        return known[name](record)
+def _written(folder: Path, pattern: str, name: str) -> str:
+    if name == "headline":
+        return markdown(headline([_read(path) for path in sorted(folder.glob(pattern))]))
+    record = _read(folder / pattern)
+    if whole := {"about": page.about, "all": page.as_markdown}.get(name):
+        return whole(record)
     found = {table.name: table for table in (answers(record), *tables(record))}
     if name not in found:
-        raise UserError(f"{path} gives no table {name!r}{nearest(name, (*found, *known))}")
+        meant = nearest(name, (*found, "about", "all", "headline"))
+        raise UserError(f"{folder / pattern} gives no table {name!r}{meant}")
     return markdown(found[name])
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; is it a study's study.json?") from None
 
 
 def main(paths: Sequence[str]) -> int:

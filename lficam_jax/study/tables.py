@@ -11,6 +11,7 @@ from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.study.formats import Table
 from lficam_jax.study.plan import OURS
+from lficam_jax.study.summary import FIN
 
 STATISTICS = ("iou", "iou_equal_area", "iou_auc", "dice", "spearman", "official_rowwise")
 ADJUSTED = ("iou", "iou_equal_area", "iou_auc")  # shown with chance taken away, and compared
@@ -125,11 +126,16 @@ def _versus(record: Mapping[str, Any]) -> Table:
         f"The own map of {OURS} minus the map named, paired over settings and images. {INTERVAL} "
         "Bold where the interval leaves out 0; ↑: more is better, so + speaks for lfi; ↓: less is."
     )
-    header = ("lfi, own minus", *(_with_arrow(c) for c in columns))
+    header = ("lfi, own minus", *(with_arrow(c) for c in columns))
     return Table("versus", "lfi's own map against other maps", caption, header, rows)
 
 
-def _with_arrow(column: str) -> str:
+def with_arrow(column: str) -> str:
+    """Writes a measure's name, and whether more of it is better.
+
+    >>> with_arrow("insertion"), with_arrow("deletion")
+    ('insertion ↑', 'deletion ↓')
+    """
     return f"{column} {'↑' if COLUMNS[column] > 0 else '↓'}"
 
 
@@ -148,7 +154,7 @@ def _maps(record: Mapping[str, Any], model: str) -> Table:
         f"Maps of {record['images']} test images under every setting. {INTERVAL} Rows in brackets "
         "are trivial: a measure that they win does not tell maps apart."
     )
-    header = ("map", *map(_with_arrow, columns), "constant", "not finite")
+    header = ("map", *map(with_arrow, columns), "constant", "not finite")
     return Table(f"maps_{model}", f"Maps of {model}", caption, header, rows)
 
 
@@ -162,16 +168,19 @@ def _ablations(record: Mapping[str, Any]) -> Table:
         "the same settings; bold where the interval leaves out 0."
     )
     header = ("FIN", "accuracy", "minus lfi", "effective channels", "correlation",
-              *(f"{_with_arrow(c)} minus lfi" for c in columns))  # fmt: skip
+              *(f"{with_arrow(c)} minus lfi" for c in columns))  # fmt: skip
     return Table("ablations", "What each part of FIN does", caption, header, rows)
 
 
+def mean_of_runs(record: Mapping[str, Any], model: str, key: str) -> float | None:
+    """Returns the mean over a model's settings of what evaluation found; None if it has none."""
+    runs = [run for path, run in record["runs"].items() if path.split("/")[0] == model]
+    values = [run[key] for run in runs if run.get(key) is not None]
+    return sum(values) / len(values) if values else None
+
+
 def _ablation_row(record: Mapping[str, Any], name: str, columns: Sequence[str]) -> tuple[str, ...]:
-    runs = [run for path, run in record["runs"].items() if path.split("/")[0] == name]
-    channels, correlation = (
-        number(sum(values) / len(values)) if (values := [r[k] for r in runs if k in r]) else "–"
-        for k in ("effective_channels", "correlation_with_mean")
-    )
+    channels, correlation = (number(mean_of_runs(record, name, key)) for key in FIN)
     if name == "lfi":
         accuracy = with_interval(record["accuracy"]["lfi"], 2)
         return name, accuracy, "", channels, correlation, *("" for _ in columns)
@@ -185,7 +194,7 @@ def _ablation_row(record: Mapping[str, Any], name: str, columns: Sequence[str]) 
 def _fin_adds(record: Mapping[str, Any]) -> Table:
     adds = record["fin_adds"]
     own, uniform = adds["own_minus_mean_features"], adds.get("lfi_minus_uniform", {})
-    rows = [(_with_arrow(c), number(found["value_of_first"]),
+    rows = [(with_arrow(c), number(found["value_of_first"]),
              signed(found), signed(uniform.get(c)))
             for c in shown(record) if (found := own.get(c))]  # fmt: skip
     if "accuracy_lfi_minus_uniform" in adds:

@@ -1,0 +1,58 @@
+"""The few rows of several studies that tell most, side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lficam_jax.study.formats import Table
+from lficam_jax.study.plan import BASELINE, CONTROL, OURS
+from lficam_jax.study.summary import FIN
+from lficam_jax.study.tables import (
+    INTERVAL,
+    mean_of_runs,
+    number,
+    signed,
+    with_arrow,
+    with_interval,
+)
+
+MAPS = ("insertion", "deletion", "pointing_game")
+SAME_AREA = "iou_equal_area"
+
+
+def headline(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns one row per question and one column per study."""
+    columns = [_rows(record) for record in records]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    rows = tuple((name, *(column.get(name, "–") for column in columns)) for name in names)
+    caption = (
+        f"{INTERVAL} Differences are paired; bold where the interval leaves out 0. Stability: IoU "
+        "of the top fifth of the pixels, adjusted for chance, over all pairs of settings."
+    )
+    header = ("", *(record["name"] for record in records))
+    return Table("headline", "The studies side by side", caption, header, rows)
+
+
+def _rows(record: Mapping[str, Any]) -> dict[str, str]:
+    accuracy, versus = record["accuracy"], record["versus"]
+    control = record["fin_adds"].get(f"accuracy_{OURS}_minus_{CONTROL}")
+    found = {
+        "accuracy of plain, %": with_interval(accuracy["plain"], 2),
+        "accuracy: abn minus plain": signed(accuracy["abn"]["difference"], 2),
+        "accuracy: lfi minus plain": signed(accuracy[OURS]["difference"], 2),
+        "accuracy: lfi minus lfi without FIN": signed(control, 2),
+    }
+    for model, method in (("plain", "cam"), ("abn", "own")):
+        differences = versus[f"{model}, {method}"]
+        for name in (name for name in MAPS if name in differences):
+            text = f"{with_arrow(name)}: {OURS}'s own map minus {model}'s {method}"
+            found[text] = signed(differences[name])
+    for other, differences in record["stability_versus"].items():
+        model, method = other.split(", ")
+        if method == "own" or model in (BASELINE, OURS):
+            text = f"stability: {OURS}'s own map minus {model}'s {method}"
+            found[text] = signed(differences[SAME_AREA])
+    channels, correlation = (mean_of_runs(record, OURS, key) for key in FIN)
+    return found | {
+        "effective channels of FIN's importance": number(channels),
+        "correlation of lfi's own map with mean|F|": number(correlation),
+    }

@@ -31,18 +31,26 @@ def tables(record: Mapping[str, Any]) -> list[Table]:
 def number(value: float | None, digits: int | None = None) -> str:
     """Writes a value with about three digits that mean something.
 
-    >>> number(98.4567), number(0.12345), number(None)
-    ('98.46', '0.123', '–')
+    >>> number(98.4567), number(0.12345), number(0.00012), number(None)
+    ('98.46', '0.123', '0.0001', '–')
     """
     if value is None:
         return "–"
-    return f"{value:.{(2 if abs(value) >= 10 else 3) if digits is None else digits}f}"
+    return f"{value:.{_digits(value) if digits is None else digits}f}"
 
 
 def with_interval(found: Mapping[str, Any], digits: int | None = None) -> str:
-    """Writes `value [low, high]`."""
+    """Writes `value [low, high]`, all three to as many places."""
+    if digits is None and found["value"] is not None:
+        digits = _digits(found["value"])
     low, high = (number(found[k], digits) for k in ("low", "high"))
     return f"{number(found['value'], digits)} [{low}, {high}]"
+
+
+def _digits(value: float) -> int:
+    if abs(value) >= 10:
+        return 2
+    return 3 if abs(value) >= 0.01 or value == 0 else 4
 
 
 def signed(found: Mapping[str, Any] | None, digits: int | None = None) -> str:

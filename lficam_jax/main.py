@@ -3,22 +3,26 @@
   python -m lficam_jax.main --config configs/NAME.py[:OPTIONS] --workdir DIR [--mode MODE]
 
 Modes:
-  train      (default) trains, or continues, the run of DIR; writes results/train.json
-  evaluate   measures its best checkpoint on --split; writes results/evaluate.json
-  explain    draws its maps on the sample that config.explain names, or on your own files:
-             --images a.jpg dir/ '*.png'; --methods own,grad_cam,score_cam lays several side by side
-  describe   layers, parameters, FLOPs and schedule of a config; needs no data and no DIR
+  train         (default) trains, or continues, the run of DIR; writes results/train.json
+  evaluate      measures its best checkpoint on --split; writes results/evaluate.json
+  explain       draws its maps on the sample that config.explain names, or on your own files:
+                --images a.jpg dir/ '*.png'; --methods own,grad_cam,score_cam lays several side by
+                side
+  describe      layers, parameters, FLOPs and schedule of a config; needs no data and no DIR
   faithfulness  measures maps on --limit examples of --split: --methods own,grad_cam,score_cam
-             --measures confidence,deletion,insertion,road,adcc,sparseness,localisation,sensitivity
-             (docs/measures.md); writes results/faithfulness.json, .csv and a page, .html
-  stability  compares the maps of several runs, pair by pair: --runs DIR DIR …; needs no --config;
-             writes results/stability.json in --workdir
-  robustness attacks (fgsm) and corrupts --limit examples: does the class hold, and the map?
-             --perturbations fgsm,contrast,jpeg_compression --severities 1,3,5 --epsilons 1,2,4,8
-             writes results/robustness.json, .csv, .png
-  sanity     re-initialises the network from the top down: does the map change? results/sanity.*
-  benchmark  speed of everything, on random images: --sections forward,methods,measures,train,
-             pipeline,compile (docs/benchmarks.md); needs no data and no DIR
+                --measures confidence,deletion,insertion,road,adcc,sparseness,localisation,
+                sensitivity (docs/measures.md); writes results/faithfulness.json, .csv and .html
+  stability     compares the maps of several runs, pair by pair: --runs DIR DIR …; needs no
+                --config; writes results/stability.json in --workdir
+  robustness    attacks (fgsm) and corrupts --limit examples: does the class hold, and the map?
+                --perturbations fgsm,contrast,jpeg_compression --severities 1,3,5
+                --epsilons 1,2,4,8; writes results/robustness.json, .csv, .png
+  sanity        re-initialises the network from the top down: does the map change?
+                writes results/sanity.json, .csv, .png
+  benchmark     speed of everything, on random images: --sections forward,methods,measures,
+                train,pipeline,compile (docs/benchmarks.md); needs no data and no DIR
+
+Many runs compared by one command: python -m lficam_jax.study --help
 
 Any key of the config can be set: --config.optim.lr=0.05 --config.train.total_epochs=30
 `:smoke` after the file shrinks any config to seconds: --config configs/cifar10.py:smoke

@@ -6,7 +6,7 @@ from typing import Any
 
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.study.formats import Table
-from lficam_jax.study.plan import BASELINE, OURS
+from lficam_jax.study.plan import BASELINE, CONTROL, OURS
 from lficam_jax.study.tables import ADJUSTED, differs, number, shown, signed
 
 BLIND = ("gaussian", "random", "fakecam")  # trivial maps that do not depend on the image
@@ -100,12 +100,12 @@ def _stability(record: Mapping[str, Any]) -> list[Claim]:
 
 
 def _fin(record: Mapping[str, Any]) -> Claim:
-    adds = record["fin_adds"]
-    own = {c: v for c in shown(record) if (v := adds["own_minus_mean_features"].get(c))}
+    beside = record["versus"].get(f"{OURS}, mean_features", {})
+    own = {c: beside[c] for c in shown(record) if c in beside}
     better, worse = _sorted(own)
     answer = f"its map is better than mean|F| in {len(better)}, worse in {len(worse)} of {len(own)}"
     evidence = f"the map: {_better_worse(better, worse)}"
-    if trained := adds.get("accuracy_lfi_minus_uniform"):
+    if trained := record["accuracy_versus"].get(CONTROL):
         answer += f"; more accurate than with uniform importance: {_verdict(trained)}"
         evidence += f"; accuracy: {signed(trained, 2)} points"
     question = "What does FIN add beyond gating with the mean activation?"

@@ -34,12 +34,12 @@ def headline(records: Sequence[Mapping[str, Any]]) -> Table:
 
 def _rows(record: Mapping[str, Any]) -> dict[str, str]:
     accuracy, versus = record["accuracy"], record["versus"]
-    control = record["fin_adds"].get(f"accuracy_{OURS}_minus_{CONTROL}")
+    control = record["accuracy_versus"].get(CONTROL)
     found = {
         "accuracy of plain, %": with_interval(accuracy["plain"], 2),
         "accuracy: abn minus plain": signed(accuracy["abn"]["difference"], 2),
         "accuracy: lfi minus plain": signed(accuracy[OURS]["difference"], 2),
-        "accuracy: lfi minus lfi without FIN": signed(control, 2),
+        "accuracy: lfi minus uniform, which is lfi without FIN": signed(control, 2),
     }
     for model, method in (("plain", "cam"), ("abn", "own")):
         differences = versus[f"{model}, {method}"]

@@ -22,7 +22,7 @@ from lficam_jax.methods import TRIVIAL, maps_of
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.steps import predict
 from lficam_jax.structs import Variables
-from lficam_jax.study.plan import Run
+from lficam_jax.study.plan import CONTROL, Run
 from lficam_jax.writer import duration_text, write_result
 
 Arrays = dict[str, np.ndarray]
@@ -70,14 +70,15 @@ def _train(run: Run, here: Path) -> None:
 def so_far(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> tuple[ConfigDict, list[Run]]:
     """Returns the part of a study that can be compared already: its config, and its runs.
 
-    Settings under which a model is missing are left out.
+    Settings under which a model or the control is missing are left out.
 
     Raises:
       UserError: if fewer than two settings are done.
     """
     done = [run for run in runs if _measured(folder(workdir, run), study, run)]
     names = {run.name for run in done}
-    whole = [s for s in study.settings if all(f"{m}/{s}" in names for m in study.models)]
+    everywhere = [*study.models, *({CONTROL} & {*study.ablations})]
+    whole = [s for s in study.settings if all(f"{m}/{s}" in names for m in everywhere)]
     if len(whole) < 2:
         raise UserError(
             f"{len(done)} of {len(runs)} runs are done, {len(whole)} settings with all models; "

@@ -16,7 +16,7 @@ from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import Statistic, crossed_interval, weighted_mean
 from lficam_jax.metrics.localisation import max_box_acc, on_image
 from lficam_jax.metrics.pairs import Agreement
-from lficam_jax.study.plan import BASELINE, OURS, Run
+from lficam_jax.study.plan import BASELINE, CONTROL, OURS, Run
 from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, result_of
 
 SHARES = ("pointing_game", "energy", "max_box_acc")  # in percent where they are shown
@@ -31,7 +31,8 @@ def summarise(
 ) -> Numbers:
     """Returns the record.
 
-    Its keys: `runs accuracy maps versus stability stability_versus ablations fin_adds`.
+    Its keys: `runs accuracy maps stability ablations`; and of `lfi` minus each other, paired,
+    `accuracy_versus versus stability_versus`.
 
     Args:
       study: its config.
@@ -43,7 +44,8 @@ def summarise(
     by_model: dict[str, dict[str, Arrays]] = {}
     for run in runs:
         by_model.setdefault(run.model, {})[run.setting] = found[run.name]
-    models = {name: by_model[name] for name in study.models}
+    models = {name: by_model[name] for name in (*study.models, CONTROL) if name in by_model}
+    ours = models[OURS]
     methods = {run.model: methods_of(study, run) for run in runs}
     agreed = {
         (name, m): Agreement(_on_image(models[name], m, size))
@@ -53,12 +55,15 @@ def summarise(
     return {
         "runs": {run.name: _outcome(folder(workdir, run)) for run in runs},
         "accuracy": {name: _accuracy(rows, models[BASELINE]) for name, rows in models.items()},
+        "accuracy_versus": {
+            name: _accuracy_difference(ours, models[name]) for name in models if name != OURS
+        },
         "maps": {
-            name: {m: _measures(rows, m, columns) for m in methods[name]}
-            for name, rows in models.items()
+            name: {m: _measures(models[name], m, columns) for m in methods[name]}
+            for name in study.models
         },
         "versus": {
-            f"{name}, {m}": _versus(models[OURS], models[name], m, columns)
+            f"{name}, {m}": _paired_columns(ours, "own", models[name], m, columns)
             for name in models for m in (*study.measure.methods, "mean_features")
             if m in methods[name] and (m == "own") != (name in (BASELINE, OURS))
         },
@@ -71,10 +76,7 @@ def summarise(
             for (name, m), each in agreed.items()
             if (OURS, "own") in agreed and (name, m) != (OURS, "own")
         },
-        "ablations": {
-            name: _ablation(by_model[name], models[OURS], columns) for name in study.ablations
-        },
-        "fin_adds": _fin_adds(models[OURS], by_model.get("uniform"), columns, size),
+        "ablations": {name: _ablation(by_model[name], ours, columns) for name in study.ablations},
     }  # fmt: skip
 
 
@@ -91,10 +93,14 @@ def _outcome(here: Path) -> Numbers:
 def _accuracy(rows: Mapping[str, Arrays], baseline: Mapping[str, Arrays]) -> Numbers:
     found = _value({s: 100.0 * r["correct"] for s, r in rows.items()})
     if rows is not baseline:
-        shared = [s for s in rows if s in baseline]
-        pair = [[100.0 * each[s]["correct"] for s in shared] for each in (rows, baseline)]
-        found["difference"] = _difference(*map(np.array, pair))
+        found["difference"] = _accuracy_difference(rows, baseline)
     return found
+
+
+def _accuracy_difference(a: Mapping[str, Arrays], b: Mapping[str, Arrays]) -> Numbers:
+    """Returns how much more is right, in points, under the settings that both have."""
+    first, second = (np.array([100.0 * rows[s]["correct"] for s in a if s in b]) for rows in (a, b))
+    return _difference(first, second)
 
 
 def _measures(rows: Mapping[str, Arrays], method: str, columns: Sequence[str]) -> Numbers:
@@ -122,38 +128,14 @@ def _ablation(
     same = {s: ours[s] for s in rows}
     return {
         "accuracy": _accuracy(rows, same),
-        "own": {c: d for c in columns if (d := _paired(rows, "own", same, "own", c))},
+        "own": _paired_columns(rows, "own", same, "own", columns),
     }
 
 
-def _versus(
-    ours: Mapping[str, Arrays], theirs: Mapping[str, Arrays], method: str, columns: Sequence[str]
+def _paired_columns(
+    a: Mapping[str, Arrays], of_a: str, b: Mapping[str, Arrays], of_b: str, columns: Sequence[str]
 ) -> Numbers:
-    return {c: d for c in columns if (d := _paired(ours, "own", theirs, method, c))}
-
-
-def _fin_adds(
-    ours: Mapping[str, Arrays],
-    uniform: Mapping[str, Arrays] | None,
-    columns: Sequence[str],
-    size: tuple[int, int],
-) -> Numbers:
-    """What FIN adds: its map against mean|F| on the same networks; training with it or without."""
-    own = {c: d for c in columns if (d := _paired(ours, "own", ours, "mean_features", c))}
-    if uniform is None:
-        return {"own_minus_mean_features": own}
-    same = {s: ours[s] for s in uniform}
-    found = {
-        "own_minus_mean_features": own,
-        "lfi_minus_uniform": {
-            c: d for c in columns if (d := _paired(same, "own", uniform, "own", c))
-        },
-        "accuracy_lfi_minus_uniform": _accuracy(same, uniform)["difference"],
-    }
-    if len(same) > 1 and all("map/own" in r for rows in (same, uniform) for r in rows.values()):
-        with_fin, without = (Agreement(_on_image(rows, "own", size)) for rows in (same, uniform))
-        found["stability_lfi_minus_uniform"] = with_fin.minus(without)
-    return found
+    return {c: d for c in columns if (d := _paired(a, of_a, b, of_b, c))}
 
 
 def _paired(

@@ -10,7 +10,7 @@ from typing import Any
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.study.formats import Table
-from lficam_jax.study.plan import OURS
+from lficam_jax.study.plan import CONTROL, OURS
 from lficam_jax.study.summary import FIN
 
 STATISTICS = ("iou", "iou_equal_area", "iou_auc", "dice", "spearman", "official_rowwise")
@@ -200,16 +200,21 @@ def _ablation_row(record: Mapping[str, Any], name: str, columns: Sequence[str]) 
 
 
 def _fin_adds(record: Mapping[str, Any]) -> Table:
-    adds = record["fin_adds"]
-    own, uniform = adds["own_minus_mean_features"], adds.get("lfi_minus_uniform", {})
-    rows = [(with_arrow(c), number(found["value_of_first"]),
-             signed(found), signed(uniform.get(c)))
-            for c in shown(record) if (found := own.get(c))]  # fmt: skip
-    if "accuracy_lfi_minus_uniform" in adds:
-        accuracy = record["accuracy"]["lfi"]["value"]
-        change = signed(adds["accuracy_lfi_minus_uniform"], 2)
-        rows.insert(0, ("accuracy, % ↑", number(accuracy, 2), "", change))
-    rows += [_fin_stability(record, s) for s in ADJUSTED if "own" in record["stability"]["lfi"]]
+    beside, control = f"{OURS}, mean_features", f"{CONTROL}, own"
+    versus, stable = record["versus"], record["stability_versus"]
+    accuracy = number(record["accuracy"][OURS]["value"], 2)
+    rows = [("accuracy, % ↑", accuracy, "", signed(record["accuracy_versus"].get(CONTROL), 2))]
+    rows += [
+        (with_arrow(c), number(found["value_of_first"]), signed(found),
+         signed(versus.get(control, {}).get(c)))
+        for c in shown(record) if (found := versus.get(beside, {}).get(c))
+    ]  # fmt: skip
+    rows += [
+        (f"{s} between settings, adjusted ↑",
+         number(record["stability"][OURS]["own"][s]["adjusted"]["value"]),
+         *(signed(stable.get(other, {}).get(s)) for other in (beside, control)))
+        for s in ADJUSTED if "own" in record["stability"][OURS]
+    ]  # fmt: skip
     caption = (
         "Left: FIN's map against the plain mean of the same network's activations. Right: the "
         f"network trained with FIN against one trained with uniform importance. {INTERVAL} Paired; "
@@ -217,11 +222,3 @@ def _fin_adds(record: Mapping[str, Any]) -> Table:
     )
     header = ("measure", "lfi", "own map minus mean_features", "trained with FIN minus uniform")
     return Table("fin_adds", "What FIN adds", caption, header, tuple(rows))
-
-
-def _fin_stability(record: Mapping[str, Any], statistic: str) -> tuple[str, ...]:
-    beside = record["stability_versus"].get("lfi, mean_features", {})
-    uniform = record["fin_adds"].get("stability_lfi_minus_uniform", {})
-    value = record["stability"]["lfi"]["own"][statistic]["adjusted"]["value"]
-    return (f"{statistic} between settings, adjusted ↑", number(value),
-            signed(beside.get(statistic)), signed(uniform.get(statistic)))  # fmt: skip

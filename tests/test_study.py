@@ -216,6 +216,13 @@ def test_so_far_compares_the_settings_under_which_all_models_are_done(tmp_path, 
         runs.so_far(study, wanted, tmp_path)
 
 
+def test_the_time_left_is_that_of_the_same_model_or_of_its_kin():
+    study, taken = default_study(get_config()), {"plain": [100.0, 120.0], "uniform": [20.0]}
+    expected = {m: runs._expected(study, taken, m) for m in ("plain", "abn", "kernel_1")}
+    assert expected == {"plain": 110, "abn": 110, "kernel_1": 20}
+    assert runs._expected(study, {"plain": [100.0]}, "kernel_1") == 100
+
+
 def test_a_run_that_diverges_names_its_setting_and_what_to_do(tmp_path, monkeypatch):
     def diverge(config, here):
         raise DivergedError("training diverged at step 3")

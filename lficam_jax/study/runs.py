@@ -52,7 +52,7 @@ def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
             _measure(study, run, here)
         result = result_of(here)
         taken.setdefault(run.model, []).append(result["seconds"] + asked_of(here)["seconds"])
-        left = duration_text(sum(_expected(taken, later.model) for later in runs[place:]))
+        left = duration_text(sum(_expected(study, taken, later.model) for later in runs[place:]))
         accuracy = f"{100 * result['test']['accuracy']:.2f} % of the test split right"
         print(f"{told}: {accuracy}; about {left} left of the study", flush=True)
 
@@ -119,9 +119,13 @@ def methods_of(study: ConfigDict, run: Run) -> list[str]:
     return [m for m in study.measure.methods if not (plain and m == "own")] + [*TRIVIAL]
 
 
-def _expected(taken: Mapping[str, Sequence[float]], model: str) -> float:
-    seen = taken.get(model) or [seconds for each in taken.values() for seconds in each]
-    return float(np.mean(seen))
+def _expected(study: ConfigDict, taken: Mapping[str, Sequence[float]], model: str) -> float:
+    """Returns the seconds that a run may take: as its model's did, or its kin's, or any."""
+    kin = study.ablations if model in study.ablations else study.models
+    for names in ([model], kin, taken):
+        if seen := [seconds for name in names for seconds in taken.get(name, ())]:
+            return float(np.mean(seen))
+    raise ValueError("nothing was timed yet")
 
 
 def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Cats and dogs after the paper: 224 pixels, ResNet-18, 300 epochs.
 
-TFDS prepares the pictures, once, and needs TensorFlow for it (pip install 'lficam_jax[prepare]'):
+TFDS prepares the pictures, once, and needs TensorFlow for it (pip install '.[prepare]' from the
+repository):
 
     tfds build cats_vs_dogs --file_format array_record
     python -m lficam_jax.main --config configs/cats_vs_dogs.py --workdir runs/cats_vs_dogs

@@ -1,7 +1,7 @@
 """ImageNet after the paper: 224 pixels, 300 epochs; ABN's 90 epochs for head=abn.
 
 TFDS prepares the pictures, once, from the archives that you download after registering; it needs
-TensorFlow for it (pip install 'lficam_jax[prepare]'):
+TensorFlow for it (pip install '.[prepare]' from the repository):
 
     tfds build imagenet2012 --manual_dir DIR --file_format array_record
     python -m lficam_jax.main --config configs/imagenet.py:backbone=resnet50 --workdir runs/imagenet

@@ -1,9 +1,10 @@
 """Workdirs in a bucket: a local copy that the bucket follows, so that all else knows plain folders.
 
-Any store that fsspec knows will do: gs:// with `pip install 'lficam_jax[gcs]'`, s3:// with s3fs, ….
-The bucket is the truth: a fresh copy is made of it at the start, and what changes goes back every
-half minute and at the end, after SIGTERM too. A machine that vanishes costs the last half minute.
-A checkpoint of which only a part arrived fails its checksums, and the one before it is taken.
+Any store that fsspec knows will do: gs:// with `pip install '.[gcs]'` from the repository, s3://
+with s3fs, …. The bucket is the truth: a fresh copy is made of it at the start, and what changes
+goes back every half minute and at the end, after SIGTERM too. A machine that vanishes costs the
+last half minute. A checkpoint of which only a part arrived fails its checksums, and the one before
+it is taken.
 """
 
 import contextlib
@@ -150,7 +151,8 @@ def _open(url: str) -> tuple[Any, str]:
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        extra = "pip install 'lficam_jax[gcs]'" if url.startswith("gs://") else str(error)
+        gcs = "pip install '.[gcs]' from the repository"
+        extra = gcs if url.startswith("gs://") else str(error)
         raise UserError(f"{url} needs a package that is not installed: {extra}") from error
     except ValueError as error:
         raise UserError(f"{url}: {error}; use a folder, or gs://BUCKET/FOLDER") from error

@@ -223,9 +223,7 @@ def test_data_directory(data, monkeypatch, tmp_path):
 def test_data_in_a_bucket(data, monkeypatch):
     data.name, data.dir = "cifar10", "gs://bucket/tfds"
     monkeypatch.setattr(sources, "find_spec", lambda name: None)
-    with pytest.raises(
-        UserError, match=r"gs://bucket/tfds needs .*pip install 'lficam_jax\[gcs\]'"
-    ):
+    with pytest.raises(UserError, match=r"gs://bucket/tfds needs .*pip install '\.\[gcs\]'"):
         open_source(data, "test")
     monkeypatch.setattr(sources, "find_spec", lambda name: "installed")
     assert str(as_path("gs://bucket/tfds") / "cifar10") == "gs://bucket/tfds/cifar10"

@@ -112,5 +112,5 @@ def test_a_store_that_cannot_be_used_is_told(monkeypatch):
         raise ImportError("Please install gcsfs")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", absent)
-    with pytest.raises(UserError, match=r"pip install 'lficam_jax\[gcs\]'"), mirrored("gs://b/run"):
+    with pytest.raises(UserError, match=r"pip install '\.\[gcs\]'"), mirrored("gs://b/run"):
         pass

@@ -121,7 +121,7 @@ def as_path(text: str) -> Path:
     if not text.startswith("gs://"):
         raise UserError(f"{text}: of the addresses only gs:// is known; mount or copy the data")
     if find_spec("gcsfs") is None:
-        raise UserError(f"{text} needs the package gcsfs: pip install 'lficam_jax[gcs]'")
+        raise UserError(f"{text} needs the package gcsfs: pip install '.[gcs]' from the repository")
     from etils import epath
 
     return epath.Path(text)
@@ -182,10 +182,11 @@ def not_prepared(tfds_name: str, directory: Path) -> str:
         command = f"python -m {row.prepared_by} {row.name} --data_dir {directory}"
     else:
         command = (
-            f"pip install 'lficam_jax[prepare]' && "
+            f"pip install '.[prepare]' && "
             f"tfds build {tfds_name} --data_dir {directory} --file_format array_record"
         )
-    return f"{tfds_name} is not prepared in {directory}; prepare it once with\n  {command}"
+    where = f"{tfds_name} is not prepared in {directory}"
+    return f"{where}; prepare it once, from the repository, with\n  {command}"
 
 
 def _records(builder: Any, split: str) -> Sequence[dict[str, Any]]:

@@ -31,9 +31,9 @@ Fine-tune from another run, or from torch weights (python -m lficam_jax.import_t
 
 Many devices and machines: --distributed=auto|HOST:PORT,N,I; what happens when: docs/operations.md
 
-Exit codes: 0 done; 1 some of --images could not be read; 2 bad input; 3 training diverged;
-143 / 130 stopped by SIGTERM / SIGINT after saving, 75 stuck or another process lost: give the same
-command again to continue.
+Exit codes: 0 done; 1 some of --images could not be read, or a bug, with its traceback; 2 bad input;
+3 training diverged; 143 / 130 stopped by SIGTERM / SIGINT after saving, 75 stuck or another process
+lost: give the same command again to continue.
 
 Examples:
   python -m lficam_jax.prepare cluttered_digits
@@ -72,7 +72,10 @@ WORDS = {"explain": "images", "stability": "runs"}  # `--runs A B` leaves B behi
 _MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
 flags.DEFINE_string("split", "test", "Split to measure: train, validation or test.")
 flags.DEFINE_integer("limit", 1000, "Examples of --split to measure.", lower_bound=1)
-flags.DEFINE_list("methods", [], "Maps to draw; default: the model's own, or grad_cam.")
+flags.DEFINE_list(
+    "methods", [], "Maps; default: explain own, else grad_cam; robustness and sanity own,grad_cam; "
+    "faithfulness own,grad_cam,score_cam; benchmark all.",
+)  # fmt: skip
 flags.DEFINE_multi_string("images", [], "Files, folders or globs to explain.")
 flags.DEFINE_list("measures", [], "Groups of measures; default: all but sensitivity.")
 flags.DEFINE_list("sections", [], "Of the benchmark; default: all.")

@@ -68,12 +68,12 @@ def explain(config: ConfigDict, workdir: str, **asked: Any) -> int:
 
 
 def faithfulness(config: ConfigDict, workdir: str, **asked: Any) -> int:
-    """Measures the maps of the best checkpoint; `asked` goes to `faithfulness.run`."""
+    """Measures the maps of the best checkpoint; `asked` goes to `measure.faithfulness.run`."""
     return _of_run(faithfulness_run, config, workdir, asked)
 
 
 def robustness(config: ConfigDict, workdir: str, **asked: Any) -> int:
-    """Attacks and corrupts the pictures; `asked` goes to `robustness.run`."""
+    """Attacks and corrupts the pictures; `asked` goes to `measure.robustness.run`."""
     from lficam_jax.measure.observe import planned  # brings Pillow, which `describe` does without
     from lficam_jax.measure.robustness import run as robustness_run
 
@@ -83,7 +83,7 @@ def robustness(config: ConfigDict, workdir: str, **asked: Any) -> int:
 
 
 def sanity(config: ConfigDict, workdir: str, **asked: Any) -> int:
-    """Randomises the best checkpoint layer by layer; `asked` goes to `sanity.run`."""
+    """Randomises the best checkpoint layer by layer; `asked` goes to `measure.sanity.run`."""
     from lficam_jax.measure.sanity import run as sanity_run
 
     return _of_run(sanity_run, config, workdir, asked)

@@ -3,5 +3,7 @@
     python -m lficam_jax.study --config configs/study_cluttered_digits.py --workdir DIR
 
 `plan` says which runs there are, `runs` trains and measures each, `summary` makes one record of all
-of them, and `tables`, `plots` and `page` show that record and nothing else.
+of them. `claims` (what the paper says, and what was found), `tables`, `plots` and `page` show that
+record and nothing else; `formats` writes a table as Markdown, CSV, LaTeX or HTML. `headline` lays
+the records of several studies side by side, and `document` fills a document with their tables.
 """

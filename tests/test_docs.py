@@ -13,6 +13,8 @@ from lficam_jax.config import CHOICES, default_config
 from lficam_jax.models import BACKBONES
 
 MODELS = Path("docs/models.md").read_text()
+PAGES = [Path(n) for n in ("README.md", "CONTRIBUTING.md", "launch/README.md")]
+PAGES += sorted(Path("docs").rglob("*.md"))
 COMMANDS = [
     shlex.split(line.replace("\\\n", " "))
     for line in re.findall(
@@ -46,3 +48,22 @@ def test_every_name_that_can_be_chosen_is_in_the_tables():
     names = [*BACKBONES, *CHOICES["model.head"], *paper.CIFAR, *paper.IMAGENET, *fin]
     assert not [name for name in names if f"`{name}`" not in MODELS]
     assert len(COMMANDS) == 6
+
+
+def prose(page):
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+
+
+def anchors(page):
+    """What GitHub makes of the headings: lower case, no punctuation, hyphens for spaces."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_link_leads_somewhere(page):
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(page)):
+        file, _, anchor = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link

@@ -1,7 +1,8 @@
-"""The paper's comparison on cluttered digits: real handwriting whose true place is known.
+r"""The paper's comparison on cluttered digits: real handwriting whose true place is known.
 
     python -m lficam_jax.prepare cluttered_digits
-    python -m lficam_jax.study --config configs/study_cluttered_digits.py --workdir runs/study
+    python -m lficam_jax.study --config configs/study_cluttered_digits.py \
+      --workdir runs/cluttered_digits
 
 Not measured yet.
 """

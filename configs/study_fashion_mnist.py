@@ -1,7 +1,7 @@
 """The paper's comparison on Fashion-MNIST: real photographs, small enough for a CPU.
 
     python -m lficam_jax.prepare fashion_mnist
-    python -m lficam_jax.study --config configs/study_fashion_mnist.py --workdir runs/study
+    python -m lficam_jax.study --config configs/study_fashion_mnist.py --workdir runs/fashion_mnist
 
 ResNet-8 on the first 12,000 training images, so that all runs fit into an evening of two CPU cores.
 Not measured yet.

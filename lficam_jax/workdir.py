@@ -40,8 +40,7 @@ def claim(workdir: Path | str, config: ConfigDict) -> None:
     """
     workdir, ours = Path(workdir), as_json(config)
     path = workdir / "config.json"
-    if path.exists() and any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
-        _check(path, [d for d in differences(ours, _read(path)) if not among(d, FREE)])
+    check(workdir, config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")
@@ -51,6 +50,17 @@ def claim(workdir: Path | str, config: ConfigDict) -> None:
         raise UserError(
             f"cannot write to --workdir {workdir}: {error.strerror}; choose a writable folder"
         ) from error
+
+
+def check(workdir: Path | str, config: ConfigDict) -> None:
+    """Checks that the folder, if it holds a checkpoint, belongs to a run of the same config.
+
+    Raises:
+      UserError: if it belongs to another; what differs is listed.
+    """
+    path = Path(workdir) / "config.json"
+    if path.exists() and any(p.name.isdigit() for p in (path.parent / "checkpoints").glob("*")):
+        _check(path, [d for d in differences(as_json(config), _read(path)) if not among(d, FREE)])
 
 
 def keep_compiled(workdir: Path | str) -> None:

@@ -84,6 +84,13 @@ def test_all_pairs_of_three_runs():
     assert Agreement({"a": a, "b": a}).statistics()["iou"]["sd"] is None
 
 
+def test_a_pair_without_a_value_is_left_out_and_counted():
+    """Model c shows nothing: its pairs have no rank correlation, that of a and b has."""
+    noise = np.random.default_rng(0).random((2, 6, 6), np.float32)
+    found = Agreement({"a": noise, "b": noise, "c": np.zeros_like(noise)}).statistics()["spearman"]
+    assert found["value"] == pytest.approx(1) and found["n"] == 2 and found["left_out"] == 4
+
+
 def blobs(rng, n=12):
     """Maps of n images, each with a blob elsewhere."""
     maps = np.zeros((n, 16, 16), np.float32)
@@ -113,7 +120,7 @@ def test_one_model_that_looks_elsewhere_makes_the_agreement_unsure():
         np.mean([pair["iou"]["adjusted"] for pair in pairs])
     )
     assert 0.5 < iou["value"] < 0.6  # half of the pairs agree
-    assert iou["low"] < 0.2 and iou["high"] == 1  # as the fourth is drawn often, or never
+    assert iou["low"] < 0.1 and iou["high"] > 0.9  # without the fourth, 1; without another, 1/3
     assert found.minus(found)["iou"] == {"value": 0, "low": 0, "high": 0}
 
 

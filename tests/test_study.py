@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 from configs.cluttered_digits import get_config
+from configs.fashion_mnist import get_config as get_fashion_mnist
 from lficam_jax.errors import DivergedError, UserError
-from lficam_jax.metrics.bootstrap import crossed_interval, interval
 from lficam_jax.models import create_model
 from lficam_jax.study import document, runs, summary
 from lficam_jax.study.claims import claims
 from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
+from lficam_jax.study.headline import headline
 from lficam_jax.study.plan import ABLATIONS, default_study, plan
 from lficam_jax.study.tables import differs, number, signed, tables
+from lficam_jax.workdir import claim as claim_folder
 
 ROOT = Path(__file__).parent.parent
 MINIATURE = """
@@ -83,22 +85,30 @@ def test_a_plan_that_cannot_be_is_refused_before_anything_is_trained(change, mes
     study.update(change)
     with pytest.raises(UserError, match=message):
         plan(study)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("methods", ("grad_cat",), "mean 'grad_cam'"),
+        ("methods", ("cam",), "compared with own; add it"),
+        ("measures", ("insertoin",), "mean 'insertion'"),
+    ],
+)
+def test_a_measurement_that_cannot_be_is_refused(key, value, message):
     study = default_study(get_config())
-    study.measure.methods = ("grad_cat",)
-    with pytest.raises(UserError, match="mean 'grad_cam'"):
+    study.measure[key] = value
+    with pytest.raises(UserError, match=message):
         plan(study)
 
 
-def test_an_interval_over_models_is_wider_where_models_differ():
-    rng = np.random.default_rng(0)
-    images = rng.normal(0, 1, 200)
-    alike = np.stack([images] * 5)
-    apart = alike + np.array([-2, -1, 0, 1, 2])[:, None]
-    low, high = crossed_interval(alike)
-    assert np.allclose((low, high), interval(images), atol=0.05)  # nothing but images to draw
-    wide = crossed_interval(apart)
-    assert wide[1] - wide[0] > 3 * (high - low)
-    assert wide[0] < images.mean() < wide[1]
+def test_a_study_needs_what_everything_is_compared_with():
+    study = default_study(get_config())
+    study.models = {n: study.models[n] for n in ("abn", "lfi")}
+    with pytest.raises(UserError, match="study.models: everything is compared with plain"):
+        plan(study)
+    with pytest.raises(UserError, match="measure.measures: .*localisation needs data"):
+        plan(default_study(get_fashion_mnist()))
 
 
 def test_a_paired_difference_sees_what_two_intervals_do_not():
@@ -122,6 +132,19 @@ def test_a_document_is_filled_from_the_record_alone(tmp_path):
         document.filled(text.replace("accuracy", "acuracy"), tmp_path)
     with pytest.raises(UserError, match="cannot read .*other.json"):
         document.filled(text.replace("study.json", "other.json"), tmp_path)
+
+
+def test_studies_are_laid_side_by_side(tmp_path):
+    whole = json.loads((ROOT / "docs" / "results" / "cluttered_digits.json").read_text())
+    small = whole | {"name": "small", "accuracy": dict(whole["accuracy"]), "versus": {}}
+    del small["accuracy"]["abn"]
+    found = headline([whole, small])
+    assert found.header == ("", "cluttered_digits", "small")
+    rows = {name: cells for name, *cells in found.rows}
+    assert rows["accuracy: abn minus plain"][1] == "–" != rows["accuracy: abn minus plain"][0]
+    assert rows["accuracy: lfi minus plain"][0] == rows["accuracy: lfi minus plain"][1]
+    with pytest.raises(UserError, match="cannot read"):
+        document.filled("<!-- no*.json headline -->\n<!-- end -->", tmp_path)
 
 
 def test_every_table_of_the_results_follows_from_the_committed_records():
@@ -214,6 +237,18 @@ def test_so_far_compares_the_settings_under_which_all_models_are_done(tmp_path, 
     done -= {"lfi/seed1"}
     with pytest.raises(UserError, match="10 of 65 runs are done, 1 settings with all models"):
         runs.so_far(study, wanted, tmp_path)
+
+
+def test_runs_of_another_config_are_not_taken_for_this_studys(tmp_path):
+    study = default_study(get_config())
+    run = plan(study)[0]
+    here = runs.folder(tmp_path, run)
+    claim_folder(here, run.config)
+    (here / "checkpoints" / "10").mkdir(parents=True)
+    study.base.train.total_epochs = 20.0
+    for act in (runs.carry_out, runs.so_far):
+        with pytest.raises(UserError, match=r"plain/seed0 belongs to (.*\n)*.*epochs"):
+            act(study, plan(study), tmp_path)
 
 
 def test_the_time_left_is_that_of_the_same_model_or_of_its_kin():

@@ -124,7 +124,7 @@ def _told(result: dict[str, Any]) -> str:
         f"\n{len(result['runs'])} models, {pairs} pair{'s' * (pairs > 1)}, {result['images']} "
         f"images of {result['split']}; constant maps: {constants}\n{aligned(rows)}\n"
         "chance: the images of one model shuffled. adjusted: (value - chance) / (1 - chance), with "
-        f"its interval over resampled {'models and ' * (pairs > 1)}images.\n"
+        f"its interval over {'models and ' * (pairs > 1)}images.\n"
         "n: image pairs with a value; left out: both maps empty, or one constant.\n"
         "Only official_rowwise may be set beside the published 0.73, 0.60 and 0.64."
     )

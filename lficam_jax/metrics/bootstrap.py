@@ -1,4 +1,4 @@
-"""How sure is a mean over images, or over models and images? The percentile bootstrap."""
+"""How sure is a mean over images? The percentile bootstrap."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -8,7 +8,6 @@ from jaxtyping import Float
 
 # Means over resamples `[r m]` from weights `[r n]` (how often each image was drawn) and values.
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
-CHUNK = 50  # resamples whose weights are in memory at once
 
 
 def weighted_mean(
@@ -42,41 +41,7 @@ def interval(
     """
     values = np.asarray(values, np.float64)
     n = len(values)
-    return middle(statistic(weights_of(n, resamples, seed), values), level)
-
-
-def crossed_interval(
-    values: Float[np.ndarray, "m n ..."],
-    statistic: Statistic = weighted_mean,
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Returns the interval over resampled models *and* resampled images, both drawn anew each time.
-
-    It answers how much the statistic would move with other trainings and other images. With few
-    models it is somewhat too narrow, as every bootstrap of few is.
-
-    Args:
-      values: `values[m, n]` is of model m and image n; all models saw the same images.
-      statistic: of `(weights [r m*n], values [m*n ...])`.
-      level: in (0, 1).
-      resamples: how often both are drawn with replacement.
-      seed: the same seed gives the same interval.
-
-    Source: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007.
-    """
-    values = np.asarray(values, np.float64)
-    m, n = values.shape[:2]
-    flat = values.reshape(m * n, *values.shape[2:])
-    models, images = (weights_of(count, resamples, seed + i) for i, count in enumerate((m, n)))
-    found = []
-    for start in range(0, resamples, CHUNK):  # all weights at once can be gigabytes
-        rows = slice(start, start + CHUNK)
-        weights = models[rows, :, None] * images[rows, None, :]
-        found.append(statistic(weights.reshape(-1, m * n), flat))
-    return middle(np.concatenate(found), level)
+    return _middle(statistic(_weights(n, resamples, seed), values), level)
 
 
 def summary(values: Float[np.ndarray, " n"]) -> dict[str, float]:
@@ -89,13 +54,12 @@ def summary(values: Float[np.ndarray, " n"]) -> dict[str, float]:
 
 
 @lru_cache(maxsize=4)  # a table asks for the same resamples for each of its cells
-def weights_of(n: int, resamples: int, seed: int) -> Float[np.ndarray, "r n"]:
+def _weights(n: int, resamples: int, seed: int) -> Float[np.ndarray, "r n"]:
     """Returns how often each of n images is drawn, in each resample."""
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
 
 
-def middle(found: Float[np.ndarray, " r"], level: float = 0.95) -> tuple[float, float]:
-    """Returns the quantiles between which `level` of the resampled values lie; NaN is left out."""
+def _middle(found: Float[np.ndarray, " r"], level: float) -> tuple[float, float]:
     if not np.isfinite(found).any():
         return float("nan"), float("nan")
     low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])

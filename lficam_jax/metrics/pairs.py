@@ -1,13 +1,13 @@
 """Do the maps of several models agree, over all pairs of them, and how sure is that?
 
-Pairs are not independent: each model stands in several. So models are resampled, not pairs, and
-images with them; a pair counts as often as both of its models were drawn.
+Pairs are not independent: each model stands in several. So models are left out in turn, not pairs,
+and images with them (`metrics.crossed`).
 
 Source: Snijders and Borgatti, "Non-parametric standard errors and tests for network statistics",
-Connections 1999 (the vertex bootstrap).
+Connections 1999.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Float
 
 from lficam_jax.metrics import stability
-from lficam_jax.metrics.bootstrap import middle, weighted_mean, weights_of
+from lficam_jax.metrics.bootstrap import weighted_mean
+from lficam_jax.metrics.crossed import jackknife_interval, left_out
 
-RESAMPLES = 1000
-Parts = dict[str, np.ndarray]  # `value chance adjusted` [1 + r]: as measured, then resampled
+# `value chance adjusted` [r], under each weight of `crossed.left_out`
+Parts = dict[str, Float[np.ndarray, " r"]]
 
 
 class Agreement:
@@ -26,20 +27,18 @@ class Agreement:
 
     Args:
       maps: of each model `[n y x]` in [0, 1], of the same images in the same order.
-      seed: of the resamples; models compared with `minus` need the same.
+      seed: of the shuffles that tell chance.
     """
 
     def __init__(self, maps: Mapping[str, Float[np.ndarray, "n y x"]], seed: int = 0) -> None:
         self._names = list(combinations(maps, 2))
         self._found = [stability.per_image(maps[a], maps[b], seed=seed) for a, b in self._names]
+        self._models = len(maps)
+        models, images = left_out(self._models, len(next(iter(maps.values()))))
         places = {name: place for place, name in enumerate(maps)}
-        models, images = (
-            np.vstack([np.ones((1, count)), weights_of(count, RESAMPLES, seed + k)])
-            for k, count in enumerate((len(maps), len(next(iter(maps.values())))))
-        )
         counted = [models[:, places[a]] * models[:, places[b]] for a, b in self._names]
-        self._drawn = {
-            name: _drawn(np.stack(counted, axis=1), images, [each[name] for each in self._found])
+        self._parts = {
+            name: _means(np.stack(counted, axis=1), images, [each[name] for each in self._found])
             for name in stability.STATISTICS
         }
 
@@ -53,47 +52,57 @@ class Agreement:
     def statistics(self) -> dict[str, Any]:
         """Returns for each of `stability.STATISTICS` the mean over all pairs.
 
-        Its keys: `value low high` with the 95 % interval, `chance`, `adjusted` (itself `value low
-        high`), `sd` of the values over pairs (None for a single pair), and the sums of `n`, the
-        image pairs that have a value, and `left_out`, those that have none.
+        Its keys: `value low high` with the 95 % interval, `chance`, `adjusted` (of each pair, then
+        averaged; itself `value low high`), `sd` of the values over pairs (None for a single pair),
+        and the sums of `n`, the image pairs that have a value, and `left_out`, those without.
         """
         pairs = list(self.pairs().values())
         found = {}
-        for name, parts in self._drawn.items():
+        for name, parts in self._parts.items():
             values = [pair[name]["value"] for pair in pairs]
-            found[name] = _with_interval(parts["value"]) | {
-                "chance": float(parts["chance"][0]), "adjusted": _with_interval(parts["adjusted"]),
+            found[name] = self._with_interval(parts["value"]) | {
+                "chance": float(parts["chance"][0]),
+                "adjusted": self._with_interval(parts["adjusted"]),
                 "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
             } | {k: sum(pair[name][k] for pair in pairs) for k in ("n", "left_out")}  # fmt: skip
         return found
 
     def minus(self, other: "Agreement") -> dict[str, Any]:
-        """Returns the paired difference of the agreement adjusted for chance, per statistic."""
+        """Returns the paired difference of the agreement adjusted for chance, per statistic.
+
+        Args:
+          other: of other maps of the same images, under the same settings, in the same order.
+        """
         return {
-            name: _with_interval(parts["adjusted"] - other._drawn[name]["adjusted"])
-            for name, parts in self._drawn.items()
+            name: self._with_interval(parts["adjusted"] - other._parts[name]["adjusted"])
+            for name, parts in self._parts.items()
         }
 
+    def _with_interval(self, found: Float[np.ndarray, " r"]) -> dict[str, float]:
+        low, high = jackknife_interval(found, self._models)
+        return {"value": float(found[0]), "low": low, "high": high}
 
-def _drawn(
+
+def _means(
     counted: Float[np.ndarray, "r p"],
     images: Float[np.ndarray, "r n"],
-    found: list[tuple[np.ndarray, np.ndarray]],
+    found: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> Parts:
-    """Returns the mean over pairs, each weighted, of each pair's mean over weighted images."""
+    """Returns the mean over the pairs that count of each pair's mean over the images that count."""
     value = np.stack([weighted_mean(images, values) for values, _ in found], axis=1)
     chance = np.stack(
         [weighted_mean(np.tile(images, len(c)), c.reshape(-1)) for _, c in found], axis=1
     )
-    # 0/0: maps that can only agree; pairs of which no resample drew both models
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # maps that cannot but agree: 0/0
         parts = {"value": value, "chance": chance, "adjusted": (value - chance) / (1 - chance)}
-        return {
-            name: np.sum(counted * part, axis=1) / np.sum(counted, axis=1)
-            for name, part in parts.items()
-        }
+    return {name: _over_pairs(counted, part) for name, part in parts.items()}
 
 
-def _with_interval(drawn: np.ndarray) -> dict[str, float]:
-    low, high = middle(drawn[1:])
-    return {"value": float(drawn[0]), "low": low, "high": high}
+def _over_pairs(
+    counted: Float[np.ndarray, "r p"], part: Float[np.ndarray, "r p"]
+) -> Float[np.ndarray, " r"]:
+    """Returns the mean over the pairs that count and have a value; NaN where there is none."""
+    counted = counted * np.isfinite(part)
+    total = np.sum(counted, axis=1)
+    mean = np.sum(counted * np.where(np.isfinite(part), part, 0), axis=1) / np.maximum(total, 1)
+    return np.where(total == 0, np.nan, mean)

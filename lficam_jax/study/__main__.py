@@ -18,7 +18,9 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from importlib.metadata import version
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +38,27 @@ flags.adopt_module_key_flags(cli)
 
 def main(argv: Sequence[str]) -> int:
     """Carries out a study, or writes its report again; returns the exit code."""
-    workdir = Path(cli.workdir())
     if len(argv) > 1:
         raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; see --help")
+    address, study = cli.workdir(), None if _REPORT.value else cli.config(study=True)
+    from lficam_jax.distributed import start
     from lficam_jax.interrupt import Interrupted
+    from lficam_jax.remote import mirrored
     from lficam_jax.study import page
 
-    if not _REPORT.value:
+    if study is not None:
+        start(platform=study.base.parallel.platform)
+    with mirrored(address) as here:
+        workdir = Path(here)
         try:
-            _compare(cli.config(study=True), workdir)
+            if study is not None:
+                _compare(study, workdir)
         except Interrupted as stop:
             print(stop)
             return stop.exit_code
-    elif not (workdir / "results" / "study.json").exists():
-        raise UserError(
-            f"{workdir}/results/study.json is not there; run the study without --report"
-        )
-    print(f"page  {page.report(workdir)}")
+        if not (workdir / "results" / "study.json").exists():
+            raise UserError(f"{address}/results/study.json is not there; leave out --report")
+        print(f"page  {page.report(workdir)}")
     return 0
 
 
@@ -90,7 +96,7 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("jax", "flax", "optax", "numpy")},
         "time": duration_text(_seconds(workdir, runs)), "planned": planned,
-        "settings": {run.setting: _setting(run.config) for run in runs},
+        "settings": _settings(study, runs),
         "test_examples": len(first["correct"]), "images": len(first["id"]),
     }  # fmt: skip
     write_result(workdir, "study", about | found)
@@ -104,10 +110,14 @@ def _seconds(workdir: Path, runs: Sequence[Any]) -> float:
     return sum(result_of(p)["seconds"] + asked_of(p)["seconds"] for p in places)
 
 
-def _setting(config: ConfigDict) -> Mapping[str, float]:
+def _settings(study: ConfigDict, runs: Sequence[Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Returns for each setting the seed, and each key that any setting changes."""
+    from lficam_jax.study.plan import BASELINE, keys
+
+    changed = dict.fromkeys(["seed", *(k for c in study.settings.values() for k in keys(c))])
     return {
-        "seed": config.seed, "learning rate": config.optim.lr,
-        "batch size": config.train.batch_size, "weight decay": config.optim.weight_decay,
+        run.setting: {key: reduce(getitem, key.split("."), run.config) for key in changed}
+        for run in runs if run.model == BASELINE
     }  # fmt: skip
 
 

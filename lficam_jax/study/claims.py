@@ -7,9 +7,7 @@ from typing import Any
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.study.formats import Table
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS
-from lficam_jax.study.tables import ADJUSTED, differs, number, shown, signed
-
-BLIND = ("gaussian", "random", "fakecam")  # trivial maps that do not depend on the image
+from lficam_jax.study.tables import ADJUSTED, NETWORKS, differs, number, shown, signed
 
 
 @dataclass(frozen=True)
@@ -31,13 +29,21 @@ class Claim:
 
 def claims(record: Mapping[str, Any]) -> list[Claim]:
     """Answers by rule: a difference counts where its paired 95 % interval leaves out 0."""
-    return [*_accuracies(record), *_maps(record), _blind(record), *_stability(record), _fin(record)]
+    return [
+        *_accuracies(record),
+        *_maps(record),
+        *_blind(record),
+        *_stability(record),
+        *_fin(record),
+    ]
 
 
 def answers(record: Mapping[str, Any]) -> Table:
     """Returns the claims as a table."""
     rows = tuple((claim.question, claim.answer, claim.evidence) for claim in claims(record))
-    caption = "By rule: a difference counts where its paired 95 % interval leaves out 0."
+    caption = (
+        f"By rule: a difference counts where its paired 95 % interval leaves out 0. {NETWORKS}"
+    )
     header = ("question", "answer", "numbers")
     return Table("answers", "What the numbers say", caption, header, rows)
 
@@ -56,29 +62,34 @@ def _maps(record: Mapping[str, Any]) -> list[Claim]:
     found = []
     for other, all_of_them in record["versus"].items():
         differences = {c: all_of_them[c] for c in shown(record) if c in all_of_them}
-        better, worse = _sorted(differences)
-        answer = f"better in {len(better)}, worse in {len(worse)} of {len(differences)} measures"
-        evidence = _better_worse(better, worse)
-        question = f"Is lfi's own map better than that of {other}?"
-        found.append(Claim("maps", question, answer, evidence))
+        if not differences:
+            continue
+        model, method = other.split(", ")
+        question = f"Is {OURS} with its own map better than {model} with {method}?"
+        if model == OURS:
+            question = f"Is {OURS}'s own map better than {method} of the same network?"
+        found.append(Claim("maps", question, *_better_worse(differences)))
     return found
 
 
-def _blind(record: Mapping[str, Any]) -> Claim:
+def _blind(record: Mapping[str, Any]) -> list[Claim]:
     """Names the measures that tell nothing: a map that never saw the image is ahead in them."""
-    rows = record["maps"][OURS]
-    won = {
-        c: name
-        for c in shown(record) for name in BLIND
-        if "own" in rows and c in rows.get(name, {})
-        and COLUMNS[c] * (rows[name][c]["value"] - rows["own"][c]["value"]) > 0
+    ahead = {
+        c: [name for name, differences in record["blind"].items()
+            if c in differences and c in _sorted(differences)[1]]
+        for c in shown(record)
     }  # fmt: skip
+    ahead = {c: names for c, names in ahead.items() if names}
+    rows = record["maps"][OURS]
     evidence = "; ".join(
-        f"{c}: {name} {number(rows[name][c]['value'])}, own {number(rows['own'][c]['value'])}"
-        for c, name in won.items()
+        f"{c}: own {number(rows['own'][c]['value'])}, "
+        + ", ".join(f"{name} {number(rows[name][c]['value'])}" for name in names)
+        for c, names in ahead.items()
     )
-    question = "In which measures is a map ahead of lfi's own that never saw the image?"
-    return Claim("maps", question, ", ".join(won) or "in none", evidence or "–")
+    if not any(record["blind"].values()):
+        return []
+    question = f"In which measures is a map ahead of {OURS}'s own that never saw the image?"
+    return [Claim("maps", question, ", ".join(ahead) or "in none", evidence or "–")]
 
 
 def _stability(record: Mapping[str, Any]) -> list[Claim]:
@@ -99,21 +110,33 @@ def _stability(record: Mapping[str, Any]) -> list[Claim]:
     return found
 
 
-def _fin(record: Mapping[str, Any]) -> Claim:
-    beside = record["versus"].get(f"{OURS}, mean_features", {})
-    own = {c: beside[c] for c in shown(record) if c in beside}
-    better, worse = _sorted(own)
-    answer = f"its map is better than mean|F| in {len(better)}, worse in {len(worse)} of {len(own)}"
-    evidence = f"the map: {_better_worse(better, worse)}"
-    if trained := record["accuracy_versus"].get(CONTROL):
-        answer += f"; more accurate than with uniform importance: {_verdict(trained)}"
-        evidence += f"; accuracy: {signed(trained, 2)} points"
-    question = "What does FIN add beyond gating with the mean activation?"
-    return Claim("fin", question, answer, evidence)
+def _fin(record: Mapping[str, Any]) -> list[Claim]:
+    found = []
+    if CONTROL in record["accuracy_versus"]:
+        trained = record["accuracy_versus"][CONTROL]
+        question = f"Does FIN make the network more accurate than {CONTROL}, the gate without it?"
+        found.append(Claim("fin", question, _verdict(trained), f"{signed(trained, 2)} points"))
+    for other, whose in ((f"{OURS}, mean_features", "mean|F| of the same network"),
+                         (f"{CONTROL}, own", f"the map of {CONTROL}")):  # fmt: skip
+        versus, stable = (record[key].get(other, {}) for key in ("versus", "stability_versus"))
+        differences = {c: versus[c] for c in shown(record) if c in versus}
+        if not differences:
+            continue
+        answer, evidence = _better_worse(differences)
+        if stable:
+            steady = _in_all([stable[s] for s in ADJUSTED])
+            evidence += f"; more agreement between settings: {steady}"
+        found.append(Claim("fin", f"Is FIN's map better than {whose}?", answer, evidence))
+    return found
 
 
-def _better_worse(better: Sequence[str], worse: Sequence[str]) -> str:
-    return f"better: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}"
+def _better_worse(differences: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns in how many measures a map is better and worse, and in which."""
+    better, worse = _sorted(differences)
+    return (
+        f"better in {len(better)}, worse in {len(worse)} of {len(differences)} measures",
+        f"better: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}",
+    )
 
 
 def _sorted(differences: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -129,6 +152,8 @@ def _in_all(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _verdict(found: Mapping[str, Any]) -> str:
+    if found["value"] is None:
+        return "not measured"
     if not differs(found):
         return "no difference can be told"
     return "yes" if found["value"] > 0 else "no, less"

@@ -41,7 +41,8 @@ def filled(text: str, folder: Path) -> str:
 
 def _written(folder: Path, pattern: str, name: str) -> str:
     if name == "headline":
-        return markdown(headline([_read(path) for path in sorted(folder.glob(pattern))]))
+        paths = sorted(folder.glob(pattern)) or [folder / pattern]
+        return markdown(headline([_read(path) for path in paths]))
     record = _read(folder / pattern)
     if whole := {"about": page.about, "all": page.as_markdown}.get(name):
         return whole(record)

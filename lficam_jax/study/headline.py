@@ -8,6 +8,7 @@ from lficam_jax.study.plan import BASELINE, CONTROL, OURS
 from lficam_jax.study.summary import FIN
 from lficam_jax.study.tables import (
     INTERVAL,
+    PAIRED,
     mean_of_runs,
     number,
     signed,
@@ -25,8 +26,8 @@ def headline(records: Sequence[Mapping[str, Any]]) -> Table:
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = tuple((name, *(column.get(name, "–") for column in columns)) for name in names)
     caption = (
-        f"{INTERVAL} Differences are paired; bold where the interval leaves out 0. Stability: IoU "
-        "of the top fifth of the pixels, adjusted for chance, over all pairs of settings."
+        f"{INTERVAL} {PAIRED} Insertion and deletion between networks look at the networks' "
+        "probabilities, too. Stability: IoU of the top fifth of the pixels, adjusted for chance."
     )
     header = ("", *(record["name"] for record in records))
     return Table("headline", "The studies side by side", caption, header, rows)
@@ -34,15 +35,15 @@ def headline(records: Sequence[Mapping[str, Any]]) -> Table:
 
 def _rows(record: Mapping[str, Any]) -> dict[str, str]:
     accuracy, versus = record["accuracy"], record["versus"]
-    control = record["accuracy_versus"].get(CONTROL)
+    control, abn = record["accuracy_versus"].get(CONTROL), accuracy.get("abn", {})
     found = {
         "accuracy of plain, %": with_interval(accuracy["plain"], 2),
-        "accuracy: abn minus plain": signed(accuracy["abn"]["difference"], 2),
+        "accuracy: abn minus plain": signed(abn.get("difference"), 2),
         "accuracy: lfi minus plain": signed(accuracy[OURS]["difference"], 2),
         "accuracy: lfi minus uniform, which is lfi without FIN": signed(control, 2),
     }
     for model, method in (("plain", "cam"), ("abn", "own")):
-        differences = versus[f"{model}, {method}"]
+        differences = versus.get(f"{model}, {method}", {})
         for name in (name for name in MAPS if name in differences):
             text = f"{with_arrow(name)}: {OURS}'s own map minus {model}'s {method}"
             found[text] = signed(differences[name])
@@ -51,7 +52,7 @@ def _rows(record: Mapping[str, Any]) -> dict[str, str]:
         if method == "own" or model in (BASELINE, OURS):
             text = f"stability: {OURS}'s own map minus {model}'s {method}"
             found[text] = signed(differences[SAME_AREA])
-    channels, correlation = (mean_of_runs(record, OURS, key) for key in FIN)
+    channels, correlation = (mean_of_runs(record, OURS, key, [*record["settings"]]) for key in FIN)
     return found | {
         "effective channels of FIN's importance": number(channels),
         "correlation of lfi's own map with mean|F|": number(correlation),

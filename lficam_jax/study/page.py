@@ -18,10 +18,10 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "accuracy": "Mean over settings with its 95 % interval; small dots: each setting."}),
     "maps": ("The maps", {
         "maps": "Orange: a model's own map. Black: drawn afterwards. Grey: trivial maps. With 95 % "
-                "intervals over resampled settings and images."}),
+                "intervals over settings and images."}),
     "stability": ("Stability between settings", {
         "stability": "Orange: a model's own map. Bar: what chance gives, the images shuffled. "
-                     "With 95 % intervals over resampled settings and images.",
+                     "With 95 % intervals over settings and images.",
         "grid_abn": "The own map of abn: one row per setting.",
         "grid_abn_one_loss": "The own map of abn_one_loss: one row per setting.",
         "grid_lfi": "The own map of lfi: one row per setting."}),

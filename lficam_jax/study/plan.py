@@ -8,8 +8,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lficam_jax.config import nearest, smoke, validate
+from lficam_jax.data import dataset_info
 from lficam_jax.errors import UserError
-from lficam_jax.measure.scoreboard import GROUPS
+from lficam_jax.measure.faithfulness import chosen as chosen_measures
 from lficam_jax.methods import METHODS
 
 # Changes to the base config. The names stand in tables and folders.
@@ -121,7 +122,12 @@ def plan(study: ConfigDict) -> list[Run]:
     measure = study.measure
     for key in ("methods", "ablation_methods", "stability_methods"):
         _check_names(f"measure.{key}", measure[key], METHODS)
-    _check_names("measure.measures", measure.measures, GROUPS)
+    try:
+        chosen_measures(measure.measures, dataset_info(study.base.data).has_mask)
+    except UserError as error:
+        raise UserError(f"study.measure.measures: {error}") from None
+    _check_there("models", study.models, BASELINE, OURS)
+    _check_there("measure.methods", measure.methods, "own")
     ours = {n: _both(study.models[OURS], change) for n, change in study.ablations.items()}
     everywhere = dict(study.models) | {n: ours.pop(n) for n in [CONTROL] if n in ours}
     networks = [
@@ -135,6 +141,26 @@ def plan(study: ConfigDict) -> list[Run]:
         except UserError as error:
             raise UserError(f"run {run.name}: {error}") from None
     return found
+
+
+def keys(change: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lists the keys that a change sets.
+
+    >>> keys({"seed": 1, "optim": {"lr": 0.1}})
+    ['seed', 'optim.lr']
+    """
+    return [
+        key
+        for name, value in change.items()
+        for key in (
+            keys(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [f"{prefix}{name}"]
+        )
+    ]
+
+
+def _check_there(key: str, names: Any, *needed: str) -> None:
+    if missing := [name for name in needed if name not in names]:
+        raise UserError(f"study.{key}: everything is compared with {' and '.join(missing)}; add it")
 
 
 def _merged(config: ConfigDict, change: Mapping[str, Any]) -> ConfigDict:

@@ -70,7 +70,7 @@ def _accuracy(record: Mapping[str, Any]) -> Any:
 
 def _maps(record: Mapping[str, Any]) -> Any:
     rows = _map_rows(record)
-    columns = shown(record)
+    columns = shown(record) or ["gini"]
     high = -(-len(columns) // 4)
     wide = -(-len(columns) // high)
     figure = _figure(2.6 * wide + 1.6, high * (0.19 * len(rows) + 0.9))
@@ -107,6 +107,8 @@ def _stability(record: Mapping[str, Any]) -> Any:
         colour = ACCENT if name.endswith("own") else INK
         for one, statistic in zip(axes, ("iou", "official_rowwise"), strict=False):
             value, chance = found[statistic]["value"], found[statistic]["chance"]
+            if value is None:  # maps of no extent
+                continue
             one.plot([chance, value], [place, place], color=colour, lw=2, alpha=0.4)
             one.plot(value, place, "o", color=colour, ms=6)
             one.plot(chance, place, "|", color=MUTED, ms=9, mew=2)

@@ -23,6 +23,7 @@ from lficam_jax.models.classifier import Classifier
 from lficam_jax.steps import predict
 from lficam_jax.structs import Variables
 from lficam_jax.study.plan import CONTROL, Run
+from lficam_jax.workdir import check
 from lficam_jax.writer import duration_text, write_result
 
 Arrays = dict[str, np.ndarray]
@@ -38,8 +39,10 @@ def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
 
     Raises:
       Interrupted: after SIGTERM or SIGINT; the same call continues.
+      UserError: if runs of `workdir` were trained under another config, before any is trained.
       UserError, DivergedError: as `train` raises them; the runs before it keep their results.
     """
+    _check(runs, workdir)
     taken: dict[str, list[float]] = {}
     for place, run in enumerate(runs, 1):
         here = folder(workdir, run)
@@ -55,6 +58,11 @@ def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
         left = duration_text(sum(_expected(study, taken, later.model) for later in runs[place:]))
         accuracy = f"{100 * result['test']['accuracy']:.2f} % of the test split right"
         print(f"{told}: {accuracy}; about {left} left of the study", flush=True)
+
+
+def _check(runs: Sequence[Run], workdir: Path) -> None:
+    for run in runs:
+        check(folder(workdir, run), run.config)
 
 
 def _train(run: Run, here: Path) -> None:
@@ -73,8 +81,9 @@ def so_far(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> tuple[Confi
     Settings under which a model or the control is missing are left out.
 
     Raises:
-      UserError: if fewer than two settings are done.
+      UserError: if fewer than two settings are done, or runs were trained under another config.
     """
+    _check(runs, workdir)
     done = [run for run in runs if _measured(folder(workdir, run), study, run)]
     names = {run.name for run in done}
     everywhere = [*study.models, *({CONTROL} & {*study.ablations})]

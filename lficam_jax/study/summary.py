@@ -1,7 +1,7 @@
 """One record of the whole study: what `results/study.json` holds, and all that is shown of it.
 
-Every interval is over resampled settings *and* resampled images; every difference is paired: the
-same settings, the same images.
+Every interval is over settings *and* images; every difference is paired: the same settings, the
+same images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,15 @@ from ml_collections import ConfigDict
 
 from lficam_jax.measure.scoreboard import GROUPS
 from lficam_jax.metrics import stability
-from lficam_jax.metrics.bootstrap import Statistic, crossed_interval, weighted_mean
+from lficam_jax.metrics.bootstrap import Statistic, weighted_mean
+from lficam_jax.metrics.crossed import crossed_interval
 from lficam_jax.metrics.localisation import max_box_acc, on_image
 from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS, Run
 from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, result_of
 
 SHARES = ("pointing_game", "energy", "max_box_acc")  # in percent where they are shown
+BLIND = ("gaussian", "random", "fakecam")  # trivial maps that do not depend on the image
 NOT_PAIRED = ("win",)  # compares methods, not values
 FIN = ("effective_channels", "correlation_with_mean")
 
@@ -32,7 +34,7 @@ def summarise(
     """Returns the record.
 
     Its keys: `runs accuracy maps stability ablations`; and of `lfi` minus each other, paired,
-    `accuracy_versus versus stability_versus`.
+    `accuracy_versus versus blind stability_versus`.
 
     Args:
       study: its config.
@@ -66,6 +68,9 @@ def summarise(
             f"{name}, {m}": _paired_columns(ours, "own", models[name], m, columns)
             for name in models for m in (*study.measure.methods, "mean_features")
             if m in methods[name] and (m == "own") != (name in (BASELINE, OURS))
+        },
+        "blind": {
+            m: _paired_columns(ours, "own", ours, m, columns) for m in BLIND if m in methods[OURS]
         },
         "stability": {
             name: {m: each.statistics() for (of, m), each in agreed.items() if of == name}
@@ -128,6 +133,7 @@ def _ablation(
     same = {s: ours[s] for s in rows}
     return {
         "accuracy": _accuracy(rows, same),
+        "reference": _accuracy(same, same),
         "own": _paired_columns(rows, "own", same, "own", columns),
     }
 
@@ -141,11 +147,11 @@ def _paired_columns(
 def _paired(
     a: Mapping[str, Arrays], of_a: str, b: Mapping[str, Arrays], of_b: str, column: str
 ) -> Numbers | None:
-    if f"{of_a}/{column}" not in next(iter(a.values())):
+    measured = ((a, of_a), (b, of_b))
+    if not all(f"{of}/{column}" in next(iter(rows.values())) for rows, of in measured):
         return None
     first, second = (
-        np.array([_scaled(rows[s], method, column) for s in a])
-        for rows, method in ((a, of_a), (b, of_b))
+        np.array([_scaled(rows[s], method, column) for s in a]) for rows, method in measured
     )
     return _difference(first, second, _statistic(column)) | {
         "value_of_first": _plain(_statistic(column), first)

@@ -15,9 +15,16 @@ from lficam_jax.study.summary import FIN
 
 STATISTICS = ("iou", "iou_equal_area", "iou_auc", "dice", "spearman", "official_rowwise")
 ADJUSTED = ("iou", "iou_equal_area", "iou_auc")  # shown with chance taken away, and compared
-SHOWN = ("average_drop", "average_gain", "deletion", "insertion", "adcc", "pointing_game", "energy",
-         "max_box_acc")  # fmt: skip
-INTERVAL = "In brackets: 95 % intervals over resampled settings and images."
+SHOWN = ("average_drop", "average_gain", "deletion", "insertion", "road", "adcc", "pointing_game",
+         "energy", "max_box_acc", "max_sensitivity")  # fmt: skip
+INTERVAL = "In brackets: 95 % intervals over settings and images."
+PAIRED = (
+    "Differences are paired, same settings and same images; bold where the interval leaves out 0."
+)
+NETWORKS = (
+    "Between networks, only pointing_game, energy and max_box_acc compare maps alone; the others "
+    "look at the network's probabilities, too."
+)
 
 
 def tables(record: Mapping[str, Any]) -> list[Table]:
@@ -69,9 +76,12 @@ def differs(found: Mapping[str, Any]) -> bool:
 
 def _settings(record: Mapping[str, Any]) -> Table:
     keys = list(next(iter(record["settings"].values())))
-    rows = tuple((n, *(f"{s[k]:g}" for k in keys)) for n, s in record["settings"].items())
-    return Table("settings", "Settings", "Each model was trained once under each.",
-                 ("setting", *keys), rows)  # fmt: skip
+    rows = tuple((n, *(str(s[k]) for k in keys)) for n, s in record["settings"].items())
+    few = {" ".join(found["reference"]["per_setting"]) for found in record["ablations"].values()}
+    caption = "Each model was trained once under each."
+    if few - {" ".join(record["settings"])}:
+        caption += f" So was {CONTROL}; the other ablations under {min(few, key=len)}."
+    return Table("settings", "Settings", caption, ("setting", *keys), rows)
 
 
 def _accuracy(record: Mapping[str, Any]) -> Table:
@@ -86,8 +96,7 @@ def _accuracy(record: Mapping[str, Any]) -> Table:
     )  # fmt: skip
     caption = (
         f"Percent of {record['test_examples']:,} test images right. sd: over settings. {INTERVAL} "
-        "Differences to plain are paired: same settings, same images; bold where the interval "
-        "leaves out 0."
+        f"{PAIRED}"
     )
     header = ("model", "accuracy", "sd", *settings, "minus plain")
     return Table("accuracy", "Accuracy", caption, header, rows)
@@ -108,8 +117,8 @@ def _stability(record: Mapping[str, Any]) -> Table:
     caption = (
         "Do models trained under different settings look at the same place? Mean over all pairs of "
         f"settings and {record['images']} test images. Chance: the same with images shuffled. "
-        f"adjusted: (value - chance) / (1 - chance). {INTERVAL} Differences are paired; bold where "
-        "the interval leaves out 0. Only official_rowwise is on the published scale."
+        "adjusted: (value - chance) / (1 - chance) of each pair, then averaged. "
+        f"{INTERVAL} {PAIRED} Only official_rowwise is on the published scale."
     )
     header = (
         "model, map", *STATISTICS, "chance of iou", "chance of rowwise",
@@ -131,8 +140,8 @@ def _versus(record: Mapping[str, Any]) -> Table:
         for other, found in record["versus"].items()
     )
     caption = (
-        f"The own map of {OURS} minus the map named, paired over settings and images. {INTERVAL} "
-        "Bold where the interval leaves out 0; ↑: more is better, so + speaks for lfi; ↓: less is."
+        f"The own map of {OURS} minus the map named. {INTERVAL} {PAIRED} "
+        f"↑: more is better, so + speaks for lfi; ↓: less is. {NETWORKS}"
     )
     header = ("lfi, own minus", *(with_arrow(c) for c in columns))
     return Table("versus", "lfi's own map against other maps", caption, header, rows)
@@ -159,8 +168,9 @@ def _maps(record: Mapping[str, Any], model: str) -> Table:
         for method, row in found.items()
     )  # fmt: skip
     caption = (
-        f"Maps of {record['images']} test images under every setting. {INTERVAL} Rows in brackets "
-        "are trivial: a measure that they win does not tell maps apart."
+        f"Maps of {record['images']} test images under every setting. {INTERVAL} "
+        "(gaussian), (random) and (fakecam) never saw the image: where one of them is ahead, a "
+        "measure does not tell maps apart. (mean_features) is the mean of the activations."
     )
     header = ("map", *map(with_arrow, columns), "constant", "not finite")
     return Table(f"maps_{model}", f"Maps of {model}", caption, header, rows)
@@ -168,34 +178,53 @@ def _maps(record: Mapping[str, Any], model: str) -> Table:
 
 def _ablations(record: Mapping[str, Any]) -> Table:
     columns = [c for c in shown(record) if c not in ("average_gain", "max_box_acc")]
-    names = ["lfi", *record["ablations"]]
-    rows = tuple(_ablation_row(record, name, columns) for name in names)
-    caption = (
-        "Each row changes one thing in lfi. effective channels: exp(entropy) of the importance; "
-        "correlation: of the map with the mean activation. Differences are paired with lfi under "
-        "the same settings; bold where the interval leaves out 0."
+    under: dict[tuple[str, ...], list[str]] = {}
+    for name, found in record["ablations"].items():
+        under.setdefault(tuple(found["reference"]["per_setting"]), []).append(name)
+    rows = tuple(
+        row
+        for settings, names in under.items()
+        for row in (
+            _reference_row(record, settings, names[0], len(columns)),
+            *(_ablation_row(record, settings, name, columns) for name in names),
+        )
     )
-    header = ("FIN", "accuracy", "minus lfi", "effective channels", "correlation",
+    caption = (
+        "Each row changes one thing in lfi, whose own row above is under the same settings. "
+        "effective channels: exp(entropy) of the importance; correlation: of the map with the mean "
+        f"activation. {INTERVAL} {PAIRED} {NETWORKS}"
+    )
+    header = ("FIN", "settings", "accuracy", "minus lfi", "effective channels", "correlation",
               *(f"{with_arrow(c)} minus lfi" for c in columns))  # fmt: skip
     return Table("ablations", "What each part of FIN does", caption, header, rows)
 
 
-def mean_of_runs(record: Mapping[str, Any], model: str, key: str) -> float | None:
-    """Returns the mean over a model's settings of what evaluation found; None if it has none."""
-    runs = [run for path, run in record["runs"].items() if path.split("/")[0] == model]
+def mean_of_runs(
+    record: Mapping[str, Any], model: str, key: str, settings: Sequence[str]
+) -> float | None:
+    """Returns the mean over settings of what evaluation found of a model; None if it has none."""
+    runs = [record["runs"][f"{model}/{s}"] for s in settings]
     values = [run[key] for run in runs if run.get(key) is not None]
     return sum(values) / len(values) if values else None
 
 
-def _ablation_row(record: Mapping[str, Any], name: str, columns: Sequence[str]) -> tuple[str, ...]:
-    channels, correlation = (number(mean_of_runs(record, name, key)) for key in FIN)
-    if name == "lfi":
-        accuracy = with_interval(record["accuracy"]["lfi"], 2)
-        return name, accuracy, "", channels, correlation, *("" for _ in columns)
+def _reference_row(
+    record: Mapping[str, Any], settings: Sequence[str], beside: str, differences: int
+) -> tuple[str, ...]:
+    accuracy = with_interval(record["ablations"][beside]["reference"], 2)
+    fin = (number(mean_of_runs(record, OURS, key, settings)) for key in FIN)
+    return OURS, " ".join(settings), accuracy, "", *fin, *[""] * differences
+
+
+def _ablation_row(
+    record: Mapping[str, Any], settings: Sequence[str], name: str, columns: Sequence[str]
+) -> tuple[str, ...]:
     found = record["ablations"][name]
     return (
-        name, with_interval(found["accuracy"], 2), signed(found["accuracy"]["difference"], 2),
-        channels, correlation, *(signed(found["own"].get(c)) for c in columns),
+        name, " ".join(settings), with_interval(found["accuracy"], 2),
+        signed(found["accuracy"]["difference"], 2),
+        *(number(mean_of_runs(record, name, key, settings)) for key in FIN),
+        *(signed(found["own"].get(c)) for c in columns),
     )  # fmt: skip
 
 
@@ -217,8 +246,8 @@ def _fin_adds(record: Mapping[str, Any]) -> Table:
     ]  # fmt: skip
     caption = (
         "Left: FIN's map against the plain mean of the same network's activations. Right: the "
-        f"network trained with FIN against one trained with uniform importance. {INTERVAL} Paired; "
-        "bold where the interval leaves out 0."
+        "network trained with FIN against one trained with uniform importance. "
+        f"{INTERVAL} {PAIRED} {NETWORKS}"
     )
     header = ("measure", "lfi", "own map minus mean_features", "trained with FIN minus uniform")
     return Table("fin_adds", "What FIN adds", caption, header, tuple(rows))

@@ -32,7 +32,8 @@ class Agreement:
 
     def __init__(self, maps: Mapping[str, Float[np.ndarray, "n y x"]], seed: int = 0) -> None:
         self._names = list(combinations(maps, 2))
-        self._found = [stability.per_image(maps[a], maps[b], seed=seed) for a, b in self._names]
+        views = {name: stability.views(each) for name, each in maps.items()}
+        self._found = [stability.per_image(views[a], views[b], seed=seed) for a, b in self._names]
         self._models = len(maps)
         models, images = left_out(self._models, len(next(iter(maps.values()))))
         places = {name: place for place, name in enumerate(maps)}

@@ -48,7 +48,7 @@ def pearson(a: Float[Array, "b n"], b: Float[Array, "b n"]) -> Float[Array, " b"
 
 def spearman(a: Float[Array, "b h w"], b: Float[Array, "b h w"]) -> Float[Array, " b"]:
     """Returns the rank correlation, ties at their mean rank; NaN where either map is constant."""
-    return pearson(_ranks(a), _ranks(b))
+    return pearson(ranks(a), ranks(b))
 
 
 def ssim(a: Float[Array, "b h w"], b: Float[Array, "b h w"]) -> Float[Array, " b"]:
@@ -70,7 +70,8 @@ def ssim(a: Float[Array, "b h w"], b: Float[Array, "b h w"]) -> Float[Array, " b
     return jnp.mean(numerator / ((mean_a**2 + mean_b**2 + c1) * (variances + c2)), axis=(1, 2))
 
 
-def _ranks(maps: Float[Array, "b h w"]) -> Float[Array, "b n"]:
+def ranks(maps: Float[Array, "b h w"]) -> Float[Array, "b n"]:
+    """Returns each pixel's place when sorted from the smallest value up, ties at their mean."""
     flat = maps.reshape(maps.shape[0], -1)
     ordered = jnp.sort(flat, axis=1)
     below = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="left"))

@@ -4,7 +4,7 @@ Every interval is over settings *and* images; every difference is paired: the sa
 same images.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,7 @@ def summarise(
         },
         "versus": {
             f"{name}, {m}": _paired_columns(ours, "own", models[name], m, columns)
-            for name in models for m in (*study.measure.methods, "mean_features")
-            if m in methods[name] and (m == "own") != (name in (BASELINE, OURS))
+            for name, m in _rivals(study, models, methods)
         },
         "blind": {
             m: _paired_columns(ours, "own", ours, m, columns) for m in BLIND if m in methods[OURS]
@@ -83,6 +82,18 @@ def summarise(
         },
         "ablations": {name: _ablation(by_model[name], ours, columns) for name in study.ablations},
     }  # fmt: skip
+
+
+def _rivals(
+    study: ConfigDict, models: Iterable[str], methods: Mapping[str, Sequence[str]]
+) -> list[tuple[str, str]]:
+    """Lists what lfi's own map is compared with: others' own, and post-hoc maps of plain and lfi."""
+    asked = (*study.measure.methods, "mean_features")
+    return [
+        (name, m)
+        for name in models for m in asked
+        if m in methods[name] and (m == "own") != (name in (BASELINE, OURS))
+    ]  # fmt: skip
 
 
 def _outcome(here: Path) -> Numbers:

@@ -1,1 +1,4 @@
-"""Measures of a map. Every function is pure and batched; sums are divided once, by the caller."""
+"""Measures of a map: pure and batched; sums are divided once, by the caller.
+
+`bootstrap`, `crossed` and `pairs` say how sure they are, on the host, in numpy.
+"""

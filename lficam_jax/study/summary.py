@@ -87,7 +87,7 @@ def summarise(
 def _rivals(
     study: ConfigDict, models: Iterable[str], methods: Mapping[str, Sequence[str]]
 ) -> list[tuple[str, str]]:
-    """Lists what lfi's own map is compared with: others' own, and post-hoc maps of plain and lfi."""
+    """Lists the maps that lfi's own is set beside: others' own; post-hoc ones of plain and lfi."""
     asked = (*study.measure.methods, "mean_features")
     return [
         (name, m)

@@ -65,7 +65,8 @@ def _maps(record: Mapping[str, Any]) -> list[Claim]:
         if not differences:
             continue
         model, method = other.split(", ")
-        question = f"Is {OURS} with its own map better than {model} with {method}?"
+        whose = "its own" if method == "own" else method
+        question = f"Is {OURS} with its own map better than {model} with {whose}?"
         if model == OURS:
             question = f"Is {OURS}'s own map better than {method} of the same network?"
         found.append(Claim("maps", question, *_better_worse(differences)))

@@ -15,7 +15,7 @@ from lficam_jax.study.tables import tables
 # Of each topic of the claims: its headline and its pictures with their captions.
 SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "accuracy": ("Accuracy", {
-        "accuracy": "Mean over settings with its 95 % interval; small dots: each setting."}),
+        "accuracy": "With 95 % intervals over settings and images; small dots: each setting."}),
     "maps": ("The maps", {
         "maps": "Orange: a model's own map. Black: drawn afterwards. Grey: trivial maps. With 95 % "
                 "intervals over settings and images."}),

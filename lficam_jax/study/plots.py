@@ -56,15 +56,17 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _accuracy(record: Mapping[str, Any]) -> Any:
-    figure = _figure(7, 0.5 * len(record["accuracy"]) + 1.2)
-    axes = figure.subplots()
-    for place, (name, found) in enumerate(record["accuracy"].items()):
-        _point(axes, place, found, INK)
-        each = list(found["per_setting"].values())
-        axes.plot(each, [place + 0.22] * len(each), "o", ms=4, color=ACCENT, alpha=0.6)
-        axes.annotate(name, (0, place), (-8, 0), xycoords=("axes fraction", "data"),
-                      textcoords="offset points", ha="right", va="center")  # fmt: skip
-    _tidy(axes, len(record["accuracy"]), "test accuracy, %")
+    found = record["accuracy"]
+    figure = _figure(9, 0.45 * len(found) + 1.1)
+    axes = figure.subplots(1, 2, sharey=True)
+    for place, each in enumerate(found.values()):
+        _point(axes[0], place, each, INK)
+        dots = list(each["per_setting"].values())
+        axes[0].plot(dots, [place + 0.24] * len(dots), "o", ms=4, color=ACCENT, alpha=0.6)
+        if "difference" in each:
+            _point(axes[1], place, each["difference"], INK)
+    axes[1].axvline(0, color=MUTED, lw=1)
+    _name_rows(axes, ("test accuracy, %", "minus plain, paired, points"), list(found))
     return figure
 
 

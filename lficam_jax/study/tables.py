@@ -77,9 +77,9 @@ def differs(found: Mapping[str, Any]) -> bool:
 def _settings(record: Mapping[str, Any]) -> Table:
     keys = list(next(iter(record["settings"].values())))
     rows = tuple((n, *(str(s[k]) for k in keys)) for n, s in record["settings"].items())
-    few = {" ".join(found["reference"]["per_setting"]) for found in record["ablations"].values()}
+    few = {", ".join(found["reference"]["per_setting"]) for found in record["ablations"].values()}
     caption = "Each model was trained once under each."
-    if few - {" ".join(record["settings"])}:
+    if few - {", ".join(record["settings"])}:
         caption += f" So was {CONTROL}; the other ablations under {min(few, key=len)}."
     return Table("settings", "Settings", caption, ("setting", *keys), rows)
 

@@ -4,7 +4,7 @@ r"""The paper's comparison on cluttered digits: real handwriting whose true plac
     python -m lficam_jax.study --config configs/study_cluttered_digits.py \
       --workdir runs/cluttered_digits
 
-Seen on 2026-11-23, jax 0.10.2, one of two shared AMD EPYC cores, two hours: test accuracy in
+Seen on 2026-11-23, jax 0.10.2, one shared AMD EPYC core for 2 h 12: test accuracy in
 percent, mean ± sd over the five settings: plain 90.26 ± 5.88, abn 93.78 ± 4.31, abn_one_loss 91.60
 ± 4.35, lfi 94.90 ± 2.80, uniform 94.80 ± 2.99. All else, with intervals: docs/results.md.
 """

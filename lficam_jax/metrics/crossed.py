@@ -1,8 +1,9 @@
 """How sure is a statistic over a few models and many images, both of which are samples?
 
 A percentile bootstrap of five models is too narrow: of 2,000 draws of five normal numbers around 0
-(numpy, seed 0) its 95 % interval left 0 out in 15 %. So the variance is the jackknife's: what leaving out each model, and
-each image, changes, added. The interval is Student's, with the degrees of freedom of Satterthwaite.
+(numpy, seed 0) its 95 % interval left 0 out in 15 %. So the variance is the jackknife's: what
+leaving out each model, and each image, changes, added. The interval is Student's, with the degrees
+of freedom of Satterthwaite.
 
 Sources: Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 1981; Dorfman,
 Berbaum and Metz, Investigative Radiology 1992 (readers x cases); Satterthwaite, Biometrics 1946.

@@ -28,12 +28,12 @@ import optax
 import torch
 from torch_network import LFINetwork
 
+from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.models import create_model
-from lficam_jax.parallel import replicate, spmd
-from lficam_jax.state import create_state, init_variables
-from lficam_jax.steps import make_train_step, predict
+from lficam_jax.models.classifier import init_variables, predict
+from lficam_jax.speed.timing import in_turn, ratio
 from lficam_jax.table import aligned
-from lficam_jax.timing import in_turn, ratio
+from lficam_jax.training.steps import create_state, make_train_step
 
 CASES = {
     "cpu": ["resnet20:32:64"],

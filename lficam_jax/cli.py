@@ -55,7 +55,7 @@ def run(main: Callable[[list[str]], int]) -> None:
     except KeyboardInterrupt:
         _end(UserError("stopped at once by SIGINT, without saving"), 130)
     except Exception as error:
-        from lficam_jax.distributed import as_lost, leave
+        from lficam_jax.devices.distributed import as_lost, leave
 
         lost = as_lost(error)
         if lost is not None:
@@ -69,7 +69,7 @@ def _end(error: UserError, code: int | None = None) -> None:
     code = error.exit_code if code is None else code
     if "jax" not in sys.modules:  # a typo is answered before jax is loaded
         sys.exit(code)
-    from lficam_jax.distributed import leave
+    from lficam_jax.devices.distributed import leave
 
     leave(code)
 

@@ -101,8 +101,8 @@ def main(argv: list[str]) -> int:
     if mode != "stability":  # whose runs bring configs of their own
         _start(mode, config)
     from lficam_jax.modes import RUN  # here, so that --help and a typo answer at once
-    from lficam_jax.remote import mirrored
-    from lficam_jax.workdir import keep_compiled
+    from lficam_jax.workdir.folder import keep_compiled
+    from lficam_jax.workdir.remote import mirrored
 
     with mirrored(workdir) as here:
         if here is not None:
@@ -125,7 +125,7 @@ def _asked(mode: str, words: list[str]) -> dict[str, Any]:
 
 
 def _start(mode: str, config: ConfigDict) -> None:
-    from lficam_jax.distributed import start
+    from lficam_jax.devices.distributed import start
 
     start(
         _DISTRIBUTED.value, config.parallel.platform, preemptible=mode == "train",

@@ -8,20 +8,23 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import agreement, benchmark, experiment, methods
+from lficam_jax import methods
 from lficam_jax.config import validate
-from lficam_jax.describe import describe as describe_config
-from lficam_jax.describe import text as describe_text
+from lficam_jax.devices import agreement
+from lficam_jax.devices.interrupt import Interrupted
+from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
-from lficam_jax.explain import run as explain_run
-from lficam_jax.interrupt import Interrupted
+from lficam_jax.explaining.explain import run as explain_run
+from lficam_jax.explaining.render import confusion_picture
 from lficam_jax.measure import stability
 from lficam_jax.measure.faithfulness import run as faithfulness_run
-from lficam_jax.parallel import replicate
-from lficam_jax.profiling import window
-from lficam_jax.render import confusion_picture
+from lficam_jax.speed import benchmark
+from lficam_jax.speed.describe import describe as describe_config
+from lficam_jax.speed.describe import text as describe_text
 from lficam_jax.table import aligned
-from lficam_jax.writer import write_result
+from lficam_jax.training import experiment
+from lficam_jax.training.profiling import window
+from lficam_jax.workdir.results import write_result
 
 # What the tables show, in this order, with how to write it.
 ROWS = {
@@ -33,7 +36,9 @@ ROWS = {
 
 def train(config: ConfigDict, workdir: str, profile_steps: str = "") -> int:
     """Trains or continues; prints the measures of the best step on both splits."""
-    from lficam_jax.train import train as run_training  # brings orbax, which others do without
+    from lficam_jax.training.train import (
+        train as run_training,  # brings orbax, which others do without
+    )
 
     try:
         result = run_training(config, workdir, profile=window(profile_steps))

@@ -74,3 +74,29 @@ class Pipeline:
     classes: tuple[str, ...]
     has_mask: bool = False
     damaged: Mapping[int, str] = field(default_factory=dict)
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What training carries from step to step, and everything that a checkpoint must hold.
+
+    All randomness follows from the seed and `step`.
+
+    Attributes:
+      step: optimiser steps taken, int32.
+      params: trainable parameters.
+      batch_stats: BatchNorm's running statistics.
+      opt_state: of the optax chain.
+      ema: running mean of {"params", "batch_stats"}, or None when it is off.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema: Any = None
+
+    @property
+    def variables(self) -> Variables:
+        """What evaluation uses: the running mean where there is one, else the weights."""
+        return self.ema or {"params": self.params, "batch_stats": self.batch_stats}

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from lficam_jax import benchmark, timing
 from lficam_jax.errors import UserError
 from lficam_jax.models import create_model
+from lficam_jax.speed import benchmark, timing
 
 ROOT = Path(__file__).parent.parent
 # Runs the program where nothing but jax, flax, optax, ml_collections and absl can be imported.

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 import pytest
 
-from lficam_jax.checkpoint import Checkpoints, checksums
 from lficam_jax.errors import UserError
-from lficam_jax.state import create_state
+from lficam_jax.training.steps import create_state
+from lficam_jax.workdir.checkpoint import Checkpoints, checksums
 
 
 def state_at(step, ema=False):
@@ -100,7 +100,7 @@ def test_a_damaged_newest_step_falls_back_to_the_one_before(tmp_path, caplog, da
         checkpoints.save(state_at(3), config={}, metrics={"accuracy": 0.3})  # the place is free
         checkpoints.wait()
         same(checkpoints.restore_latest(state_at(9)), state_at(3))
-    (line,) = [r.message for r in caplog.records if r.name == "lficam_jax.checkpoint"]
+    (line,) = [r.message for r in caplog.records if r.name == "lficam_jax.workdir.checkpoint"]
     assert line.startswith("checkpoint 3 is damaged") and "\n" not in line
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from lficam_jax.config import default_config
-from lficam_jax.describe import describe, text
+from lficam_jax.speed.describe import describe, text
 
 
 @pytest.fixture(scope="module")

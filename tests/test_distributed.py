@@ -14,11 +14,11 @@ import jax
 import numpy as np
 import pytest
 
-from lficam_jax import distributed
+from lficam_jax.devices import distributed
+from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import Evaluation, load_run
-from lficam_jax.parallel import replicate
-from lficam_jax.train import train
+from lficam_jax.training.experiment import Evaluation, load_run
+from lficam_jax.training.train import train
 
 TOTAL = 30  # steps: jax takes about a second to tell all processes of a signal
 # A small rate: rounding differs with the order of sums, and grows with every large step.
@@ -160,7 +160,8 @@ def test_a_pair_is_preempted_and_ends_elsewhere_as_one_process_does(
 
 MEET = """
 import sys, time
-from lficam_jax import cli, distributed
+from lficam_jax import cli
+from lficam_jax.devices import distributed
 
 def main(argv):
     distributed.start(argv[1])

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lficam_jax.evaluate import evaluate, make_eval_step, summarise
+from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.models import create_model
-from lficam_jax.parallel import replicate, spmd
-from lficam_jax.state import init_variables
+from lficam_jax.models.classifier import init_variables
 from lficam_jax.structs import Pipeline
+from lficam_jax.training.evaluate import evaluate, make_eval_step, summarise
 
 CLASSES = tuple("abcdefg")
 

@@ -16,8 +16,8 @@ from PIL import Image
 from lficam_jax.config import default_config
 from lficam_jax.data.datasets import Dataset
 from lficam_jax.errors import UserError
-from lficam_jax.explain import explain, run
-from lficam_jax.explanation import Explanation, by_image
+from lficam_jax.explaining.explain import explain, run
+from lficam_jax.explaining.explanation import Explanation, by_image
 from lficam_jax.metrics.localisation import pointing_hit
 from lficam_jax.models import create_model
 from lficam_jax.ops import maps

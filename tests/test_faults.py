@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lficam_jax import loop, watchdog, workdir
+from lficam_jax.devices import watchdog
+from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import load_run
-from lficam_jax.interrupt import Interrupted
-from lficam_jax.train import train
-from lficam_jax.writer import Progress
+from lficam_jax.training import loop
+from lficam_jax.training.experiment import load_run
+from lficam_jax.training.train import train
+from lficam_jax.workdir import folder as workdir
+from lficam_jax.workdir.progress import Progress
 
 
 def at_step(monkeypatch, step, act):
@@ -147,7 +149,7 @@ def test_a_terminal_that_knows_no_letter_but_ascii_is_no_reason_to_fail():
 
 STUCK = """
 import time
-from lficam_jax.watchdog import Watchdog
+from lficam_jax.devices.watchdog import Watchdog
 def stand_still(): time.sleep(60)
 with Watchdog(0.3) as watchdog:
     watchdog.watch("step 1", patience=3)

@@ -9,15 +9,15 @@ import pytest
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
-from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.config import default_config, validate
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import load_run, start_from
 from lficam_jax.models import create_model
-from lficam_jax.optim import optimizer, schedule
-from lficam_jax.state import create_state
-from lficam_jax.train import train
-from lficam_jax.transfer import transfer
+from lficam_jax.training.experiment import load_run, start_from
+from lficam_jax.training.optim import optimizer, schedule
+from lficam_jax.training.steps import create_state
+from lficam_jax.training.train import train
+from lficam_jax.training.transfer import transfer
+from lficam_jax.workdir.checkpoint import Checkpoints
 
 
 def draw(classes=10, head="lfi", depth=8, seed=0, **options):

@@ -5,24 +5,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent / "lficam_jax"
 
-# Each module's layer; one may import from its own layer or below. A folder stands for its files.
-LAYERS = {
-    "errors": 0, "structs": 0, "timing": 0, "config": 0, "ops": 0, "paper": 0, "table": 0,
-    "data": 1, "models": 1, "parallel": 1, "optim": 1, "writer": 1, "render": 1, "interrupt": 1,
-    "explanation": 1, "workdir": 1, "metrics": 1, "distributed": 1, "watchdog": 1, "profiling": 1,
-    "figure": 1, "remote": 1,
-    "state": 2, "steps": 2, "checkpoint": 2, "agreement": 2,
-    "evaluate": 3, "experiment": 3, "report": 3, "explain": 3, "describe": 3, "interop": 3,
-    "transfer": 3, "methods": 3, "measure": 3, "benchmark": 3, "benchmark_programs": 3,
-    "loop": 4, "train": 4, "modes": 4, "study": 4,
-    "cli": 4, "main": 5, "prepare": 5, "import_torch": 5,
-}  # fmt: skip
+# The rooms from the ground up: one may import from its own row or from those before it.
+FLOORS = (
+    ("errors", "structs", "config", "paper", "table"),
+    ("ops",),
+    ("data", "models", "metrics", "workdir"),
+    ("devices", "methods"),
+    ("explaining", "training"),
+    ("measure", "speed", "interop"),
+    ("cli",),
+    ("study",),
+    ("modes", "main", "prepare", "import_torch"),
+)
+LAYERS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 # One library, one door: only these may import it.
 DOORS = {
     "tensorflow_datasets": {"data", "prepare"}, "grain": {"data"}, "sklearn": {"data"},
-    "orbax": {"checkpoint"}, "optax": {"optim", "steps", "state", "loop"},
-    "matplotlib": {"render", "figure", "study"}, "tensorboardX": {"writer"}, "torch": {"interop"},
+    "orbax": {"workdir"}, "optax": {"training"},
+    "matplotlib": {"explaining", "study"}, "tensorboardX": {"workdir"}, "torch": {"interop"},
     "cv2": {"data"}, "simplejpeg": {"data"}, "tensorflow": set(), "scipy": {"data", "metrics"},
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from lficam_jax import methods
 from lficam_jax.errors import UserError
 from lficam_jax.methods import METHODS, TRIVIAL, Split, draw, maps_of
 from lficam_jax.models import create_model
-from lficam_jax.steps import predict
+from lficam_jax.models.classifier import predict
 
 RAMP = np.arange(9, dtype=np.float32).reshape(3, 3)  # channel 0
 SPOT = np.zeros((3, 3), np.float32)  # channel 1: one pixel

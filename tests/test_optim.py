@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lficam_jax.config import default_config
-from lficam_jax.optim import optimizer, schedule
+from lficam_jax.training.optim import optimizer, schedule
 
 
 def rates(steps, **changes):

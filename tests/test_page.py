@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from lficam_jax import render, report
-from lficam_jax.explanation import Explanation
+from lficam_jax.explaining import render, report
+from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.measure.scoreboard import for_page, summarise
 from tests.browser import Browser
 

@@ -4,11 +4,12 @@ import importlib
 
 import pytest
 
-from lficam_jax import describe, paper
+from lficam_jax import paper
 from lficam_jax.config import CHOICES, validate
 from lficam_jax.data import dataset_info
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import make_model
+from lficam_jax.speed import describe
+from lficam_jax.training.experiment import make_model
 
 CIFAR, RESNET18 = [*paper.CIFAR], ["resnet18"]
 EXPERIMENTS = {

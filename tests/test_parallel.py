@@ -7,11 +7,11 @@ import optax
 import pytest
 
 from lficam_jax.data import open_pipeline
+from lficam_jax.devices.parallel import AXIS, check_divides, replicate, spmd, waits
 from lficam_jax.errors import UserError
 from lficam_jax.models import create_model
-from lficam_jax.parallel import AXIS, check_divides, replicate, spmd, waits
-from lficam_jax.state import create_state, init_variables
-from lficam_jax.steps import make_train_step
+from lficam_jax.models.classifier import init_variables
+from lficam_jax.training.steps import create_state, make_train_step
 
 MODES = ("pmap", "shard_map")
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from lficam_jax.experiment import load_run
+from lficam_jax.training.experiment import load_run
 
 CONFIG = "configs/cluttered_digits.py:smoke"
 

@@ -8,12 +8,12 @@ import fsspec
 import numpy as np
 import pytest
 
-from lficam_jax import interrupt
+from lficam_jax.devices import interrupt
+from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import load_run, start_from
-from lficam_jax.interrupt import Interrupted
-from lficam_jax.remote import fetched, mirrored
-from lficam_jax.train import train
+from lficam_jax.training.experiment import load_run, start_from
+from lficam_jax.training.train import train
+from lficam_jax.workdir.remote import fetched, mirrored
 
 STORE = fsspec.filesystem("memory")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lficam_jax import render
 from lficam_jax.errors import UserError
+from lficam_jax.explaining import render
 from lficam_jax.ops import maps
 
 

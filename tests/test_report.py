@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lficam_jax import render, report
 from lficam_jax.errors import UserError
-from lficam_jax.explanation import Explanation
+from lficam_jax.explaining import render, report
+from lficam_jax.explaining.explanation import Explanation
 
 CLASSES = ("cat", "dog", "bird", "frog")
 ABOUT = {"title": "Where it looked", "details": {"model": "resnet-8", "step": 30}}
@@ -228,7 +228,7 @@ def test_the_page_is_filled_and_what_it_is_made_of_is_installed():
     html = report.page([explained(name="{{style}} {{data}}")], **ABOUT)
     assert html.count("{{") == 2 and "{{style}} {{data}}" in html
     installed = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]
-    assert installed["package-data"]["lficam_jax"] == ["page/*"]
+    assert installed["package-data"]["lficam_jax"] == ["explaining/page/*"]
 
 
 def test_a_complete_folder_is_replaced_whole(tmp_path):

@@ -11,11 +11,9 @@ import optax
 import pytest
 from PIL import Image
 
-from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.data import DATASETS, dataset_info
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import initial_variables, load_run, make_model
 from lficam_jax.measure import robustness, sanity
 from lficam_jax.measure.observe import Observer, Perturbation, batches_of, planned, whole_batch
 from lficam_jax.measure.resemblance import summarise, table, write_csv
@@ -23,8 +21,10 @@ from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from lficam_jax.metrics.robustness import fgsm
 from lficam_jax.metrics.sanity import cascade
-from lficam_jax.state import create_state
-from lficam_jax.workdir import claim
+from lficam_jax.training.experiment import initial_variables, load_run, make_model
+from lficam_jax.training.steps import create_state
+from lficam_jax.workdir.checkpoint import Checkpoints
+from lficam_jax.workdir.folder import claim
 
 SMOOTH = np.add.outer(np.arange(32) * 4, np.arange(32) * 3).astype(np.uint8)
 GREY = SMOOTH[..., None]

@@ -12,20 +12,20 @@ import optax
 import pytest
 
 from lficam_jax import modes
-from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.data import dataset_info, normalise, open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import initial_variables, load_run, make_model
-from lficam_jax.explain import explain
+from lficam_jax.explaining.explain import explain
 from lficam_jax.measure.faithfulness import TARGETS, Gallery, Measurement, chosen, run, stream
 from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
 from lficam_jax.measure.stability import read_config
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
-from lficam_jax.state import create_state
 from lficam_jax.table import aligned
-from lficam_jax.workdir import claim
+from lficam_jax.training.experiment import initial_variables, load_run, make_model
+from lficam_jax.training.steps import create_state
+from lficam_jax.workdir.checkpoint import Checkpoints
+from lficam_jax.workdir.folder import claim
 
 QUICK = {"limit": 10, "split": "test"}
 

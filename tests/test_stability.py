@@ -10,8 +10,8 @@ from lficam_jax.metrics import sanity, stability
 from lficam_jax.metrics.bootstrap import interval
 from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.models import create_model
+from lficam_jax.models.classifier import init_variables
 from lficam_jax.ops.similarity import pearson, spearman, ssim
-from lficam_jax.state import init_variables
 
 
 def blob(rows, columns, side=6):

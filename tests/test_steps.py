@@ -7,10 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.models import create_model
-from lficam_jax.parallel import replicate, spmd
-from lficam_jax.state import create_state, init_variables, step_key
-from lficam_jax.steps import cross_entropy, make_train_step
+from lficam_jax.models.classifier import init_variables
+from lficam_jax.training.steps import create_state, cross_entropy, make_train_step, step_key
 
 ONE = jax.devices()[:1]
 

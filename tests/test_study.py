@@ -23,7 +23,7 @@ from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
 from lficam_jax.study.headline import headline
 from lficam_jax.study.plan import ABLATIONS, default_study, plan
 from lficam_jax.study.tables import differs, number, signed, tables
-from lficam_jax.workdir import claim as claim_folder
+from lficam_jax.workdir.folder import claim as claim_folder
 
 ROOT = Path(__file__).parent.parent
 MINIATURE = """

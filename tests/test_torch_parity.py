@@ -9,8 +9,8 @@ import pytest
 from lficam_jax.config import default_config
 from lficam_jax.interop.torch import variables_from_torch
 from lficam_jax.models import create_model
-from lficam_jax.optim import optimizer
-from lficam_jax.steps import classification_loss
+from lficam_jax.training.optim import optimizer
+from lficam_jax.training.steps import classification_loss
 
 torch = pytest.importorskip("torch")
 import torch_reference  # noqa: E402

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from lficam_jax import loop
-from lficam_jax.checkpoint import Checkpoints
+from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.errors import DivergedError, UserError
-from lficam_jax.experiment import load_run
-from lficam_jax.interrupt import Interrupted
-from lficam_jax.loop import due
-from lficam_jax.train import train
+from lficam_jax.training import loop
+from lficam_jax.training.experiment import load_run
+from lficam_jax.training.loop import due
+from lficam_jax.training.train import train
+from lficam_jax.workdir.checkpoint import Checkpoints
 
 
 def lines(workdir):

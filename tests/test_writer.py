@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 
 from lficam_jax.errors import UserError
-from lficam_jax.writer import MetricWriter, Progress, write_result
+from lficam_jax.workdir.metrics_file import MetricWriter
+from lficam_jax.workdir.progress import Progress
+from lficam_jax.workdir.results import write_result
 
 
 def read_lines(workdir):

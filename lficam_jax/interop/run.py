@@ -6,17 +6,17 @@ import jax
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from lficam_jax import optim
-from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.config import validate
 from lficam_jax.data import dataset_info
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import initial_variables, make_model
 from lficam_jax.interop.torch import Imported, import_weights
 from lficam_jax.interop.torch_file import load_torch_file
-from lficam_jax.state import create_state
-from lficam_jax.transfer import group
-from lficam_jax.workdir import as_json, claim
+from lficam_jax.training import optim
+from lficam_jax.training.experiment import initial_variables, make_model
+from lficam_jax.training.steps import create_state
+from lficam_jax.training.transfer import group
+from lficam_jax.workdir.checkpoint import Checkpoints
+from lficam_jax.workdir.folder import as_json, claim
 
 SHOWN = 4  # names of the file that were not used
 

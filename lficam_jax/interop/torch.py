@@ -13,7 +13,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.interop.torch_names import translate
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.structs import Variables
-from lficam_jax.transfer import MAY_START_FRESH, group
+from lficam_jax.training.transfer import MAY_START_FRESH, group
 
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
 _LEAVES = {

@@ -15,21 +15,22 @@ import numpy as np
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from lficam_jax import report
 from lficam_jax.config import nearest
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
+from lficam_jax.devices.parallel import over_rows
 from lficam_jax.errors import UserError
-from lficam_jax.explanation import Explanation
+from lficam_jax.explaining import report
+from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.measure.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv
 from lficam_jax.methods import CLASSLESS, TRIVIAL, check, maps_of
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
-from lficam_jax.parallel import over_rows
-from lficam_jax.steps import predict
+from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Variables
-from lficam_jax.writer import Pace, write_result
+from lficam_jax.workdir.progress import Pace
+from lficam_jax.workdir.results import write_result
 
 COSTLY = ("sensitivity",)  # draws each map ten times more; only when asked for
 TOP = (50, 15)  # percent of the pixels kept

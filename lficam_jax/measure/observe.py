@@ -15,12 +15,12 @@ from jaxtyping import Array, Int
 from lficam_jax.config import nearest
 from lficam_jax.data import Dataset, normalise
 from lficam_jax.data.sample import Sample
+from lficam_jax.devices.parallel import over_rows
 from lficam_jax.errors import UserError
 from lficam_jax.methods import TRIVIAL, check, draw, split_model
 from lficam_jax.metrics import corruptions
 from lficam_jax.metrics.robustness import fgsm
-from lficam_jax.parallel import over_rows
-from lficam_jax.steps import predict
+from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Variables
 
 BATCH = 64

@@ -11,11 +11,11 @@ import numpy as np
 
 from lficam_jax.data import Dataset, denormalise
 from lficam_jax.errors import UserError
-from lficam_jax.figure import labelled_grid
+from lficam_jax.explaining.figure import labelled_grid
+from lficam_jax.explaining.render import Picture, colorize, enlarge, overlay, upsample
 from lficam_jax.measure.observe import Seen
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.bootstrap import summary
-from lficam_jax.render import Picture, colorize, enlarge, overlay, upsample
 from lficam_jax.table import aligned
 
 # What was done -> {"network": {measure: summary}, "methods": {method: {"constant", "not_finite",

@@ -13,6 +13,7 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from lficam_jax.data.sample import Sample
+from lficam_jax.devices.parallel import over_rows
 from lficam_jax.measure.observe import (
     BATCH,
     HostBatch,
@@ -28,9 +29,9 @@ from lficam_jax.measure.resemblance import Found, picture, summarise, table, wri
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import summary
 from lficam_jax.metrics.localisation import constant, on_image
-from lficam_jax.parallel import over_rows
 from lficam_jax.structs import Variables
-from lficam_jax.writer import Pace, write_result
+from lficam_jax.workdir.progress import Pace
+from lficam_jax.workdir.results import write_result
 
 STATISTICS = ("iou", "iou_equal_area", "spearman")
 EPSILONS = (1, 2, 4, 8)  # of FGSM, in 255ths

@@ -22,9 +22,10 @@ from lficam_jax.measure.observe import (
 )
 from lficam_jax.measure.resemblance import Found, picture, summarise, table, write_csv
 from lficam_jax.metrics.sanity import cascade, parameter_randomisation
-from lficam_jax.state import init_variables
+from lficam_jax.models.classifier import init_variables
 from lficam_jax.structs import Variables
-from lficam_jax.writer import Pace, write_result
+from lficam_jax.workdir.progress import Pace
+from lficam_jax.workdir.results import write_result
 
 STATISTICS = ("spearman", "ssim")
 EXAMPLES = 3  # on the picture

@@ -15,14 +15,14 @@ from lficam_jax.config import default_config, validate
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
-from lficam_jax.experiment import load_run
 from lficam_jax.methods import maps_of
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.localisation import constant, on_image
 from lficam_jax.metrics.pairs import Agreement
-from lficam_jax.remote import fetched
 from lficam_jax.table import aligned
-from lficam_jax.writer import write_result
+from lficam_jax.training.experiment import load_run
+from lficam_jax.workdir.remote import fetched
+from lficam_jax.workdir.results import write_result
 
 BATCH = 64
 

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from lficam_jax.errors import UserError
-from lficam_jax.models.classifier import Classifier
+from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.models.heads import ABNHead
-from lficam_jax.steps import predict
 from lficam_jax.structs import Variables
 
 Maps = Float[Array, "b h w"]

@@ -41,10 +41,10 @@ def main(argv: Sequence[str]) -> int:
     if len(argv) > 1:
         raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; see --help")
     address, study = cli.workdir(), None if _REPORT.value else cli.config(study=True)
-    from lficam_jax.distributed import start
-    from lficam_jax.interrupt import Interrupted
-    from lficam_jax.remote import mirrored
+    from lficam_jax.devices.distributed import start
+    from lficam_jax.devices.interrupt import Interrupted
     from lficam_jax.study import page
+    from lficam_jax.workdir.remote import mirrored
 
     if study is not None:
         start(platform=study.base.parallel.platform)
@@ -66,7 +66,7 @@ def _compare(study: ConfigDict, workdir: Path) -> None:
     """Carries out what is missing, unless --so_far, and compares what there is."""
     from lficam_jax.study.plan import plan
     from lficam_jax.study.runs import carry_out, so_far
-    from lficam_jax.workdir import keep_compiled
+    from lficam_jax.workdir.folder import keep_compiled
 
     runs = plan(study)
     planned = len(runs)
@@ -85,7 +85,8 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
     from lficam_jax.data import dataset_info
     from lficam_jax.study.runs import arrays_of, folder
     from lficam_jax.study.summary import summarise
-    from lficam_jax.writer import duration_text, write_result
+    from lficam_jax.workdir.progress import duration_text
+    from lficam_jax.workdir.results import write_result
 
     size = dataset_info(study.base.data).image_size
     found = summarise(study, runs, workdir, (size, size))

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lficam_jax.figure import labelled_grid
+from lficam_jax.explaining.figure import labelled_grid
+from lficam_jax.explaining.render import enlarge, overlay
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
-from lficam_jax.render import enlarge, overlay
 from lficam_jax.study.plan import OURS
 from lficam_jax.study.summary import FIN
 from lficam_jax.study.tables import shown

@@ -12,19 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import train
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import DivergedError, UserError
-from lficam_jax.experiment import load_run
 from lficam_jax.measure.faithfulness import BATCH, Measurement, stream
 from lficam_jax.methods import TRIVIAL, maps_of
-from lficam_jax.models.classifier import Classifier
-from lficam_jax.steps import predict
+from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.structs import Variables
 from lficam_jax.study.plan import CONTROL, Run
-from lficam_jax.workdir import check
-from lficam_jax.writer import duration_text, write_result
+from lficam_jax.training import train
+from lficam_jax.training.experiment import load_run
+from lficam_jax.workdir.folder import check
+from lficam_jax.workdir.progress import duration_text
+from lficam_jax.workdir.results import write_result
 
 Arrays = dict[str, np.ndarray]
 

@@ -21,8 +21,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from lficam_jax.errors import UserError
-from lficam_jax.state import TrainState
-from lficam_jax.structs import Variables
+from lficam_jax.structs import TrainState, Variables
 
 log = logging.getLogger(__name__)
 METRIC = "accuracy"

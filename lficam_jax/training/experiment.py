@@ -9,20 +9,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import distributed
 from lficam_jax.data import Dataset, dataset_info, denormalise, open_pipeline
+from lficam_jax.devices import distributed
+from lficam_jax.devices.parallel import AXIS, check_divides, replicate, spmd
 from lficam_jax.errors import UserError
-from lficam_jax.evaluate import evaluate, make_eval_step
+from lficam_jax.explaining.render import contact_sheet, overlay
 from lficam_jax.models import create_model
-from lficam_jax.models.classifier import Classifier
-from lficam_jax.parallel import AXIS, check_divides, replicate, spmd
-from lficam_jax.remote import fetched
-from lficam_jax.render import contact_sheet, overlay
-from lficam_jax.state import init_variables
-from lficam_jax.steps import predict
+from lficam_jax.models.classifier import Classifier, init_variables, predict
 from lficam_jax.structs import Pipeline, Variables
-from lficam_jax.transfer import told, transfer
-from lficam_jax.workdir import check_model
+from lficam_jax.training.evaluate import evaluate, make_eval_step
+from lficam_jax.training.transfer import told, transfer
+from lficam_jax.workdir.folder import check_model
+from lficam_jax.workdir.remote import fetched
 
 DRAWN = 16  # images on the picture for TensorBoard
 
@@ -96,7 +94,9 @@ def load_run(
     like = jax.eval_shape(lambda: initial_variables(model, config, info))
 
     def read() -> tuple[Variables, np.int32]:
-        from lficam_jax.checkpoint import Checkpoints  # brings orbax; `describe` does without
+        from lficam_jax.workdir.checkpoint import (
+            Checkpoints,  # brings orbax; `describe` does without
+        )
 
         check_model(workdir, config)
         with Checkpoints(workdir, read_only=True) as checkpoints:
@@ -132,7 +132,7 @@ def start_from(source: str, fresh: Variables) -> Variables:
 
 
 def _read_model(workdir: Path, step: int | None, source: str) -> tuple[int, Variables]:
-    from lficam_jax.checkpoint import Checkpoints
+    from lficam_jax.workdir.checkpoint import Checkpoints
 
     if not (workdir / "checkpoints").is_dir():
         raise UserError(

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from lficam_jax import render
 from lficam_jax.errors import UserError
-from lficam_jax.explanation import Explanation, by_image
+from lficam_jax.explaining import render
+from lficam_jax.explaining.explanation import Explanation, by_image
 from lficam_jax.methods import TRIVIAL
-from lficam_jax.writer import plain
+from lficam_jax.workdir.results import plain
 
 Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
 
@@ -132,7 +132,7 @@ def page(
 @cache
 def _template() -> str:
     """Returns the page without its title and data."""
-    folder = files("lficam_jax").joinpath("page")
+    folder = files("lficam_jax.explaining").joinpath("page")
     style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in (STYLE, *SCRIPTS))
     template = folder.joinpath("page.html").read_text("utf-8")
     return template.replace("{{style}}", style).replace("{{script}}", "\n".join(scripts))

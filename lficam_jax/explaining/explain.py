@@ -13,14 +13,14 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from lficam_jax import methods as maps
-from lficam_jax import render, report
 from lficam_jax.data import dataset_info, find_images, fit_image, normalise, open_source, read_image
 from lficam_jax.data.datasets import Dataset
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
-from lficam_jax.explanation import Explanation, by_image
+from lficam_jax.explaining import render, report
+from lficam_jax.explaining.explanation import Explanation, by_image
 from lficam_jax.structs import Variables
-from lficam_jax.writer import write_result
+from lficam_jax.workdir.results import write_result
 
 
 def explain(

@@ -6,10 +6,10 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from lficam_jax import distributed
 from lficam_jax.data import dataset_info, open_source
 from lficam_jax.data.images import DamagedImage
-from lficam_jax.workdir import among, as_json
+from lficam_jax.devices import distributed
+from lficam_jax.workdir.folder import among, as_json
 
 OWN = ("data.dir", "data.folder", "data.threads")  # keys that may differ from host to host
 

@@ -10,20 +10,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import agreement, distributed, optim
-from lficam_jax.checkpoint import Checkpoints
 from lficam_jax.config import duration, validate
 from lficam_jax.data import dataset_info, open_pipeline
-from lficam_jax.experiment import Evaluation, initial_variables, make_model, start_from
-from lficam_jax.interrupt import Interruption
-from lficam_jax.loop import Loop
+from lficam_jax.devices import agreement, distributed
+from lficam_jax.devices.interrupt import Interruption
+from lficam_jax.devices.parallel import check_divides, replicate, spmd
 from lficam_jax.models.classifier import Classifier
-from lficam_jax.parallel import check_divides, replicate, spmd
-from lficam_jax.state import TrainState, create_state
-from lficam_jax.steps import make_train_step
-from lficam_jax.structs import Variables
-from lficam_jax.workdir import claim
-from lficam_jax.writer import write_result
+from lficam_jax.structs import TrainState, Variables
+from lficam_jax.training import optim
+from lficam_jax.training.experiment import Evaluation, initial_variables, make_model, start_from
+from lficam_jax.training.loop import Loop
+from lficam_jax.training.steps import create_state, make_train_step
+from lficam_jax.workdir.checkpoint import Checkpoints
+from lficam_jax.workdir.folder import claim
+from lficam_jax.workdir.results import write_result
 
 
 def train(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from lficam_jax import render
+from lficam_jax.explaining import render
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import optim
 from lficam_jax.config import duration
 from lficam_jax.data import Dataset, dataset_info
-from lficam_jax.experiment import initial_variables, make_model
-from lficam_jax.models.classifier import Classifier
-from lficam_jax.state import create_state
-from lficam_jax.steps import predict
+from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.structs import Variables
+from lficam_jax.training import optim
+from lficam_jax.training.experiment import initial_variables, make_model
+from lficam_jax.training.steps import create_state
 
 BARS = "▁▂▃▄▅▆▇█"
 

@@ -10,8 +10,9 @@ from flax import linen as nn
 from jaxtyping import Array
 
 from lficam_jax.metrics import importance, localisation
-from lficam_jax.steps import Load, cross_entropy, predict
+from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Batch, Outputs, Pipeline, Sums, Variables
+from lficam_jax.training.steps import Load, cross_entropy
 
 
 def make_eval_step(model: nn.Module, load: Load) -> Callable[..., Sums]:

@@ -6,7 +6,7 @@ from types import FrameType, TracebackType
 
 import jax
 
-from lficam_jax.distributed import agreed_to_stop
+from lficam_jax.devices.distributed import agreed_to_stop
 
 
 class Interrupted(Exception):

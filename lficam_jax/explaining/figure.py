@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lficam_jax.errors import UserError
-from lficam_jax.render import Picture
+from lficam_jax.explaining.render import Picture
 
 
 def labelled_grid(

@@ -1,4 +1,4 @@
-"""One step of training and one forward pass, for `parallel.spmd`: no IO, no config, no time."""
+"""The state and one step of training, for `parallel.spmd`: no IO, no config, no time."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,10 +10,25 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from lficam_jax.state import TrainState, step_key
-from lficam_jax.structs import Batch, Key, Outputs, Sums, Variables
+from lficam_jax.structs import Batch, Key, Outputs, Sums, TrainState, Variables
 
 Load = Callable[[Mapping[str, Array], Mapping[str, Array], Key], Batch]
+
+
+def create_state(
+    variables: Variables, tx: optax.GradientTransformation, *, ema: bool = False
+) -> TrainState:
+    """Returns the state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32), params=variables["params"],
+        batch_stats=variables["batch_stats"], opt_state=tx.init(variables["params"]),
+        ema=jax.tree.map(jnp.copy, dict(variables)) if ema else None,
+    )  # fmt: skip
+
+
+def step_key(seed: int, step: Array) -> Key:
+    """Returns the key of one step's augmentation: stateless, so a resumed run draws the same."""
+    return jax.random.fold_in(jax.random.key(seed), step)
 
 
 def cross_entropy(
@@ -76,11 +91,6 @@ def make_train_step(
         return _average(new, ema_decay), sums
 
     return train_step
-
-
-def predict(model: nn.Module, variables: Variables, images: Array) -> Outputs:
-    """Runs the model as evaluation does: running statistics, nothing updated."""
-    return model.apply(dict(variables), images, train=False)
 
 
 def _gradient(

@@ -12,17 +12,17 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from lficam_jax.checkpoint import METRIC, Checkpoints
 from lficam_jax.config import duration
+from lficam_jax.devices.interrupt import Interrupted, Interruption
+from lficam_jax.devices.parallel import waits
+from lficam_jax.devices.watchdog import GENEROUS, Watchdog
 from lficam_jax.errors import DivergedError, UserError
-from lficam_jax.interrupt import Interrupted, Interruption
-from lficam_jax.parallel import waits
-from lficam_jax.profiling import Profile
-from lficam_jax.state import TrainState
-from lficam_jax.structs import Pipeline, Sums
-from lficam_jax.watchdog import GENEROUS, Watchdog
-from lficam_jax.workdir import as_json
-from lficam_jax.writer import MetricWriter, Progress
+from lficam_jax.structs import Pipeline, Sums, TrainState
+from lficam_jax.training.profiling import Profile
+from lficam_jax.workdir.checkpoint import METRIC, Checkpoints
+from lficam_jax.workdir.folder import as_json
+from lficam_jax.workdir.metrics_file import MetricWriter
+from lficam_jax.workdir.progress import Progress
 
 HostBatch = Mapping[str, np.ndarray]
 AHEAD = 2  # steps that the host may queue before the devices have done them

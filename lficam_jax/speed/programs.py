@@ -11,16 +11,16 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from lficam_jax import optim
 from lficam_jax.config import duration
 from lficam_jax.data import dataset_info, normalise, open_pipeline
-from lficam_jax.experiment import initial_variables, make_model
+from lficam_jax.devices.parallel import AXIS, over_rows, replicate, spmd
 from lficam_jax.measure.faithfulness import STEPS, Measurement
 from lficam_jax.methods import maps_of
-from lficam_jax.parallel import AXIS, over_rows, replicate, spmd
-from lficam_jax.state import create_state
-from lficam_jax.steps import Load, make_train_step, predict
+from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Batch, Outputs, Pipeline
+from lficam_jax.training import optim
+from lficam_jax.training.experiment import initial_variables, make_model
+from lficam_jax.training.steps import Load, create_state, make_train_step
 
 Program = Callable[[], Any]
 STEPS_PER_EPOCH = 1000  # of the learning rate's schedule, which takes no time

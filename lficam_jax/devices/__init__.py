@@ -1,0 +1,1 @@
+"""Many devices and processes as one: mapping, agreement, signals and stuck steps."""

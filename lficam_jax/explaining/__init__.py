@@ -1,0 +1,1 @@
+"""From maps to what people look at: explanations, pictures and pages."""

@@ -1,0 +1,1 @@
+"""One run from its config to its results: the loop, its steps, and exact evaluation."""

@@ -1,0 +1,144 @@
+"""What a run says while it goes: a bar on a terminal, plain lines elsewhere. Process 0 speaks."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+
+class Progress:
+    """Shows epoch, loss, accuracy, images per second and the time that is left; a context manager.
+
+    Args:
+      total_steps: where the run ends.
+      steps_per_epoch: training batches in one epoch.
+      start_step: where this run began. The time left is judged by the steps of this run alone, so
+        it stays right after a resume.
+      console: where to print; default standard output.
+      clock: seconds that only grow; tests bring their own.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        steps_per_epoch: int,
+        start_step: int = 0,
+        *,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._total, self._per_epoch = total_steps, max(1, steps_per_epoch)
+        self._clock = clock
+        # The first log point carries the compilation: the pace is measured from there on.
+        self._from = self._begin = (start_step, clock())
+        self._silent = jax.process_index() != 0
+        self._console = console or Console(file=sys.stdout, highlight=False)
+        self._bar = None
+        if self._console.is_terminal and not self._silent:
+            columns = (BarColumn(bar_width=None), TextColumn("{task.description}", markup=False))
+            self._bar = Bar(*columns, console=self._console, expand=True)
+            self._task = self._bar.add_task("compiling …", total=total_steps, completed=start_step)
+            self._bar.start()
+
+    def update(self, step: int, *, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Shows where the run is after `step` steps.
+
+        Args:
+          step: how many are done.
+          loss: of the last log window.
+          accuracy: likewise, a fraction in [0, 1].
+          images_per_second: NaN while nobody knows it.
+        """
+        if self._silent:
+            return
+        epochs = -(-self._total // self._per_epoch)
+        epoch = min(epochs, -(-step // self._per_epoch))
+        speed = f"{images_per_second:,.0f} images/s  " if math.isfinite(images_per_second) else ""
+        where = f"epoch {epoch}/{epochs}  "
+        how = (
+            f"loss {loss:.4f}  accuracy {100 * accuracy:.1f} %  {speed}{self._time_left(step)} left"
+        )
+        if self._bar is None:
+            text = f"{where}step {step}/{self._total}  {how}"
+            print(text, file=self._console.file, flush=True)
+        else:  # which shows the step by its length, so that the rest fits 80 columns
+            self._bar.update(self._task, completed=step, description=where + how)
+
+    def note(self, text: str) -> None:
+        """Prints a line of its own, above the bar if there is one."""
+        if self._silent:
+            return
+        if self._bar is None:
+            print(text, file=self._console.file, flush=True)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands; safe to call twice."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _time_left(self, step: int) -> str:
+        now = self._clock()
+        since_step, since = self._from
+        pace = (now - since) / max(1, step - since_step)
+        if self._from is self._begin:
+            self._from = (step, now)
+        return duration_text(pace * max(0, self._total - step))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Pace:
+    """Prints how far a measurement is and how long the rest takes, every ten seconds at most.
+
+    Args:
+      total: how many equal pieces of work there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done = total, 0
+        self._start = self._said = time.monotonic()
+
+    def tick(self, name: str) -> None:
+        """Counts one piece of work as done; `name` says which."""
+        self._done, now = self._done + 1, time.monotonic()
+        if now - self._said < 10:
+            return
+        self._said = now
+        left = (now - self._start) / self._done * (self._total - self._done)
+        share = self._done / self._total
+        print(f"{share:4.0%}  {name}  {duration_text(left)} left", flush=True)
+
+
+def duration_text(seconds: float) -> str:
+    """Writes a duration with its two largest units.
+
+    >>> duration_text(7.4), duration_text(80), duration_text(7500), duration_text(200_000)
+    ('7s', '1m 20s', '2h 05m', '2d 07h')
+    """
+    whole = round(seconds)
+    minutes, s = divmod(whole, 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days}d {h:02d}h"
+    if hours:
+        return f"{h}h {m:02d}m"
+    return f"{m}m {s:02d}s" if minutes else f"{s}s"

@@ -1,0 +1,79 @@
+"""What a mode leaves behind: `results/<mode>.json`, whole or not at all."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lficam_jax.errors import UserError
+
+
+def write_result(workdir: str | os.PathLike, mode: str, result: Mapping[str, Any]) -> Path:
+    """Writes `results/<mode>.json` in one step: a reader sees the old file or the new, never half.
+
+    Args:
+      workdir: the run's folder.
+      mode: names the file.
+      result: nested mappings, lists and numbers (numpy's and JAX' too). Keys with dots stay as
+        they are; a non-finite number becomes null, since JSON has no word for it.
+
+    Returns:
+      The path of the file; on processes other than 0 nothing is written there.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    path = Path(workdir) / "results" / f"{mode}.json"
+    if jax.process_index() == 0:
+        with teaching(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(path, as_text(result, indent=2) + "\n")
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Returns `value` as JSON knows it: numpy and JAX leaves as python, non-finite as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray | jax.Array):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def as_text(value: Any, indent: int | None = None) -> str:
+    """Returns strict JSON of anything that `plain` takes."""
+    return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file in one step: a reader sees the old text or the new, never half."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def teaching(path: Path) -> Iterator[None]:
+    """Turns the system's refusal to write `path` into one line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose a "
+            f"--workdir that you can write to"
+        ) from error

@@ -6,6 +6,7 @@ reads a key with a fallback.
 """
 
 import difflib
+import json
 import re
 from typing import Any
 
@@ -241,6 +242,17 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
         elif left != right:
             lines.append(f"{prefix}{name}: {left} -> {right}")
     return lines
+
+
+def as_json(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as JSON gives it back: tuples become lists."""
+    return json.loads(config.to_json_best_effort())
+
+
+def among(difference: str, prefixes: tuple[str, ...]) -> bool:
+    """Tells whether a key, or a line of `differences`, belongs to one of the keys or groups."""
+    key = difference.split(":")[0]
+    return any(key == p or key.startswith(p + ".") for p in prefixes)
 
 
 def _bad_choices(config: ConfigDict) -> list[str]:

@@ -10,7 +10,6 @@ from ml_collections import ConfigDict
 
 from lficam_jax import methods
 from lficam_jax.config import validate
-from lficam_jax.devices import agreement
 from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
@@ -23,6 +22,7 @@ from lficam_jax.speed.describe import describe as describe_config
 from lficam_jax.speed.describe import text as describe_text
 from lficam_jax.table import aligned
 from lficam_jax.training import experiment
+from lficam_jax.training.evaluate import Evaluation
 from lficam_jax.training.profiling import window
 from lficam_jax.workdir.results import write_result
 
@@ -55,11 +55,9 @@ def train(config: ConfigDict, workdir: str, profile_steps: str = "") -> int:
 def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     """Measures the best checkpoint on a split."""
     validate(config)
-    if jax.process_count() > 1:
-        agreement.check(config, split)
+    pipeline, mode = experiment.open_splits(config, split)[split], config.parallel.mode
     model, variables, step = experiment.load_run(config, workdir)
-    evaluation = experiment.Evaluation(config, model, split)
-    result = evaluation.measure(replicate(variables, config.parallel.mode))
+    result = Evaluation(model, pipeline, mode).measure(replicate(variables, mode))
     write_result(workdir, "evaluate", {"split": split, "step": step, **result})
     print(table({f"{split} at step {step}": result}))
     _draw_confusion(result, workdir)

@@ -1,12 +1,10 @@
 """The records that cross module borders. Letters: b batch, h w map, y x image, c image channels,
 d feature channels, k classes."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
-import numpy as np
 from jaxtyping import Array, Float
 
 # A batch inside a jitted step. Keys (all present unless marked):
@@ -43,37 +41,6 @@ class Outputs:
     attention: Float[Array, "b h w"] | None = None
     importance: Float[Array, "b d"] | None = None
     attention_logits: Float[Array, "b k"] | None = None
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """One split of a data set, ready to feed a step.
-
-    Attributes:
-      resident: arrays that live on every device (uint8 images and their labels); empty if the
-        images are streamed. They are an argument of the step: as a closure XLA would copy them
-        into the program as constants.
-      batches: `batches(start_step)` yields host batches from that step on, forever in training,
-        once over the split in evaluation. Row r of step s is a pure function of (seed, s, r).
-      load: `load(resident, batch, key) -> Batch`, traced inside the step: gather, augment,
-        normalise. `key` is the step's; each row folds its own example into it, so that the result
-        does not depend on how many devices share the batch.
-      examples: number of examples in the split.
-      steps_per_epoch: batches in one pass (training drops the incomplete last one).
-      classes: class names, in label order.
-      has_mask: whether batches carry `mask`.
-      damaged: position -> name of the pictures that could not be decoded and were replaced, filled
-        while training reads.
-    """
-
-    resident: Mapping[str, np.ndarray]
-    batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]]
-    load: Callable[[Mapping[str, Array], Mapping[str, Array], Key], Batch]
-    examples: int
-    steps_per_epoch: int
-    classes: tuple[str, ...]
-    has_mask: bool = False
-    damaged: Mapping[int, str] = field(default_factory=dict)
 
 
 @flax.struct.dataclass

@@ -32,7 +32,7 @@ def save(workdir, *accuracies, ema=False):
     with Checkpoints(workdir) as checkpoints:
         for step, accuracy in enumerate(accuracies, 1):
             metrics = None if accuracy is None else {"accuracy": accuracy}
-            checkpoints.save(state_at(step, ema), config={"seed": 0}, metrics=metrics)
+            checkpoints.save(state_at(step, ema), metrics=metrics)
         checkpoints.wait()
         return sorted(checkpoints.manager.all_steps()), checkpoints.best_step()
 
@@ -97,7 +97,7 @@ def test_a_damaged_newest_step_falls_back_to_the_one_before(tmp_path, caplog, da
     with caplog.at_level(logging.WARNING, "lficam_jax"), Checkpoints(tmp_path) as checkpoints:
         restored = checkpoints.restore_latest(state_at(9))
         same(restored, state_at(2))
-        checkpoints.save(state_at(3), config={}, metrics={"accuracy": 0.3})  # the place is free
+        checkpoints.save(state_at(3), metrics={"accuracy": 0.3})  # the place is free
         checkpoints.wait()
         same(checkpoints.restore_latest(state_at(9)), state_at(3))
     (line,) = [r.message for r in caplog.records if r.name == "lficam_jax.workdir.checkpoint"]
@@ -146,7 +146,7 @@ def test_a_full_disk_is_told_and_the_step_before_stays(tmp_path):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
             with pytest.raises(UserError, match="checkpoint .*cannot be written.*the disk"):
-                checkpoints.save(state_at(2), config={}, metrics={"accuracy": 0.6})
+                checkpoints.save(state_at(2), metrics={"accuracy": 0.6})
                 checkpoints.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -17,7 +17,8 @@ import pytest
 from lficam_jax.devices import distributed
 from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
-from lficam_jax.training.experiment import Evaluation, load_run
+from lficam_jax.training.evaluate import Evaluation
+from lficam_jax.training.experiment import load_run, open_splits
 from lficam_jax.training.train import train
 
 TOTAL = 30  # steps: jax takes about a second to tell all processes of a signal
@@ -121,7 +122,8 @@ def evaluated_alike(config, workdir, step):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     (found,) = [r for r in lines if r["step"] == step and "validation/loss" in r]
     model, variables, _ = load_run(config, workdir, step)
-    expected = Evaluation(config, model, "validation").measure(replicate(variables, "pmap"))
+    split = open_splits(config, "validation")["validation"]
+    expected = Evaluation(model, split, "pmap").measure(replicate(variables, "pmap"))
     assert found["validation/examples"] == expected["examples"] == 40
     assert found["validation/accuracy"] == expected["accuracy"]
     assert found["validation/loss"] == pytest.approx(expected["loss"], rel=1e-5)

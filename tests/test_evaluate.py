@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lficam_jax.data import DATASETS, Pipeline
 from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import init_variables
-from lficam_jax.structs import Pipeline
 from lficam_jax.training.evaluate import evaluate, make_eval_step, summarise
 
 CLASSES = tuple("abcdefg")
@@ -42,7 +42,7 @@ def pipeline(examples, batch_size):
             yield {k: v[np.where(valid, rows, 0)] for k, v in examples.items()} | {"valid": valid}
 
     load = lambda resident, batch, key: batch  # noqa: E731
-    return Pipeline({}, batches, load, 13, -(-13 // batch_size), CLASSES, True)
+    return Pipeline(DATASETS["cifar10"], {}, batches, load, 13, -(-13 // batch_size), CLASSES, True)
 
 
 def run(model, examples, batch_size, mode="pmap", devices=1):

@@ -12,11 +12,11 @@ from PIL import Image
 from lficam_jax.config import default_config, validate
 from lficam_jax.errors import UserError
 from lficam_jax.models import create_model
-from lficam_jax.training.experiment import load_run, start_from
+from lficam_jax.training.experiment import load_run
 from lficam_jax.training.optim import optimizer, schedule
 from lficam_jax.training.steps import create_state
 from lficam_jax.training.train import train
-from lficam_jax.training.transfer import transfer
+from lficam_jax.training.transfer import start_from, transfer
 from lficam_jax.workdir.checkpoint import Checkpoints
 
 
@@ -79,7 +79,7 @@ def saved(tmp_path_factory):
     with Checkpoints(workdir) as checkpoints:
         for step, accuracy in ((1, 0.9), (2, 0.1)):
             state = create_state(draw(seed=step), tx).replace(step=jnp.int32(step))
-            checkpoints.save(state, config={}, metrics={"accuracy": accuracy})
+            checkpoints.save(state, metrics={"accuracy": accuracy})
         checkpoints.wait()
     return workdir
 

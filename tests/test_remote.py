@@ -11,8 +11,9 @@ import pytest
 from lficam_jax.devices import interrupt
 from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.errors import UserError
-from lficam_jax.training.experiment import load_run, start_from
+from lficam_jax.training.experiment import load_run
 from lficam_jax.training.train import train
+from lficam_jax.training.transfer import start_from
 from lficam_jax.workdir.remote import fetched, mirrored
 
 STORE = fsspec.filesystem("memory")

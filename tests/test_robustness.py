@@ -11,6 +11,7 @@ import optax
 import pytest
 from PIL import Image
 
+from lficam_jax.config import as_json
 from lficam_jax.data import DATASETS, dataset_info
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
@@ -142,11 +143,9 @@ def trained(tiny_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "a"
     info = dataset_info(tiny_config.data)
     variables = initial_variables(make_model(tiny_config, info), tiny_config, info)
-    claim(workdir, tiny_config)
+    claim(workdir, as_json(tiny_config))
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(
-            create_state(variables, optax.sgd(0.1)), config={}, metrics={"accuracy": 1}
-        )
+        checkpoints.save(create_state(variables, optax.sgd(0.1)), metrics={"accuracy": 1})
     return workdir
 
 

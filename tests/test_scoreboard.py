@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from lficam_jax import modes
+from lficam_jax.config import as_json
 from lficam_jax.data import dataset_info, normalise, open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
@@ -36,10 +37,10 @@ def trained(tiny_config, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "a"
     info = dataset_info(tiny_config.data)
     variables = initial_variables(make_model(tiny_config, info), tiny_config, info)
-    claim(workdir, tiny_config)
+    claim(workdir, as_json(tiny_config))
     with Checkpoints(workdir) as checkpoints:
         state = create_state(variables, optax.sgd(0.1))
-        checkpoints.save(state, config={}, metrics={"accuracy": 0.5})
+        checkpoints.save(state, metrics={"accuracy": 0.5})
     return workdir
 
 

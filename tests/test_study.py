@@ -15,6 +15,7 @@ import pytest
 
 from configs.cluttered_digits import get_config
 from configs.fashion_mnist import get_config as get_fashion_mnist
+from lficam_jax.config import as_json
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.models import create_model
 from lficam_jax.study import document, runs, summary
@@ -243,7 +244,7 @@ def test_runs_of_another_config_are_not_taken_for_this_studys(tmp_path):
     study = default_study(get_config())
     run = plan(study)[0]
     here = runs.folder(tmp_path, run)
-    claim_folder(here, run.config)
+    claim_folder(here, as_json(run.config))
     (here / "checkpoints" / "10").mkdir(parents=True)
     study.base.train.total_epochs = 20.0
     for act in (runs.carry_out, runs.so_far):

@@ -1,8 +1,11 @@
 """Data: from a name in the config to batches on the device."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config import nearest
@@ -10,7 +13,8 @@ from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
 from lficam_jax.data.datasets import DATASETS, SPLITS, Dataset
 from lficam_jax.data.folder import FolderSource, folder_dataset, local_path
-from lficam_jax.data.images import find_images, read_image
+from lficam_jax.data.images import DamagedImage, find_images, read_image
+from lficam_jax.data.pipeline import Pipeline
 from lficam_jax.data.sampling import sampling
 from lficam_jax.data.sources import (
     First,
@@ -21,11 +25,11 @@ from lficam_jax.data.sources import (
 )
 from lficam_jax.data.transforms import denormalise, fit_box, fit_image, normalise
 from lficam_jax.errors import UserError
-from lficam_jax.structs import Pipeline
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "Pipeline",
     "dataset_info",
     "denormalise",
     "find_images",
@@ -87,7 +91,7 @@ def open_pipeline(
         every picture or stops, for its number would mean something else.
     """
     dataset = dataset_info(data)
-    source = _open(dataset, data, split)
+    source = files = _open(dataset, data, split)
     damaged: Mapping[int, str] = {}
     if train:
         source = Mended(source, seed=seed, limit=data.max_corrupt)
@@ -104,7 +108,7 @@ def open_pipeline(
     else:
         threads = data.threads or streaming.default_threads()
         opened = streaming.pipeline(source, dataset, order, **options, threads=threads)
-    return replace(opened, damaged=damaged)
+    return replace(opened, damaged=damaged, fingerprint=partial(_fingerprint, files))
 
 
 def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
@@ -116,3 +120,16 @@ def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
         source = TfdsSource(dataset, data_directory(data.dir), split)
     limited = split == "train" and data.train_examples
     return First(source, data.train_examples) if limited else source
+
+
+def _fingerprint(source: Source) -> str:
+    """Tells one content of a split from another, by its size and its first and last example."""
+    crc = 0
+    for place in (0, len(source) - 1):
+        try:
+            example = source[place]
+        except DamagedImage as error:  # whether that may be is for the pipeline to say
+            example = {"damaged": np.frombuffer(error.name.encode(), np.uint8)}
+        for name in sorted(example):
+            crc = zlib.crc32(np.ascontiguousarray(example[name]).tobytes(), crc)
+    return f"{len(source)} examples, CRC {crc:08x}"

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
+from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling
 from lficam_jax.data.sources import Example, Source
 from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample
 from lficam_jax.errors import UserError
-from lficam_jax.structs import Batch, Key, Pipeline
+from lficam_jax.structs import Batch, Key
 
 MAX_BYTES = 10**9  # of the images; `auto` streams a split that is larger
 AUGMENTS = ("none", "crop", "crop_flip")  # random resized crops need the pictures' own sizes
@@ -46,7 +47,7 @@ def pipeline(
         )
     arrays = read(source, dataset)
 
-    def batches(start_step: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
+    def batches(start_step: int = 0) -> Iterator[HostBatch]:
         step = start_step
         while sampling.train or step < sampling.steps_per_epoch:
             index, valid = sampling.batch(step)
@@ -68,6 +69,7 @@ def pipeline(
         return loaded
 
     return Pipeline(
+        dataset=dataset,
         resident=arrays,
         batches=batches,
         load=load,

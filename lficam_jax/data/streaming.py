@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
+from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling, generator
 from lficam_jax.data.sources import Example, Source
 from lficam_jax.data.transforms import (
@@ -19,7 +20,7 @@ from lficam_jax.data.transforms import (
     random_box,
     resample,
 )
-from lficam_jax.structs import Batch, Key, Pipeline
+from lficam_jax.structs import Batch, Key
 
 READ_AHEAD = 2  # batches decoded before they are asked for
 AT_ONCE = 16  # rows at most that a thread decodes before it hands them on
@@ -129,7 +130,7 @@ def pipeline(
     """
     options = {"augment": augment, "crop_padding": crop_padding}
 
-    def batches(start_step: int = 0) -> Iterator[Mapping[str, np.ndarray]]:
+    def batches(start_step: int = 0) -> Iterator[HostBatch]:
         import grain
 
         rows = Rows(source, dataset, sampling, start_step=start_step, **options)
@@ -146,6 +147,7 @@ def pipeline(
         return loaded
 
     return Pipeline(
+        dataset=dataset,
         resident={},
         batches=batches,
         load=load,

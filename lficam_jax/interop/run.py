@@ -6,17 +6,15 @@ import jax
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from lficam_jax.config import validate
+from lficam_jax.config import as_json, validate
 from lficam_jax.data import dataset_info
 from lficam_jax.errors import UserError
 from lficam_jax.interop.torch import Imported, import_weights
 from lficam_jax.interop.torch_file import load_torch_file
-from lficam_jax.training import optim
-from lficam_jax.training.experiment import initial_variables, make_model
-from lficam_jax.training.steps import create_state
+from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
 from lficam_jax.training.transfer import group
 from lficam_jax.workdir.checkpoint import Checkpoints
-from lficam_jax.workdir.folder import as_json, claim
+from lficam_jax.workdir.folder import claim
 
 SHOWN = 4  # names of the file that were not used
 
@@ -40,14 +38,13 @@ def import_run(path: Path | str, config: ConfigDict, workdir: Path | str) -> str
     model = make_model(config, info)
     state = load_torch_file(path)
     imported = import_weights(state, model, initial_variables(model, config, info))
-    claim(workdir, config)
-    # What an optimiser remembers before its first step does not depend on the learning rate.
-    tx = optim.optimizer(config.optim, lambda step: config.optim.lr)
-    with Checkpoints(workdir) as checkpoints:
+    claim(workdir, as_json(config))
+    # What an optimiser remembers before its first step does not depend on how many will follow.
+    recipe = make_recipe(config, steps_per_epoch=1)
+    with Checkpoints(workdir, as_json(config)) as checkpoints:
         if checkpoints.manager.all_steps():
             raise UserError(f"{workdir} holds a run already; import into another --workdir")
-        start = create_state(imported.variables, tx, ema=config.optim.ema_decay > 0)
-        checkpoints.save(start, config=as_json(config))
+        checkpoints.save(recipe.state(imported.variables))
         checkpoints.wait()
     return f"{Path(path).name} is step 0 of {workdir}\n{_told(imported)}"
 

@@ -10,13 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax.config import duration
 from lficam_jax.data import Dataset, dataset_info
 from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.structs import Variables
-from lficam_jax.training import optim
-from lficam_jax.training.experiment import initial_variables, make_model
-from lficam_jax.training.steps import create_state
+from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -36,12 +33,9 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     variables, rows, activations = _layers(lambda: initial_variables(model, config, info))
     examples = config.data.train_examples or info.examples["train"]
     per_epoch = max(1, examples // config.train.batch_size)
-    total = duration(config.train, "total", per_epoch)
-    learning_rate = optim.schedule(config.optim, per_epoch, total)
-    tx = optim.optimizer(config.optim, learning_rate)
-    ema = config.optim.ema_decay > 0
-    state = jax.eval_shape(lambda v: create_state(v, tx, ema=ema), variables)
-    points = np.linspace(0, max(0, total - 1), 60).astype(int)
+    recipe = make_recipe(config, per_epoch)
+    state = jax.eval_shape(recipe.state, variables)
+    points = np.linspace(0, max(0, recipe.total_steps - 1), 60).astype(int)
     return {
         "model": f"{config.model.backbone}-{config.model.depth}, {config.model.head} head",
         "data": _data(info, examples),
@@ -52,8 +46,8 @@ def describe(config: ConfigDict) -> dict[str, Any]:
             "state": _bytes(state), "activations": activations * config.train.batch_size
         },
         "steps_per_epoch": per_epoch,
-        "total_steps": total,
-        "learning_rate": [float(learning_rate(int(p))) for p in points],
+        "total_steps": recipe.total_steps,
+        "learning_rate": [float(recipe.learning_rate(int(p))) for p in points],
     }  # fmt: skip
 
 

@@ -11,16 +11,14 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from ml_collections import ConfigDict
 
-from lficam_jax.config import duration
-from lficam_jax.data import dataset_info, normalise, open_pipeline
+from lficam_jax.data import Pipeline, dataset_info, normalise, open_pipeline
+from lficam_jax.data.pipeline import Load
 from lficam_jax.devices.parallel import AXIS, over_rows, replicate, spmd
 from lficam_jax.measure.faithfulness import STEPS, Measurement
 from lficam_jax.methods import maps_of
 from lficam_jax.models.classifier import predict
-from lficam_jax.structs import Batch, Outputs, Pipeline
-from lficam_jax.training import optim
-from lficam_jax.training.experiment import initial_variables, make_model
-from lficam_jax.training.steps import Load, create_state, make_train_step
+from lficam_jax.structs import Batch, Outputs
+from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
 
 Program = Callable[[], Any]
 STEPS_PER_EPOCH = 1000  # of the learning rate's schedule, which takes no time
@@ -136,14 +134,8 @@ class Programs:
         return batch | {"image": normalise(batch["image"], self.info)}
 
     def _step(self, load: Load) -> tuple[Callable[..., Any], Any]:
-        config = self.config
-        total = duration(config.train, "total", STEPS_PER_EPOCH)
-        tx = optim.optimizer(config.optim, optim.schedule(config.optim, STEPS_PER_EPOCH, total))
-        step = make_train_step(
-            self.model, tx, load, seed=0, smoothing=config.optim.label_smoothing,
-            accumulate=config.optim.accumulate, ema_decay=config.optim.ema_decay,
-        )  # fmt: skip
-        return step, create_state(self._weights, tx, ema=config.optim.ema_decay > 0)
+        recipe = make_recipe(self.config, STEPS_PER_EPOCH)
+        return recipe.step(self.model, load, seed=0), recipe.state(self._weights)
 
     def _stepper(self, load: Load, resident: Any, batch: Callable[[], Any]) -> Program:
         mode = self.config.parallel.mode

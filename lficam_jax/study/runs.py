@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from lficam_jax.config import as_json
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import DivergedError, UserError
@@ -62,7 +63,7 @@ def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
 
 def _check(runs: Sequence[Run], workdir: Path) -> None:
     for run in runs:
-        check(folder(workdir, run), run.config)
+        check(folder(workdir, run), as_json(run.config))
 
 
 def _train(run: Run, here: Path) -> None:

@@ -1,6 +1,7 @@
 """Exact evaluation: pad, mask, sum over devices, divide once."""
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -9,10 +10,16 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
 
+from lficam_jax.data import Pipeline, denormalise
+from lficam_jax.data.pipeline import Load
+from lficam_jax.devices.parallel import replicate, spmd
+from lficam_jax.explaining.render import contact_sheet, overlay
 from lficam_jax.metrics import importance, localisation
 from lficam_jax.models.classifier import predict
-from lficam_jax.structs import Batch, Outputs, Pipeline, Sums, Variables
-from lficam_jax.training.steps import Load, cross_entropy
+from lficam_jax.structs import Batch, Outputs, Sums, Variables
+from lficam_jax.training.steps import cross_entropy
+
+DRAWN = 16  # images on the picture for TensorBoard
 
 
 def make_eval_step(model: nn.Module, load: Load) -> Callable[..., Sums]:
@@ -32,6 +39,46 @@ def make_eval_step(model: nn.Module, load: Load) -> Callable[..., Sums]:
         return jax.lax.psum(sums, axis_name)
 
     return eval_step
+
+
+class Evaluation:
+    """One split, compiled once, to be measured and drawn again and again.
+
+    Args:
+      model: the network.
+      pipeline: an evaluation split.
+      mode: of the mapping over devices, `pmap` or `shard_map`.
+    """
+
+    def __init__(self, model: nn.Module, pipeline: Pipeline, mode: str) -> None:
+        self._model, self._pipeline = model, pipeline
+        self._step = spmd(make_eval_step(model, pipeline.load), mode)
+        self._resident = replicate(dict(pipeline.resident), mode)
+
+    def measure(self, variables: Variables) -> dict[str, Any]:
+        """Returns the measures of `evaluate`; `variables` are replicated."""
+        return evaluate(self._step, variables, self._resident, self._pipeline)
+
+    def draw(self, variables: Variables) -> np.ndarray | None:
+        """Draws the maps of the split's first images as one picture; None if the head has none."""
+        attention = self._attention(jax.device_get(dict(variables)), self._sample)
+        if attention is None:
+            return None
+        pictures = denormalise(self._sample, self._pipeline.dataset)
+        return contact_sheet(
+            [overlay(p, m) for p, m in zip(pictures, np.asarray(attention), strict=True)]
+        )
+
+    @cached_property
+    def _sample(self) -> np.ndarray:
+        rows = {k: v[:DRAWN] for k, v in next(self._pipeline.batches(0)).items()}
+        load = jax.jit(self._pipeline.load)
+        batch = jax.device_get(load(dict(self._pipeline.resident), rows, jax.random.key(0)))
+        return batch["image"][batch["valid"]]
+
+    @cached_property
+    def _attention(self) -> Callable[..., Any]:
+        return jax.jit(lambda variables, images: predict(self._model, variables, images).attention)
 
 
 def evaluate(

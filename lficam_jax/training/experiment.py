@@ -1,28 +1,64 @@
-"""From a config to the parts that every mode is made of."""
+"""From a config to the parts of a run, each built once; and from a run's folder to its network."""
 
 from collections.abc import Callable
-from functools import cached_property
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
+import optax
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from lficam_jax.data import Dataset, dataset_info, denormalise, open_pipeline
+from lficam_jax.config import among, as_json, duration
+from lficam_jax.data import Dataset, Pipeline, dataset_info, open_pipeline
+from lficam_jax.data.pipeline import Load
 from lficam_jax.devices import distributed
-from lficam_jax.devices.parallel import AXIS, check_divides, replicate, spmd
-from lficam_jax.errors import UserError
-from lficam_jax.explaining.render import contact_sheet, overlay
+from lficam_jax.devices.parallel import AXIS, check_divides
 from lficam_jax.models import create_model
-from lficam_jax.models.classifier import Classifier, init_variables, predict
-from lficam_jax.structs import Pipeline, Variables
-from lficam_jax.training.evaluate import evaluate, make_eval_step
-from lficam_jax.training.transfer import told, transfer
+from lficam_jax.models.classifier import Classifier, init_variables
+from lficam_jax.structs import Sums, TrainState, Variables
+from lficam_jax.training import optim
+from lficam_jax.training.steps import create_state, make_train_step
 from lficam_jax.workdir.folder import check_model
-from lficam_jax.workdir.remote import fetched
 
-DRAWN = 16  # images on the picture for TensorBoard
+OWN = ("data.dir", "data.folder", "data.threads")  # keys that may differ from host to host
+
+
+def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[str, Pipeline]:
+    """Opens splits, once it is clear that all processes of the run mean and see the same.
+
+    Args:
+      config: of the run.
+      *names: splits to evaluate.
+      train: also open the split `train`, to train on.
+
+    Raises:
+      UserError: in every process, if a batch cannot be split over the devices, or one process
+        cannot read its data or differs from the others.
+    """
+    devices, train_size = jax.device_count(), config.train.batch_size
+    check_divides("eval.batch_size", config.eval.batch_size, devices)
+    if train:
+        check_divides("train.batch_size", train_size, devices, config.optim.accumulate)
+    leaves = flatten_dict(as_json(config), sep=".")
+    distributed.agree({f"config.{k}": v for k, v in leaves.items() if not among(k, OWN)})
+
+    def opened() -> dict[str, Pipeline]:
+        evaluated = partial(open_pipeline, batch_size=config.eval.batch_size, train=False)
+        splits = {name: evaluated(config.data, name) for name in names}
+        if train:
+            splits["train"] = open_pipeline(
+                config.data, "train", batch_size=train_size, train=True, seed=config.seed
+            )
+        return splits
+
+    splits = distributed.together(opened)
+    if jax.process_count() > 1:
+        told = {f"data, split {n}": split.fingerprint() for n, split in splits.items()}
+        distributed.agree(told)
+    return splits
 
 
 def make_model(config: ConfigDict, info: Dataset) -> Classifier:
@@ -36,46 +72,49 @@ def initial_variables(model: Classifier, config: ConfigDict, info: Dataset) -> V
     return init_variables(model, (info.image_size, info.image_size, 3), config.seed)
 
 
-def open_split(config: ConfigDict, split: str) -> Pipeline:
-    """Opens a split for evaluation."""
-    check_divides("eval.batch_size", config.eval.batch_size, jax.device_count())
-    return open_pipeline(config.data, split, batch_size=config.eval.batch_size, train=False)
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+      tx: the optimiser.
+      learning_rate: of a step.
+      total_steps: of the whole run.
+      ema_decay: of the running mean of the weights; 0 = there is none.
+      smoothing: of the labels.
+      accumulate: microbatches per step and device.
+    """
+
+    tx: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    total_steps: int
+    ema_decay: float
+    smoothing: float
+    accumulate: int
+
+    def state(self, variables: Variables) -> TrainState:
+        """Returns the state before the first step."""
+        return create_state(variables, self.tx, ema=self.ema_decay > 0)
+
+    def step(
+        self, model: Classifier, load: Load, seed: int
+    ) -> Callable[..., tuple[TrainState, Sums]]:
+        """Returns the step of `steps.make_train_step`."""
+        return make_train_step(
+            model, self.tx, load, seed=seed, smoothing=self.smoothing,
+            accumulate=self.accumulate, ema_decay=self.ema_decay,
+        )  # fmt: skip
 
 
-class Evaluation:
-    """One split, opened and compiled once, to be measured and drawn again and again."""
-
-    def __init__(self, config: ConfigDict, model: Classifier, split: str) -> None:
-        mode = config.parallel.mode
-        self._model, self._info = model, dataset_info(config.data)
-        self._pipeline = open_split(config, split)
-        self._step = spmd(make_eval_step(model, self._pipeline.load), mode)
-        self._resident = replicate(dict(self._pipeline.resident), mode)
-
-    def measure(self, variables: Variables) -> dict[str, Any]:
-        """Returns the measures of `evaluate.evaluate`; `variables` are replicated."""
-        return evaluate(self._step, variables, self._resident, self._pipeline)
-
-    def draw(self, variables: Variables) -> np.ndarray | None:
-        """Draws the maps of the split's first images as one picture; None if the head has none."""
-        attention = self._attention(jax.device_get(dict(variables)), self._sample)
-        if attention is None:
-            return None
-        pictures = denormalise(self._sample, self._info)
-        return contact_sheet(
-            [overlay(p, m) for p, m in zip(pictures, np.asarray(attention), strict=True)]
-        )
-
-    @cached_property
-    def _sample(self) -> np.ndarray:
-        rows = {k: v[:DRAWN] for k, v in next(self._pipeline.batches(0)).items()}
-        load = jax.jit(self._pipeline.load)
-        batch = jax.device_get(load(dict(self._pipeline.resident), rows, jax.random.key(0)))
-        return batch["image"][batch["valid"]]
-
-    @cached_property
-    def _attention(self) -> Callable[..., Any]:
-        return jax.jit(lambda variables, images: predict(self._model, variables, images).attention)
+def make_recipe(config: ConfigDict, steps_per_epoch: int) -> Recipe:
+    """Builds optimiser and schedule of a config."""
+    total = duration(config.train, "total", steps_per_epoch)
+    learning_rate = optim.schedule(config.optim, steps_per_epoch, total)
+    return Recipe(
+        optim.optimizer(config.optim, learning_rate), learning_rate, total,
+        ema_decay=config.optim.ema_decay, smoothing=config.optim.label_smoothing,
+        accumulate=config.optim.accumulate,
+    )  # fmt: skip
 
 
 def load_run(
@@ -94,56 +133,12 @@ def load_run(
     like = jax.eval_shape(lambda: initial_variables(model, config, info))
 
     def read() -> tuple[Variables, np.int32]:
-        from lficam_jax.workdir.checkpoint import (
-            Checkpoints,  # brings orbax; `describe` does without
-        )
+        from lficam_jax.workdir.checkpoint import Checkpoints  # brings orbax; describe does without
 
-        check_model(workdir, config)
+        check_model(workdir, as_json(config))
         with Checkpoints(workdir, read_only=True) as checkpoints:
             wanted = checkpoints.best_step() if step is None else step
             return checkpoints.restore_model(like, wanted), np.int32(wanted)
 
     variables, found = distributed.first(read, (like, np.int32(0)))
     return model, variables, int(found)
-
-
-def start_from(source: str, fresh: Variables) -> Variables:
-    """Reads the weights that `config.init_from` names, and says what starts fresh.
-
-    Args:
-      source: a workdir, for its best step; one step of it, `WORKDIR/checkpoints/STEP`; or '' for
-        the fresh ones.
-      fresh: variables of the network to fill.
-
-    Raises:
-      UserError: if there is no such run or step, or its backbone differs.
-    """
-    if not source:
-        return fresh
-    place, step = _locate(source)
-    with fetched(place) as workdir:
-        step, theirs = _read_model(Path(workdir), step, source)
-    try:
-        variables, stay = transfer(theirs, fresh)
-    except UserError as error:
-        raise UserError(f"init_from={source} is of another network; {error}") from None
-    print(f"starting from step {step} of {place}{told(stay)}")
-    return variables
-
-
-def _read_model(workdir: Path, step: int | None, source: str) -> tuple[int, Variables]:
-    from lficam_jax.workdir.checkpoint import Checkpoints
-
-    if not (workdir / "checkpoints").is_dir():
-        raise UserError(
-            f"init_from={source} holds no run (no checkpoints); give the workdir of one, or one "
-            "step of it, WORKDIR/checkpoints/STEP"
-        )
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        step = checkpoints.best_step() if step is None else step
-        return step, checkpoints.restore_model(None, step)
-
-
-def _locate(source: str) -> tuple[str, int | None]:
-    place, _, step = source.rstrip("/").rpartition("/checkpoints/")  # of a folder or a bucket
-    return (place, int(step)) if place and step.isdigit() else (source, None)

@@ -8,23 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import optax
-from ml_collections import ConfigDict
 
-from lficam_jax.config import duration
+from lficam_jax.data import Pipeline
+from lficam_jax.data.pipeline import HostBatch
 from lficam_jax.devices.interrupt import Interrupted, Interruption
 from lficam_jax.devices.parallel import waits
 from lficam_jax.devices.watchdog import GENEROUS, Watchdog
 from lficam_jax.errors import DivergedError, UserError
-from lficam_jax.structs import Pipeline, Sums, TrainState
+from lficam_jax.structs import Sums, TrainState
+from lficam_jax.training.evaluate import Evaluation
 from lficam_jax.training.profiling import Profile
 from lficam_jax.workdir.checkpoint import METRIC, Checkpoints
-from lficam_jax.workdir.folder import as_json
 from lficam_jax.workdir.metrics_file import MetricWriter
 from lficam_jax.workdir.progress import Progress
 
-HostBatch = Mapping[str, np.ndarray]
 AHEAD = 2  # steps that the host may queue before the devices have done them
 
 
@@ -38,53 +36,73 @@ def scalars(prefix: str, measures: Mapping[str, Any]) -> dict[str, float]:
     return {f"{prefix}/{k}": v for k, v in measures.items() if isinstance(v, int | float)}
 
 
+@dataclass(frozen=True)
+class Plan:
+    """When a loop does what, in steps; 0 = never, but for the last step.
+
+    Attributes:
+      total_steps: where the run ends.
+      log_every: between two log points.
+      evaluate_every: between two looks at the validation split, each of which is saved.
+      save_every: between two checkpoints besides.
+      tensorboard: write TensorBoard files too.
+      watchdog_seconds: that a step may take; 0 = for ever.
+      profile: first and last step for JAX' profiler to record; (0, 0) for none.
+    """
+
+    total_steps: int
+    log_every: int
+    evaluate_every: int
+    save_every: int = 0
+    tensorboard: bool = False
+    watchdog_seconds: float = 0.0
+    profile: tuple[int, int] = (0, 0)
+
+
 @dataclass
 class Loop:
     """Steps from a state to the end of the run.
 
     Attributes:
-      config: of the run.
-      pipeline: the training split.
+      data: the training split.
       resident: its arrays, replicated.
       train_step: mapped by `parallel.spmd`; it consumes the state that it is given.
       learning_rate: of a step, to show it.
-      total_steps: where the run ends.
-      evaluation: measures of the validation split for replicated variables.
-      draw: their maps on some validation images as one uint8 picture, or None.
+      validation: measures and draws the validation split.
       checkpoints: where states go.
-      profile: first and last step for JAX' profiler to record; (0, 0) for none.
-      images: trained on since the first log point, before which the step was compiled.
-      seconds: spent on those.
+      plan: when it does what.
     """
 
-    config: ConfigDict
-    pipeline: Pipeline
+    data: Pipeline
     resident: Any
     train_step: Callable[..., tuple[TrainState, Sums]]
     learning_rate: optax.Schedule
-    total_steps: int
-    evaluation: Callable[[Any], dict[str, Any]]
-    draw: Callable[[Any], np.ndarray | None]
+    validation: Evaluation
     checkpoints: Checkpoints
-    profile: tuple[int, int] = (0, 0)
-    images: float = 0.0
-    seconds: float = 0.0
+    plan: Plan
+    _images: float = 0.0  # trained on since the first log point, before which the step compiled
+    _seconds: float = 0.0  # spent on those
     _window: list[Sums] = field(default_factory=list)  # since the last log point, on the device
     _since: float | None = None  # when that was; None before the first
     _saved: int = 0  # the newest step that has a checkpoint, or that the run began with
 
+    @property
+    def images_per_second(self) -> float | None:
+        """The pace of training, without compiling, evaluating and saving; None if too short."""
+        return self._images / self._seconds if self._seconds else None
+
     def run(self, state: TrainState, workdir: Path, interruption: Interruption) -> None:
         """Trains to `total_steps`, or until a signal: then saves and raises Interrupted."""
-        first, total, train = int(state.step), self.total_steps, self.config.train
+        first, plan = int(state.step), self.plan
         self._saved = first
         with (
-            MetricWriter(workdir, train.tensorboard, resume_step=first) as self._writer,
-            Progress(total, self.pipeline.steps_per_epoch, first) as self._progress,
-            Watchdog(train.watchdog_seconds) as self._watchdog,
-            Profile(workdir, self.profile) as profile,
+            MetricWriter(workdir, plan.tensorboard, resume_step=first) as self._writer,
+            Progress(plan.total_steps, self.data.steps_per_epoch, first) as self._progress,
+            Watchdog(plan.watchdog_seconds) as self._watchdog,
+            Profile(workdir, plan.profile) as profile,
         ):
-            batches = self.pipeline.batches(first)
-            for step in range(first + 1, total + 1):
+            batches = self.data.batches(first)
+            for step in range(first + 1, plan.total_steps + 1):
                 compiles = step == first + 1
                 self._watchdog.watch(f"step {step}", GENEROUS if compiles else 1)
                 batch = self._next(batches, step, state)
@@ -115,11 +133,10 @@ class Loop:
 
     def _after(self, step: int, state: TrainState, signum: int | None) -> None:
         """Logs, evaluates, saves and stops where it is time to."""
-        total, train = self.total_steps, self.config.train
-        every = duration(self.config.eval, "every", self.pipeline.steps_per_epoch)
-        evaluates = due(step, every, total)
-        saves = signum or evaluates or due(step, train.checkpoint_every_steps, total)
-        if saves or due(step, train.log_every_steps, total):
+        plan, total = self.plan, self.plan.total_steps
+        evaluates = due(step, plan.evaluate_every, total)
+        saves = signum or evaluates or due(step, plan.save_every, total)
+        if saves or due(step, plan.log_every, total):
             self._log(step)  # before a save: it refuses what is not finite
         if saves:
             self._watchdog.watch(f"evaluating and saving step {step}", GENEROUS)
@@ -131,7 +148,7 @@ class Loop:
     def _save(
         self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None
     ) -> None:
-        self.checkpoints.save(state, config=as_json(self.config), metrics=metrics)
+        self.checkpoints.save(state, metrics=metrics)
         self._saved, self._since = step, time.monotonic()
 
     def _log(self, step: int) -> None:
@@ -141,26 +158,26 @@ class Loop:
         _check_finite(window, step)
         count = sum(float(s["count"]) for s in window)
         if self._since is not None:
-            self.images, self.seconds = self.images + count, self.seconds + now - self._since
+            self._images, self._seconds = self._images + count, self._seconds + now - self._since
         shown = {
             "loss": sum(float(s["loss"]) for s in window) / count,
             "accuracy": sum(float(s["correct"]) for s in window) / count,
-            "images_per_second": self.images / self.seconds if self.seconds else math.nan,
+            "images_per_second": self.images_per_second or math.nan,
         }
         more = {
             "grad_norm": float(window[-1]["grad_norm"]),
             "learning_rate": float(self.learning_rate(step - 1)),
-            "epoch": step / self.pipeline.steps_per_epoch,
+            "epoch": step / self.data.steps_per_epoch,
         }
         self._writer.scalars(step, scalars("train", shown | more))
         self._progress.update(step, **shown)
         self._window, self._since = [], now
 
     def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
-        measures = self.evaluation(state.variables)
+        measures = self.validation.measure(state.variables)
         self._writer.scalars(step, scalars("validation", measures))
-        if self.config.train.tensorboard and jax.process_index() == 0:
-            picture = self.draw(state.variables)
+        if self.plan.tensorboard and jax.process_index() == 0:
+            picture = self.validation.draw(state.variables)
             if picture is not None:
                 self._writer.image(step, "validation/attention", picture)
         shown = ("accuracy", "pointing_game", "effective_channels", "correlation_with_mean")

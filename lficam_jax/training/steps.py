@@ -1,6 +1,6 @@
 """The state and one step of training, for `parallel.spmd`: no IO, no config, no time."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,8 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from lficam_jax.data.pipeline import Load
 from lficam_jax.structs import Batch, Key, Outputs, Sums, TrainState, Variables
-
-Load = Callable[[Mapping[str, Array], Mapping[str, Array], Key], Batch]
 
 
 def create_state(

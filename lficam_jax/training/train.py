@@ -2,7 +2,6 @@
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,25 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax.config import duration, validate
-from lficam_jax.data import dataset_info, open_pipeline
-from lficam_jax.devices import agreement, distributed
+from lficam_jax.config import as_json, duration, validate
+from lficam_jax.data import Pipeline
+from lficam_jax.devices import distributed
 from lficam_jax.devices.interrupt import Interruption
-from lficam_jax.devices.parallel import check_divides, replicate, spmd
+from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.structs import TrainState, Variables
-from lficam_jax.training import optim
-from lficam_jax.training.experiment import Evaluation, initial_variables, make_model, start_from
-from lficam_jax.training.loop import Loop
-from lficam_jax.training.steps import create_state, make_train_step
+from lficam_jax.training.evaluate import Evaluation
+from lficam_jax.training.experiment import (
+    Recipe,
+    initial_variables,
+    make_model,
+    make_recipe,
+    open_splits,
+)
+from lficam_jax.training.loop import Loop, Plan
+from lficam_jax.training.transfer import start_from
+from lficam_jax.workdir import folder
 from lficam_jax.workdir.checkpoint import Checkpoints
-from lficam_jax.workdir.folder import claim
 from lficam_jax.workdir.results import write_result
 
 
@@ -45,47 +50,45 @@ def train(
       UserError: for bad input. DivergedError: on a non-finite loss or gradient.
       Interrupted: after SIGTERM or SIGINT, once the state is saved.
     """
-    started, workdir = time.monotonic(), Path(workdir)
-    _check(config)
-    info = dataset_info(config.data)
-    model = make_model(config, info)
-    distributed.first(lambda: claim(workdir, config), None)
-    finished = _finished(workdir)
-    if finished:
+    started, workdir, mode = time.monotonic(), Path(workdir), config.parallel.mode
+    validate(config)
+    if finished := _finished(workdir, config):
         return finished
-    validation = Evaluation(config, model, "validation")
-    with Checkpoints(workdir, keep_latest=config.train.keep_latest) as checkpoints:
-        loop, state = build(config, model, checkpoints, validation, profile)
-        resumed_at, like = int(state.step), jax.eval_shape(lambda: state.variables)
+    splits = open_splits(config, "validation", "test", train=True)
+    data = splits["train"]
+    model = make_model(config, data.dataset)
+    recipe = make_recipe(config, data.steps_per_epoch)
+    variables = initial_variables(model, config, data.dataset)
+    validation = Evaluation(model, splits["validation"], mode)
+    distributed.first(lambda: folder.claim(workdir, as_json(config)), None)
+    with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
+        state = _first_state(config.init_from, recipe, variables, checkpoints)
+        resumed_at = int(state.step)
+        loop = Loop(
+            data, replicate(dict(data.resident), mode), _step(config, model, recipe, data),
+            recipe.learning_rate, validation, checkpoints, _plan(config, recipe, data, profile),
+        )  # fmt: skip
         with Interruption() as interruption:
-            loop.run(state, workdir, interruption)
-        best, variables = distributed.first(lambda: _best(checkpoints, like), (np.int32(0), like))
-    variables = replicate(variables, config.parallel.mode)
+            loop.run(replicate(state, mode), workdir, interruption)
+        best_step, best = _best(checkpoints, variables)
+    best = replicate(best, mode)
     result = {
-        "test": Evaluation(config, model, "test").measure(variables),
-        "validation": validation.measure(variables),
-        "step": loop.total_steps,
-        "best_step": int(best),
+        "test": Evaluation(model, splits["test"], mode).measure(best),
+        "validation": validation.measure(best),
+        "step": recipe.total_steps,
+        "best_step": best_step,
         "resumed_at_step": resumed_at,
-        "damaged_images": len(loop.pipeline.damaged),
-        "images_per_second": loop.images / loop.seconds if loop.seconds else None,
+        "damaged_images": len(data.damaged),
+        "images_per_second": loop.images_per_second,
         "seconds": time.monotonic() - started,
     }
     write_result(workdir, "train", result)
     return result
 
 
-def _check(config: ConfigDict) -> None:
-    """Looks for what is wrong before anything is opened, compiled or written."""
-    validate(config)
-    parts = config.optim.accumulate
-    check_divides("train.batch_size", config.train.batch_size, jax.device_count(), parts)
-    if jax.process_count() > 1:
-        agreement.check(config, "train", "validation", "test")
-
-
-def _finished(workdir: Path) -> dict[str, Any]:
+def _finished(workdir: Path, config: ConfigDict) -> dict[str, Any]:
     """Returns the result of a run that has one, as process 0 reads it; else nothing."""
+    distributed.first(lambda: folder.check(workdir, as_json(config)), None)
     path = workdir / "results" / "train.json"
     there = path.exists() and jax.process_index() == 0
     (text, *_) = distributed.gather(path.read_text(encoding="utf-8") if there else "")
@@ -94,47 +97,41 @@ def _finished(workdir: Path) -> dict[str, Any]:
     return json.loads(text or "{}")
 
 
-def _best(checkpoints: Checkpoints, like: Variables) -> tuple[np.int32, Variables]:
-    step = checkpoints.best_step()
-    return np.int32(step), checkpoints.restore_model(like, step)
+def _first_state(
+    init_from: str, recipe: Recipe, variables: Variables, checkpoints: Checkpoints
+) -> TrainState:
+    """Returns the newest checkpoint's state; before there is one, that of `init_from`, or fresh."""
+    fresh = recipe.state(variables)
 
-
-def build(
-    config: ConfigDict, model: Classifier, checkpoints: Checkpoints, validation: Evaluation,
-    profile: tuple[int, int] = (0, 0),
-) -> tuple[Loop, TrainState]:  # fmt: skip
-    """Opens the training split and compiles nothing yet.
-
-    Returns:
-      The loop, and the state to start from, replicated: the newest checkpoint's; before there is
-      one, that of `init_from`, or a fresh one.
-    """
-    info, mode = dataset_info(config.data), config.parallel.mode
-    pipeline = open_pipeline(
-        config.data, "train", batch_size=config.train.batch_size, train=True, seed=config.seed
-    )
-    total = duration(config.train, "total", pipeline.steps_per_epoch)
-    learning_rate = optim.schedule(config.optim, pipeline.steps_per_epoch, total)
-    tx = optim.optimizer(config.optim, learning_rate)
-    state_of = partial(create_state, tx=tx, ema=config.optim.ema_decay > 0)
-    fresh = state_of(initial_variables(model, config, info))
-
-    def starting() -> TrainState:
+    def read() -> TrainState:
         state = checkpoints.restore_latest(fresh)
         if state is None:
-            return state_of(start_from(config.init_from, fresh.variables))
-        print(f"continuing at step {int(state.step)} of {total}")
+            return recipe.state(start_from(init_from, fresh.variables))
+        print(f"continuing at step {int(state.step)} of {recipe.total_steps}")
         return state
 
-    state = distributed.first(starting, fresh)
-    step = make_train_step(
-        model, tx, pipeline.load, seed=config.seed, smoothing=config.optim.label_smoothing,
-        accumulate=config.optim.accumulate, ema_decay=config.optim.ema_decay,
+    return distributed.first(read, fresh)
+
+
+def _step(config: ConfigDict, model: Classifier, recipe: Recipe, data: Pipeline) -> Any:
+    step = recipe.step(model, data.load, config.seed)
+    return spmd(step, config.parallel.mode, donate_state=True)
+
+
+def _plan(config: ConfigDict, recipe: Recipe, data: Pipeline, profile: tuple[int, int]) -> Plan:
+    train = config.train
+    return Plan(
+        total_steps=recipe.total_steps, log_every=train.log_every_steps,
+        evaluate_every=duration(config.eval, "every", data.steps_per_epoch),
+        save_every=train.checkpoint_every_steps, tensorboard=train.tensorboard,
+        watchdog_seconds=train.watchdog_seconds, profile=profile,
     )  # fmt: skip
-    loop = Loop(
-        config=config, pipeline=pipeline, resident=replicate(dict(pipeline.resident), mode),
-        train_step=spmd(step, mode, donate_state=True), learning_rate=learning_rate,
-        total_steps=total, evaluation=validation.measure, draw=validation.draw,
-        checkpoints=checkpoints, profile=profile,
-    )  # fmt: skip
-    return loop, replicate(state, mode)
+
+
+def _best(checkpoints: Checkpoints, like: Variables) -> tuple[int, Variables]:
+    def read() -> tuple[np.int32, Variables]:
+        step = checkpoints.best_step()
+        return np.int32(step), checkpoints.restore_model(like, step)
+
+    step, variables = distributed.first(read, (np.int32(0), like))
+    return int(step), variables

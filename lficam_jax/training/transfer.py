@@ -5,12 +5,14 @@ full, because the classes, the head or its options differ, is taken whole from i
 """
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lficam_jax.errors import UserError
 from lficam_jax.structs import Variables
+from lficam_jax.workdir.remote import fetched
 
 MAY_START_FRESH = ("head", "classifier")
 
@@ -50,6 +52,30 @@ def transfer(source: Variables, fresh: Variables) -> tuple[Variables, tuple[str,
     return unflatten_dict({**taken, **kept}, sep="/"), tuple(g for g in stay if g in present)
 
 
+def start_from(source: str, fresh: Variables) -> Variables:
+    """Reads the weights that `config.init_from` names, and says what starts fresh.
+
+    Args:
+      source: a workdir, for its best step; one step of it, `WORKDIR/checkpoints/STEP`; or '' for
+        the fresh ones.
+      fresh: variables of the network to fill.
+
+    Raises:
+      UserError: if there is no such run or step, or its backbone differs.
+    """
+    if not source:
+        return fresh
+    place, step = _locate(source)
+    with fetched(place) as workdir:
+        step, theirs = _read_model(Path(workdir), step, source)
+    try:
+        variables, stay = transfer(theirs, fresh)
+    except UserError as error:
+        raise UserError(f"init_from={source} is of another network; {error}") from None
+    print(f"starting from step {step} of {place}{told(stay)}")
+    return variables
+
+
 def told(fresh: Iterable[str]) -> str:
     """Writes which groups start fresh, for the end of a line.
 
@@ -57,6 +83,24 @@ def told(fresh: Iterable[str]) -> str:
     '; fresh: head, classifier'
     """
     return "; fresh: " + ", ".join(fresh) if fresh else ""
+
+
+def _read_model(workdir: Path, step: int | None, source: str) -> tuple[int, Variables]:
+    from lficam_jax.workdir.checkpoint import Checkpoints
+
+    if not (workdir / "checkpoints").is_dir():
+        raise UserError(
+            f"init_from={source} holds no run (no checkpoints); give the workdir of one, or one "
+            "step of it, WORKDIR/checkpoints/STEP"
+        )
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step = checkpoints.best_step() if step is None else step
+        return step, checkpoints.restore_model(None, step)
+
+
+def _locate(source: str) -> tuple[str, int | None]:
+    place, _, step = source.rstrip("/").rpartition("/checkpoints/")  # of a folder or a bucket
+    return (place, int(step)) if place and step.isdigit() else (source, None)
 
 
 def _problems(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:

@@ -32,6 +32,7 @@ class Checkpoints:
 
     Args:
       workdir: of the run.
+      config: of the run, to be kept beside every step.
       keep_latest: how many are kept beside the best.
       read_only: leave everything as it is; the run may be training and saving right now.
 
@@ -40,9 +41,11 @@ class Checkpoints:
     """
 
     def __init__(
-        self, workdir: Path | str, *, keep_latest: int = 2, read_only: bool = False
-    ) -> None:
+        self, workdir: Path | str, config: Mapping[str, Any] | None = None, *,
+        keep_latest: int = 2, read_only: bool = False,
+    ) -> None:  # fmt: skip
         self.directory = Path(workdir).resolve() / "checkpoints"
+        self._config = dict(config or {})
         self._ours = jax.process_index() == 0
         if not self._ours:
             return
@@ -78,17 +81,14 @@ class Checkpoints:
                 self.manager.close()
             del self.manager
 
-    def save(
-        self, state: TrainState, *, config: Mapping[str, Any],
-        metrics: Mapping[str, float] | None = None,
-    ) -> None:  # fmt: skip
+    def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None) -> None:
         """Copies the state to the host and writes it in the background."""
         if not self._ours:
             return
         host = jax.device_get(state)
         model, train = _split(host)
         meta = {
-            "config": dict(config), "metrics": dict(metrics or {}),
+            "config": self._config, "metrics": dict(metrics or {}),
             "checksums": {"model": checksums(model), "train": checksums(train)},
         }  # fmt: skip
         arguments = ocp.args.Composite(

@@ -2,13 +2,13 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
-from lficam_jax.config import default_config, differences
+from lficam_jax.config import among, as_json, default_config, differences
 from lficam_jax.errors import UserError
 
 # Keys that change where things are read, how often something is written, or how a step is spread
@@ -24,12 +24,7 @@ FREE = (
 MODEL = ("model", "data.name", "data.image_size")  # what must agree to read a run's weights
 
 
-def as_json(config: ConfigDict) -> dict[str, Any]:
-    """Returns the config as JSON gives it back: tuples become lists."""
-    return json.loads(config.to_json_best_effort())
-
-
-def claim(workdir: Path | str, config: ConfigDict) -> None:
+def claim(workdir: Path | str, config: Mapping[str, Any]) -> None:
     """Makes the folder, or checks that it belongs to a run of the same config.
 
     A folder without a checkpoint belongs to none yet, so that a mistake found late, for example in
@@ -38,13 +33,13 @@ def claim(workdir: Path | str, config: ConfigDict) -> None:
     Raises:
       UserError: if it cannot be written, or belongs to another config; what differs is listed.
     """
-    workdir, ours = Path(workdir), as_json(config)
+    workdir = Path(workdir)
     path = workdir / "config.json"
     check(workdir, config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")
-        partial.write_text(json.dumps(ours, indent=2) + "\n")
+        partial.write_text(json.dumps(config, indent=2) + "\n")
         os.replace(partial, path)
     except OSError as error:
         raise UserError(
@@ -52,7 +47,7 @@ def claim(workdir: Path | str, config: ConfigDict) -> None:
         ) from error
 
 
-def check(workdir: Path | str, config: ConfigDict) -> None:
+def check(workdir: Path | str, config: Mapping[str, Any]) -> None:
     """Checks that the folder, if it holds a checkpoint, belongs to a run of the same config.
 
     Raises:
@@ -60,7 +55,7 @@ def check(workdir: Path | str, config: ConfigDict) -> None:
     """
     path = Path(workdir) / "config.json"
     if path.exists() and any(p.name.isdigit() for p in (path.parent / "checkpoints").glob("*")):
-        _check(path, [d for d in differences(as_json(config), _read(path)) if not among(d, FREE)])
+        _check(path, [d for d in differences(config, _read(path)) if not among(d, FREE)])
 
 
 def keep_compiled(workdir: Path | str) -> None:
@@ -72,7 +67,7 @@ def keep_compiled(workdir: Path | str) -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(workdir).absolute() / ".jax_cache"))
 
 
-def check_model(workdir: Path | str, config: ConfigDict) -> None:
+def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
     """Checks that `config` describes the network that `workdir` holds.
 
     Raises:
@@ -81,7 +76,7 @@ def check_model(workdir: Path | str, config: ConfigDict) -> None:
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} holds no run (no config.json); train first, with --mode train")
-    _check(path, [d for d in differences(as_json(config), _read(path)) if among(d, MODEL)])
+    _check(path, [d for d in differences(config, _read(path)) if among(d, MODEL)])
 
 
 def _check(path: Path, lines: list[str]) -> None:
@@ -106,9 +101,3 @@ def _filled(theirs: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             filled[name] = _filled(value, defaults.get(name, {}))
     return filled
-
-
-def among(difference: str, prefixes: tuple[str, ...]) -> bool:
-    """Tells whether a key, or a line of `differences`, belongs to one of the keys or groups."""
-    key = difference.split(":")[0]
-    return any(key == p or key.startswith(p + ".") for p in prefixes)

@@ -14,7 +14,6 @@ from lficam_jax.data import Pipeline
 from lficam_jax.devices import distributed
 from lficam_jax.devices.interrupt import Interruption
 from lficam_jax.devices.parallel import replicate, spmd
-from lficam_jax.models.classifier import Classifier
 from lficam_jax.structs import TrainState, Variables
 from lficam_jax.training.evaluate import Evaluation
 from lficam_jax.training.experiment import (
@@ -59,14 +58,16 @@ def train(
     model = make_model(config, data.dataset)
     recipe = make_recipe(config, data.steps_per_epoch)
     variables = initial_variables(model, config, data.dataset)
+    step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
+    resident = replicate(dict(data.resident), mode)
     validation = Evaluation(model, splits["validation"], mode)
     distributed.first(lambda: folder.claim(workdir, as_json(config)), None)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
         state = _first_state(config.init_from, recipe, variables, checkpoints)
         resumed_at = int(state.step)
         loop = Loop(
-            data, replicate(dict(data.resident), mode), _step(config, model, recipe, data),
-            recipe.learning_rate, validation, checkpoints, _plan(config, recipe, data, profile),
+            data, resident, step, recipe.learning_rate, validation, checkpoints,
+            _plan(config, recipe, data, profile),
         )  # fmt: skip
         with Interruption() as interruption:
             loop.run(replicate(state, mode), workdir, interruption)
@@ -111,11 +112,6 @@ def _first_state(
         return state
 
     return distributed.first(read, fresh)
-
-
-def _step(config: ConfigDict, model: Classifier, recipe: Recipe, data: Pipeline) -> Any:
-    step = recipe.step(model, data.load, config.seed)
-    return spmd(step, config.parallel.mode, donate_state=True)
 
 
 def _plan(config: ConfigDict, recipe: Recipe, data: Pipeline, profile: tuple[int, int]) -> Plan:

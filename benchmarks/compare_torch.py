@@ -32,8 +32,8 @@ from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import init_variables, predict
 from lficam_jax.speed.timing import in_turn, ratio
-from lficam_jax.table import aligned
 from lficam_jax.training.steps import create_state, make_train_step
+from lficam_jax.workdir.table import aligned
 
 CASES = {
     "cpu": ["resnet20:32:64"],

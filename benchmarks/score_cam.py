@@ -29,7 +29,7 @@ from lficam_jax.methods import maps_of
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import init_variables
 from lficam_jax.speed.timing import in_turn, ratio
-from lficam_jax.table import aligned
+from lficam_jax.workdir.table import aligned
 
 CHUNKS = (16, 64)  # masked images in one forward pass
 

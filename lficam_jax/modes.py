@@ -20,11 +20,11 @@ from lficam_jax.measure.faithfulness import run as faithfulness_run
 from lficam_jax.speed import benchmark
 from lficam_jax.speed.describe import describe as describe_config
 from lficam_jax.speed.describe import text as describe_text
-from lficam_jax.table import aligned
 from lficam_jax.training import experiment
 from lficam_jax.training.evaluate import Evaluation
 from lficam_jax.training.profiling import window
 from lficam_jax.workdir.results import write_result
+from lficam_jax.workdir.table import aligned
 
 # What the tables show, in this order, with how to write it.
 ROWS = {

@@ -22,11 +22,11 @@ from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summ
 from lficam_jax.measure.stability import read_config
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
-from lficam_jax.table import aligned
 from lficam_jax.training.experiment import initial_variables, load_run, make_model
 from lficam_jax.training.steps import create_state
 from lficam_jax.workdir.checkpoint import Checkpoints
 from lficam_jax.workdir.folder import claim
+from lficam_jax.workdir.table import aligned
 
 QUICK = {"limit": 10, "split": "test"}
 

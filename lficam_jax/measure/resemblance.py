@@ -16,7 +16,7 @@ from lficam_jax.explaining.render import Picture, colorize, enlarge, overlay, up
 from lficam_jax.measure.observe import Seen
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.bootstrap import summary
-from lficam_jax.table import aligned
+from lficam_jax.workdir.table import aligned
 
 # What was done -> {"network": {measure: summary}, "methods": {method: {"constant", "not_finite",
 # "statistics": {statistic: summary, perhaps with "chance" and "adjusted"}}}}

@@ -12,7 +12,7 @@ from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation
 from lficam_jax.metrics.bootstrap import interval
-from lficam_jax.table import aligned
+from lficam_jax.workdir.table import aligned
 
 # What --measures may name, and the columns that each fills: +1 if higher is better, else -1.
 GROUPS: dict[str, dict[str, int]] = {

@@ -19,10 +19,10 @@ from lficam_jax.methods import maps_of
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.localisation import constant, on_image
 from lficam_jax.metrics.pairs import Agreement
-from lficam_jax.table import aligned
 from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.remote import fetched
 from lficam_jax.workdir.results import write_result
+from lficam_jax.workdir.table import aligned
 
 BATCH = 64
 

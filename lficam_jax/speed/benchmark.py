@@ -14,7 +14,7 @@ from lficam_jax.measure.faithfulness import chosen
 from lficam_jax.methods import METHODS, check
 from lficam_jax.speed.programs import Program, Programs
 from lficam_jax.speed.timing import compile_seconds, flops, in_turn, peak_flops, ratio
-from lficam_jax.table import aligned
+from lficam_jax.workdir.table import aligned
 
 SECTIONS = ("forward", "methods", "measures", "train", "pipeline", "compile")
 SECONDS = 5.0  # of rounds in each section; slow programs take at least three rounds

@@ -1,0 +1,109 @@
+"""What `explain` returns: explanations that show themselves in a notebook and save themselves."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from lficam_jax.explaining import render, report
+from lficam_jax.explaining.explanation import Explanation, by_image
+from lficam_jax.workdir.table import aligned
+
+SHOWN = 12  # images that a notebook cell shows
+TOP = 3  # classes beside each
+
+
+class Explanations(Sequence[Explanation]):
+    """Explanations of images, those of one image by several methods one behind the other.
+
+    Indexing gives an `Explanation`, a slice gives `Explanations`. In a notebook each image is shown
+    beside its maps, with the most probable classes.
+
+    Attributes:
+      details: what made them (model, data, step), for the page.
+      skipped: files that could not be read, each with the reason.
+    """
+
+    def __init__(
+        self, items: Sequence[Explanation], *, details: Mapping[str, Any] | None = None,
+        skipped: Sequence[tuple[str, str]] = (),
+    ) -> None:  # fmt: skip
+        self._items = tuple(items)
+        self.details, self.skipped = dict(details or {}), list(skipped)
+
+    @overload
+    def __getitem__(self, place: int) -> Explanation: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> "Explanations": ...
+
+    def __getitem__(self, place: int | slice) -> "Explanation | Explanations":
+        if isinstance(place, slice):
+            return Explanations(self._items[place], details=self.details)
+        return self._items[place]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Explanation]:
+        return iter(self._items)
+
+    @property
+    def images(self) -> list[list[Explanation]]:
+        """The explanations of each image."""
+        return by_image(self._items)
+
+    @property
+    def methods(self) -> list[str]:
+        """How the maps were made."""
+        return list(dict.fromkeys(item.method for item in self._items))
+
+    def save(self, directory: str | Path, *, title: str = "Where the model looked") -> Path:
+        """Writes a page (`index.html`), PNGs, `maps.npz` and `manifest.json`; returns the page.
+
+        Args:
+          directory: a new or an empty folder, or one that was written like this before.
+          title: headline of the page.
+
+        Raises:
+          UserError: if the folder holds something else, or cannot be written.
+        """
+        folder = report.save(
+            self._items, directory, title=title, details=self.details, skipped=self.skipped
+        )
+        return folder / "index.html"
+
+    def __repr__(self) -> str:
+        images = self.images
+        rows = [["image", "class", "probability"]]
+        for item, *_ in images[:SHOWN]:
+            (name, share), *_ = item.top(1)
+            rows.append([item.name, name, f"{share:.1%}"])
+        head = f"{len(images)} image{'s' * (len(images) != 1)}, maps: {', '.join(self.methods)}"
+        more = [f"… and {len(images) - SHOWN} more"] if len(images) > SHOWN else []
+        lost = [f"{len(self.skipped)} files skipped, see .skipped"] if self.skipped else []
+        return "\n".join([head, aligned(rows), *more, *lost])
+
+    def _repr_html_(self) -> str:
+        images = self.images
+        cards = "".join(_card(same) for same in images[:SHOWN])
+        more = f"<p>… and {len(images) - SHOWN} more</p>" if len(images) > SHOWN else ""
+        lost = f"<p>{len(self.skipped)} files skipped, see .skipped</p>" if self.skipped else ""
+        return f"<div>{cards}{more}{lost}</div>"
+
+
+def _card(same: Sequence[Explanation]) -> str:
+    first = same[0]
+    pictures = [("image", render.enlarge(first.picture))]
+    pictures += [(item.method, np.asarray(item.overlay())) for item in same]
+    shown = "".join(
+        f'<figure style="margin:0 8px 8px 0;display:inline-block;text-align:center">'
+        f'<img src="{render.data_uri(picture)}" alt="{escape(name)}" '
+        f'style="height:224px;width:auto;display:block"><figcaption>{escape(name)}</figcaption>'
+        "</figure>"
+        for name, picture in pictures
+    )
+    classes = ", ".join(f"<b>{escape(name)}</b> {share:.1%}" for name, share in first.top(TOP))
+    return f"<div><p>{escape(first.name)}: {classes}</p>{shown}</div>"

@@ -1,5 +1,6 @@
 """What the programs share: reading --config and --workdir, and telling the user's errors."""
 
+import io
 import os
 import re
 import sys
@@ -47,7 +48,8 @@ def run(main: Callable[[list[str]], int]) -> None:
     """Starts a program; prints the errors that are the user's without a traceback."""
     logging.set_verbosity(logging.ERROR)  # orbax's warnings are advice to who programs it
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a terminal may know no letter but ASCII
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may know no letter but ASCII
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(main(_parse(sys.argv)))
     except UserError as error:

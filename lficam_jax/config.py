@@ -210,7 +210,8 @@ def finish(config: ConfigDict, smoke_wanted: bool) -> ConfigDict:
 
 def duration(group: ConfigDict, name: str, steps_per_epoch: int) -> int:
     """Returns the duration `name` in steps, given as `{name}_epochs` or `{name}_steps`."""
-    return group[f"{name}_steps"] or round(group[f"{name}_epochs"] * steps_per_epoch)
+    steps: int = group[f"{name}_steps"]
+    return steps or round(group[f"{name}_epochs"] * steps_per_epoch)
 
 
 def validate(config: ConfigDict) -> None:

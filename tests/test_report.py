@@ -228,7 +228,7 @@ def test_the_page_is_filled_and_what_it_is_made_of_is_installed():
     html = report.page([explained(name="{{style}} {{data}}")], **ABOUT)
     assert html.count("{{") == 2 and "{{style}} {{data}}" in html
     installed = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]
-    assert installed["package-data"]["lficam_jax"] == ["explaining/page/*"]
+    assert installed["package-data"]["lficam_jax"] == ["py.typed", "explaining/page/*"]
 
 
 def test_a_complete_folder_is_replaced_whole(tmp_path):

@@ -115,7 +115,7 @@ def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
     if split not in dataset.splits:
         raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
     if data.name == "folder":
-        source = FolderSource(local_path(data.folder), split)
+        source: Source = FolderSource(local_path(data.folder), split)
     else:
         source = TfdsSource(dataset, data_directory(data.dir), split)
     limited = split == "train" and data.train_examples

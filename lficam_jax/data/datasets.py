@@ -7,6 +7,7 @@ publishers gave two, the validation split is a slice of their training split.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPLITS = ("train", "validation", "test")
@@ -54,7 +55,9 @@ class Dataset:
     licence: str = ""
 
 
-def _splits(*, train: tuple[str, int], validation: tuple[str, int], test: tuple[str, int]) -> dict:
+def _splits(
+    *, train: tuple[str, int], validation: tuple[str, int], test: tuple[str, int]
+) -> dict[str, Any]:
     rows = {"train": train, "validation": validation, "test": test}
     return {
         "splits": {split: expression for split, (expression, _) in rows.items()},

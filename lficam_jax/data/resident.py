@@ -94,7 +94,8 @@ def read(source: Source, dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def _fitted(example: Example, dataset: Dataset) -> Example:
-    box = fit_box(*example["image"].shape[:2], dataset)
+    height, width = example["image"].shape[:2]
+    box = fit_box(height, width, dataset)
     pixels = {"image": resample(example["image"], box, dataset.image_size)}
     if "mask" in example:
         pixels["mask"] = resample(example["mask"], box, dataset.image_size, nearest=True)

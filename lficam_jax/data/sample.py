@@ -1,6 +1,7 @@
 """Examples spread evenly over a split, decoded a batch at a time, to be explained or measured."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -40,14 +41,15 @@ class Sample:
             batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
             yield batch | {"valid": valid}
 
-    def _fitted(self, example: Example) -> dict[str, np.ndarray]:
-        fitted = {
+    def _fitted(self, example: Example) -> dict[str, Any]:
+        fitted: dict[str, Any] = {
             "image": fit_image(example["image"], self.info),
             "label": np.int32(example["label"]),
             "id": np.int32(example["id"]),
         }
         if self.info.has_mask:
-            box = fit_box(*example["mask"].shape[:2], self.info)
+            height, width = example["mask"].shape[:2]
+            box = fit_box(height, width, self.info)
             mask = resample(example["mask"], box, self.info.image_size, nearest=True)
             fitted["mask"] = mask[..., 0] > 0
         return fitted

@@ -1,7 +1,6 @@
 """Random access to the splits that TensorFlow Datasets prepared, without TensorFlow."""
 
 import os
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,7 +123,8 @@ def as_path(text: str) -> Path:
         raise UserError(f"{text} needs the package gcsfs: pip install '.[gcs]' from the repository")
     from etils import epath
 
-    return epath.Path(text)
+    bucket: Path = epath.Path(text)  # not one by its type, but it does all that one does
+    return bucket
 
 
 def tfds_dataset(name: str, directory: Path) -> Dataset:
@@ -189,7 +189,7 @@ def not_prepared(tfds_name: str, directory: Path) -> str:
     return f"{where}; prepare it once, from the repository, with\n  {command}"
 
 
-def _records(builder: Any, split: str) -> Sequence[dict[str, Any]]:
+def _records(builder: Any, split: str) -> Any:
     import tensorflow_datasets as tfds
 
     skip = tfds.decode.SkipDecoding()
@@ -220,7 +220,8 @@ def _slice(builder: Any, expression: str, name: str) -> tuple[str, int, int]:
 
 
 def _stop(part: Any, builder: Any) -> int:
-    return builder.info.splits[part.splitname].num_examples if part.to is None else part.to
+    stop: int = builder.info.splits[part.splitname].num_examples if part.to is None else part.to
+    return stop
 
 
 def _three_splits(theirs: tuple[str, ...], name: str) -> dict[str, str]:
@@ -237,4 +238,5 @@ def _three_splits(theirs: tuple[str, ...], name: str) -> dict[str, str]:
 def _tfds_names() -> list[str]:
     import tensorflow_datasets as tfds
 
-    return tfds.list_builders(with_community_datasets=False)
+    names: list[str] = tfds.list_builders(with_community_datasets=False)
+    return names

@@ -78,18 +78,17 @@ class Rows:
     def _augmented(self, example: Example, random: np.random.Generator) -> dict[str, np.ndarray]:
         height, width = example["image"].shape[:2]
         resized, size = self._augment == "resized_crop_flip", self._dataset.image_size
-        box = (
-            random_box(random, height, width) if resized else fit_box(height, width, self._dataset)
-        )
+        crop = random_box(random, height, width) if resized else None
+        box = crop or fit_box(height, width, self._dataset)
         padding = self._padding if self._augment in ("crop", "crop_flip") else 0
         top, left = random.integers(0, 2 * padding + 1, (2, 1))
         flip = self._augment.endswith("flip") and random.random() < 0.5
-        pixels = {}
+        pixels: dict[str, np.ndarray] = {}
         for name in ("image", "mask"):
             if name not in example:
                 continue
-            if resized and name == "image":
-                fitted = crop_scale(example[name], box, size)
+            if crop and name == "image":
+                fitted = crop_scale(example[name], crop, size)
             else:
                 fitted = resample(example[name], box, size, nearest=name == "mask")
             if padding:
@@ -128,12 +127,14 @@ def pipeline(
       crop_padding: pixels added on each side before the plain crop.
       threads: that read and decode.
     """
-    options = {"augment": augment, "crop_padding": crop_padding}
 
     def batches(start_step: int = 0) -> Iterator[HostBatch]:
         import grain
 
-        rows = Rows(source, dataset, sampling, start_step=start_step, **options)
+        rows = Rows(
+            source, dataset, sampling,
+            start_step=start_step, augment=augment, crop_padding=crop_padding,
+        )  # fmt: skip
         ahead = READ_AHEAD * rows.parts
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(ahead, threads))
         parts = grain.MapDataset.source(rows).to_iter_dataset(reading)

@@ -32,7 +32,8 @@ def fit_image(image: np.ndarray, dataset: Dataset) -> np.ndarray:
         from PIL import Image
 
         image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
-    fitted = resample(image, fit_box(*image.shape[:2], dataset), dataset.image_size)
+    height, width = image.shape[:2]
+    fitted = resample(image, fit_box(height, width, dataset), dataset.image_size)
     return np.broadcast_to(fitted, (*fitted.shape[:2], 3)) if fitted.shape[-1] == 1 else fitted
 
 
@@ -74,13 +75,14 @@ def crop_scale(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> 
     shrink = min(height, width) // size
     if shrink > 1:
         cut = cv2.resize(cut, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
-    scaled = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
+    scaled: np.ndarray = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
     return scaled.reshape(size, size, image.shape[-1])
 
 
 def mirror(image: np.ndarray) -> np.ndarray:
     """Turns [y x c] left to right, as a copy in plain order: a strided view is slow to stack."""
-    return _opencv().flip(image, 1).reshape(image.shape)
+    mirrored: np.ndarray = _opencv().flip(image, 1)
+    return mirrored.reshape(image.shape)
 
 
 @cache

@@ -55,7 +55,8 @@ def variables_from_torch(state: Mapping[str, Any], model: Classifier) -> Variabl
     match = _match(state, model)
     if match.problems():
         raise _mismatch(match.problems())
-    return unflatten_dict(match.values, sep="/")
+    variables: Variables = unflatten_dict(match.values, sep="/")
+    return variables
 
 
 def import_weights(state: Mapping[str, Any], model: Classifier, initial: Variables) -> Imported:
@@ -128,7 +129,7 @@ def _match(state: Mapping[str, Any], model: Classifier) -> _Match:
     for name, array in state.items():
         module, _, leaf = name.rpartition(".")
         path, value = _leaf(table[module], leaf, array, wanted)
-        if path not in wanted:
+        if path is None or path not in wanted:
             match.unknown[name] = table[module], list(array.shape)
         elif path in match.names:
             match.wrong[path] = f"{name} and {match.names[path]} both stand for {path}"
@@ -157,7 +158,7 @@ def _leaf(
     return path, np.ascontiguousarray(array.transpose(layout), np.float32)
 
 
-def flat_state(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def flat_state(content: object) -> dict[str, np.ndarray]:
     """Finds the weights in a checkpoint's content and takes `module.` off their names.
 
     Raises:

@@ -5,7 +5,9 @@ import json
 import pickle
 import struct
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +66,7 @@ def _pickled(path: Path) -> object:
     return _arrays(content)
 
 
-def _numpy_scalars() -> list[object]:
+def _numpy_scalars() -> list[Any]:
     """What unpickling a numpy number calls: scripts save their best accuracy beside the weights."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
@@ -102,7 +104,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: damaged or truncated ({error})") from None
 
 
-def _tensor(data: bytes, offset: int, entry: dict) -> np.ndarray:
+def _tensor(data: bytes, offset: int, entry: Mapping[str, Any]) -> np.ndarray:
     start, end = entry["data_offsets"]
     if offset + end > len(data):
         raise ValueError("the file ends before the arrays do")

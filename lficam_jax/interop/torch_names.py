@@ -86,7 +86,7 @@ def _fin_sequence(state: Mapping[str, np.ndarray]) -> dict[str, str]:
         for name in dict.fromkeys(full.rpartition(".")[0] for full in state)
         if (match := _FIN_SEQUENCE.fullmatch(name)) and f"{name}.weight" in state
     }
-    table = {}
+    table: dict[str, str] = {}
     for kind, ndim in (("conv", 4), ("bn", 1)):
         numbers = sorted(number for number, dims in weights.items() if dims == ndim)
         table |= {f"attention.{n}": f"head/fin/{kind}{i}" for i, n in enumerate(numbers)}

@@ -44,7 +44,7 @@ def eigen_cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
     flat = flat / jnp.where(scale == 0, 1, scale)
     gram = jnp.einsum("bid,bjd->bij", flat, flat, precision="highest")
     values, vectors = jnp.linalg.eigh(gram)
-    first = vectors[..., -1] * jnp.sqrt(jnp.maximum(values[..., -1:], 0))
+    first: Array = vectors[..., -1] * jnp.sqrt(jnp.maximum(values[..., -1:], 0))
     sign = jnp.where(jnp.sum(first, axis=1, keepdims=True) < 0, -1, 1)
     return (sign * first * scale[..., 0]).reshape(batch, height, width)
 

@@ -96,7 +96,7 @@ def _for_each_channel(
     count = -(-pairs // size)
     # The last chunk is filled up with repetitions of the last pair.
     index = jnp.minimum(jnp.arange(count * size), pairs - 1).reshape(count, size)
-    found = jax.lax.map(lambda i: scores(i // channels, i % channels), index)
+    found: Array = jax.lax.map(lambda i: scores(i // channels, i % channels), index)
     return found.reshape(-1)[:pairs].reshape(batch, channels)
 
 

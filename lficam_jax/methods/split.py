@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -56,7 +57,8 @@ class Split:
         def total(features: Array) -> Array:
             return pick(self.classify(features), class_index).sum()
 
-        return jax.grad(total)(self.features)
+        gradient: Array = jax.grad(total)(self.features)
+        return gradient
 
 
 def pick(logits: Float[Array, "b k"], class_index: Int[Array, " b"]) -> Float[Array, " b"]:
@@ -91,12 +93,13 @@ def _classifier(model: nn.Module, variables: Variables) -> Callable[[Array], Arr
             "model.abn.loss=attention predicts from the attention branch, which never sees the "
             "features that are tapped; use method own"
         )
-    return lambda features: model.apply(dict(variables), features, method="classify")
+    return lambda x: cast(Array, model.apply(dict(variables), x, method="classify"))
 
 
 def _weights(model: nn.Module, variables: Variables) -> Array | None:
     if isinstance(model, Classifier) and model.pools_linearly:
-        return variables["params"]["classifier"]["kernel"]
+        kernel: Array = variables["params"]["classifier"]["kernel"]
+        return kernel
     return None
 
 

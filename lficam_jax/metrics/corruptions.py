@@ -52,7 +52,8 @@ def corrupt(
     parameter = (small if min(image.shape[:2]) <= SMALL else large)[severity - 1]
     entropy = [seed, example & 0xFFFFFFFF, severity, zlib.crc32(name.encode())]
     found = apply(image / np.float32(255), parameter, np.random.default_rng(entropy))
-    return np.round(255 * np.clip(found, 0, 1)).astype(np.uint8)
+    pixels: Pixels = np.round(255 * np.clip(found, 0, 1))
+    return pixels.astype(np.uint8)
 
 
 def check(name: str, severity: int) -> None:
@@ -85,7 +86,8 @@ def _defocus_blur(image: Pixels, parameter: tuple[float, float], rng: Rng) -> Pi
     disk = (x**2 + y**2 <= radius**2).astype(np.float32)
     disk /= disk.sum()
     kernel = gaussian_filter(disk, smoothing, radius=2 if radius > 8 else 1, mode="mirror")
-    return convolve(image, kernel[..., None], mode="mirror")
+    blurred: Pixels = convolve(image, kernel[..., None], mode="mirror")
+    return blurred
 
 
 def _zoom_blur(image: Pixels, parameter: tuple[float, float], rng: Rng) -> Pixels:
@@ -97,7 +99,9 @@ def _zoom_blur(image: Pixels, parameter: tuple[float, float], rng: Rng) -> Pixel
 
     def zoomed(factor: float) -> Pixels:
         scale = np.array([1 / factor, 1 / factor, 1])
-        return affine_transform(image, scale, centre - scale * centre, order=1, mode="nearest")
+        shift = centre - scale * centre
+        larger: Pixels = affine_transform(image, scale, shift, order=1, mode="nearest")
+        return larger
 
     return (image + sum(map(zoomed, factors))) / (len(factors) + 1)
 
@@ -105,18 +109,19 @@ def _zoom_blur(image: Pixels, parameter: tuple[float, float], rng: Rng) -> Pixel
 def _brightness(image: Pixels, more: float, rng: Rng) -> Pixels:
     """Raises the V of HSV: hue and saturation stay, and what is black turns grey."""
     value = image.max(axis=2, keepdims=True)
-    raised = np.minimum(value + more, 1)
+    raised: Pixels = np.minimum(value + more, 1)
     return np.where(value == 0, raised, image * raised / np.where(value == 0, 1, value))
 
 
 def _contrast(image: Pixels, factor: float, rng: Rng) -> Pixels:
     mean = image.mean(axis=(0, 1), keepdims=True)
-    return mean + factor * (image - mean)
+    faded: Pixels = mean + factor * (image - mean)
+    return faded
 
 
 def _pixelate(image: Pixels, factor: float, rng: Rng) -> Pixels:
     picture = _picture(image)
-    less = tuple(int(side * factor) for side in picture.size)
+    less = int(picture.width * factor), int(picture.height * factor)
     box = Image.Resampling.BOX
     return _pixels(picture.resize(less, box).resize(picture.size, box), image)
 

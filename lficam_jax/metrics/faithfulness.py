@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from lficam_jax.errors import UserError
 from lficam_jax.ops.blur import gaussian_blur
 from lficam_jax.ops.similarity import order, pearson
 
@@ -29,10 +30,15 @@ def baseline(
       kind: 'mean', of the data set, which is 0 in a normalised image; 'black', which is
         `-mean / std` there; or 'blur', a Gaussian of 11 pixels and sigma 5.
       black: the normalised value of a black pixel; for 'black' only.
+
+    Raises:
+      UserError: if `kind` is 'black' and `black` is not given.
     """
     if kind == "blur":
         return gaussian_blur(images)
     if kind == "black":
+        if black is None:
+            raise UserError("baseline 'black' needs the value of a black pixel; give black=")
         return jnp.broadcast_to(jnp.reshape(black, (1, 1, 1, -1)), images.shape)
     return jnp.zeros_like(images)
 

@@ -11,7 +11,7 @@ from lficam_jax.ops.maps import min_max, resize
 THRESHOLDS = tuple(i / 20 for i in range(1, 20))  # of MaxBoxAccV2
 
 
-def on_image(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
+def on_image(maps: Float[Array, "b h w"], size: Sequence[int]) -> Float[Array, "b y x"]:
     """Returns the maps min-maxed to [0, 1] at their native grid, then resized bilinearly."""
     return resize(min_max(maps.astype(jnp.float32)), size)
 
@@ -82,7 +82,8 @@ def max_box_acc(
     exists = np.isfinite(overlaps).all(axis=1)
     weights, overlaps = np.asarray(weights)[:, exists], overlaps[exists]
     found = [(weights @ (overlaps >= delta)).max(axis=1) for delta in deltas]
-    return np.mean(found, axis=0) / np.maximum(weights.sum(axis=1), 1)
+    accuracy: np.ndarray = np.mean(found, axis=0) / np.maximum(weights.sum(axis=1), 1)
+    return accuracy
 
 
 def _box(mask: Bool[np.ndarray, "y x"]) -> tuple[slice, slice] | None:
@@ -105,4 +106,4 @@ def _box_iou(a: tuple[slice, slice], b: tuple[slice, slice]) -> float:
     sides = [max(0, min(p.stop, q.stop) - max(p.start, q.start)) for p, q in zip(a, b, strict=True)]
     areas = [(r.stop - r.start) * (c.stop - c.start) for r, c in (a, b)]
     shared = sides[0] * sides[1]
-    return shared / (sum(areas) - shared)
+    return float(shared / (sum(areas) - shared))

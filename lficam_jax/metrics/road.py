@@ -38,7 +38,8 @@ def impute(
         solved, _ = cg(
             residual, hole * _neighbours(known), guess, tol=tolerance, maxiter=iterations
         )
-        return known + hole * solved
+        filled: Array = known + hole * solved
+        return filled
 
     return jax.vmap(fill)(images.astype(jnp.float32), removed)
 

@@ -29,12 +29,12 @@ def fgsm(
 
     Source: Goodfellow et al., "Explaining and harnessing adversarial examples", ICLR 2015.
     """
-    mean, std = (jnp.asarray(v, jnp.float32).reshape(1, 1, 1, -1) for v in (mean, std))
+    shift, scale = (jnp.asarray(v, jnp.float32).reshape(1, 1, 1, -1) for v in (mean, std))
     # the sum's gradient holds each image's own, for the images do not meet
-    gradient = jax.grad(lambda x: jnp.sum(loss(x, labels)))(images) / std  # of the pixels
+    gradient = jax.grad(lambda x: jnp.sum(loss(x, labels)))(images) / scale  # of the pixels
     if grey:
         gradient = jnp.broadcast_to(gradient.sum(axis=3, keepdims=True), images.shape)
     direction = jnp.sign(gradient)
     step = jnp.reshape(jnp.asarray(epsilon, jnp.float32), (-1, 1, 1, 1))
-    pixels = jnp.clip(images * std + mean + step * direction, 0, 1)
-    return (pixels - mean) / std
+    pixels = jnp.clip(images * scale + shift + step * direction, 0, 1)
+    return (pixels - shift) / scale

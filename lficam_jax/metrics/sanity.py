@@ -38,8 +38,10 @@ def max_sensitivity(
 
     def change(draw: Array) -> Array:
         each = jax.vmap(lambda key: jax.random.fold_in(key, draw))(keys)
-        shape, limits = images.shape[1:], {"minval": -radius, "maxval": radius}
-        noise = jax.vmap(lambda key: jax.random.uniform(key, shape, **limits))(each)
+        draw_one = partial(
+            jax.random.uniform, shape=images.shape[1:], minval=-radius, maxval=radius
+        )
+        noise = jax.vmap(draw_one)(each)
         return jnp.sqrt(jnp.sum((explain(images + noise) - first) ** 2, axis=(1, 2)))
 
     largest = jnp.max(jax.lax.map(change, jnp.arange(draws)), axis=0)
@@ -100,7 +102,7 @@ def parameter_randomisation(
 
 @partial(jax.jit, static_argnames="size")
 def _likeness(
-    first: Float[Array, "b h w"], maps: Float[Array, "b h w"], size: tuple[int, int]
+    first: Float[Array, "b h w"], maps: Float[Array, "b h w"], size: tuple[int, ...]
 ) -> dict[str, Array]:
     finite = jnp.isfinite(first).all(axis=(1, 2)) & jnp.isfinite(maps).all(axis=(1, 2))
     a, b = on_image(first, size), on_image(maps, size)
@@ -111,12 +113,12 @@ def _likeness(
 
 def _replaced(
     trained: Variables, fresh: Variables, paths: Sequence[tuple[str, ...]]
-) -> dict[str, dict]:
+) -> dict[str, Any]:
     """Returns `trained` with the groups at `paths` of `fresh`: parameters and statistics."""
     return {kind: _merge(trained[kind], fresh[kind], paths) for kind in trained}
 
 
-def _merge(ours: dict, theirs: dict, paths: Sequence[tuple[str, ...]]) -> dict:
+def _merge(ours: Variables, theirs: Variables, paths: Sequence[tuple[str, ...]]) -> dict[str, Any]:
     merged = dict(ours)
     for name, *rest in paths:
         if name in merged:  # statistics lack groups without BatchNorm

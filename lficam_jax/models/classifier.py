@@ -1,7 +1,7 @@
 """A backbone and a head, joined: one forward pass gives the logits and the map."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -55,14 +55,15 @@ class Classifier(nn.Module):
         if images.shape[-1] == 1:
             images = jnp.repeat(images, 3, axis=-1)
         trunk_features = self.trunk(images.astype(self.layers.dtype), train=train)
-        return self.head(
+        outputs: Outputs = self.head(
             images, trunk_features, partial(self.features, train=train),
             partial(self.classify, train=train), train=train,
         )  # fmt: skip
+        return outputs
 
     def features(self, trunk_features: Float[Array, "b h w e"], *, train: bool = False) -> Array:
         """Returns what the last stage makes of the trunk's features, `[b h w d]`."""
-        features = self.last_stage(trunk_features, train=train)
+        features: Array = self.last_stage(trunk_features, train=train)
         if self.final is not None and self.final_before_head:
             features = self.final(features, train=train)
         return features
@@ -85,4 +86,5 @@ def init_variables(
 
 def predict(model: nn.Module, variables: Variables, images: Array) -> Outputs:
     """Runs the model as evaluation does: running statistics, nothing updated."""
-    return model.apply(dict(variables), images, train=False)
+    # apply gives a tuple only where it is told that something may change
+    return cast(Outputs, model.apply(dict(variables), images, train=False))

@@ -48,7 +48,8 @@ class Transition(nn.Module):
     def __call__(self, x: Float[Array, "b h w e"], *, train: bool) -> Float[Array, "b h w d"]:
         x = nn.relu(self.layers.norm(train=train, name="bn")(x))
         x = self.layers.conv(x.shape[-1] // 2, 1, name="conv")(x)
-        return nn.avg_pool(x, (2, 2), (2, 2))
+        pooled: Array = nn.avg_pool(x, (2, 2), (2, 2))
+        return pooled
 
 
 class DenseTrunk(nn.Module):

@@ -67,7 +67,7 @@ class LFIHead(nn.Module):
             return jnp.full((batch, channels), 1 / channels, jnp.float32)
         channel_maps = maps.normalise_features(features) if self.normalise_features else features
         if self.mask_image:
-            channel_maps = channel_maps * maps.grey(images, tuple(size))[..., None]
+            channel_maps = channel_maps * maps.grey(images, size)[..., None]
         return self.fin(channel_maps, train=train)
 
 

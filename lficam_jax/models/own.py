@@ -18,7 +18,7 @@ class OwnTrunk(nn.Module):
     @nn.compact
     def __call__(self, images: Float[Array, "b y x c"], *, train: bool) -> Float[Array, "b h w d"]:
         takes_train = "train" in inspect.signature(type(self.module).__call__).parameters
-        features = self.module(images, **({"train": train} if takes_train else {}))
+        features: Array = self.module(images, **({"train": train} if takes_train else {}))
         shape = getattr(features, "shape", None)
         if shape is None or len(shape) != 4:
             what = f"shape {list(shape)}" if shape is not None else f"a {type(features).__name__}"

@@ -1,6 +1,7 @@
 """What residual networks are made of: stem, blocks and stages, joined by each family."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -94,8 +95,9 @@ def shortcut(
     """The identity where the shape stays, else a 1x1 projection. Called inside a block."""
     if stride == 1 and x.shape[-1] == features:
         return x
-    x = layers.conv(features, 1, stride, name="shortcut_conv")(x)
-    return layers.norm(train=train, name="shortcut_bn")(x)
+    projected = layers.conv(features, 1, stride, name="shortcut_conv")(x)
+    normed: Array = layers.norm(train=train, name="shortcut_bn")(projected)
+    return normed
 
 
 class Stage(nn.Module):
@@ -165,7 +167,7 @@ class NormReLU(nn.Module):
 
 def residual_backbone(
     stem: Stem, block: Callable[..., nn.Module], filters: Sequence[int], counts: Sequence[int],
-    layers: Layers, **backbone: object,
+    layers: Layers, **backbone: Any,
 ) -> Backbone:  # fmt: skip
     """Joins a stem and stages of `block`; the last stage halves the map and can be made again."""
     return Backbone(

@@ -1,6 +1,9 @@
 """Residual networks (He et al., CVPR 2016), post-activation, and squeeze-and-excitation on top."""
 
+from collections.abc import Callable
 from functools import partial
+
+import flax.linen as nn
 
 from lficam_jax.config import nearest
 from lficam_jax.errors import UserError
@@ -58,8 +61,8 @@ def se_resnet(depth: int, *, stem_stride: int = 2, layers: Layers) -> Backbone:
 
 
 def _image_resnet(
-    family: str, depth: int, depths: tuple[int, ...], block: object, stem_stride: int,
-    layers: Layers,
+    family: str, depth: int, depths: tuple[int, ...], block: Callable[..., nn.Module],
+    stem_stride: int, layers: Layers,
 ) -> Backbone:  # fmt: skip
     if depth not in depths:
         close = sorted(sorted(depths, key=lambda d: abs(d - depth))[:2])

@@ -4,6 +4,7 @@ Source: Lee, Park, Oh, Kwak, "LFI-CAM: Learning Feature Importance for Better Vi
 ICCV 2021 (arXiv 2105.00937), section 3.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import jax
@@ -16,7 +17,7 @@ from jaxtyping import Array, Float
 LEAST_SPAN = 1e-18
 
 
-def resize(maps: Float[Array, "*b h w"], size: tuple[int, int]) -> Float[Array, "*b y x"]:
+def resize(maps: Float[Array, "*b h w"], size: Sequence[int]) -> Float[Array, "*b y x"]:
     """Resizes bilinearly with half-pixel centres and no antialias.
 
     Two static matrices instead of a gather: exact, differentiable, the same on every backend and
@@ -48,7 +49,7 @@ def normalise_features(features: Float[Array, "b h w d"]) -> Float[Array, "b h w
     return jnp.where(features == 0, 0.0, scaled)
 
 
-def grey(images: Float[Array, "b y x c"], size: tuple[int, int]) -> Float[Array, "b h w"]:
+def grey(images: Float[Array, "b y x c"], size: Sequence[int]) -> Float[Array, "b h w"]:
     """Returns the mean over the colour channels, resized to the grid of the features."""
     return resize(jnp.mean(images.astype(jnp.float32), axis=-1), size)
 

@@ -1,5 +1,7 @@
 """How alike are two maps? Arithmetic only; a value that does not exist is NaN, never a guess."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -74,6 +76,6 @@ def ranks(maps: Float[Array, "b h w"]) -> Float[Array, "b n"]:
     """Returns each pixel's place when sorted from the smallest value up, ties at their mean."""
     flat = maps.reshape(maps.shape[0], -1)
     ordered = jnp.sort(flat, axis=1)
-    below = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="left"))
-    upto = jax.vmap(lambda row, values: jnp.searchsorted(row, values, side="right"))
+    below = jax.vmap(partial(jnp.searchsorted, side="left"))
+    upto = jax.vmap(partial(jnp.searchsorted, side="right"))
     return (below(ordered, flat) + upto(ordered, flat) - 1) / 2

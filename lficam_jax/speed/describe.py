@@ -121,7 +121,8 @@ def _flops(model: Classifier, variables: Variables, size: int) -> float:
     """Counts additions and multiplications of one image's forward pass, as XLA does."""
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     forward = jax.jit(lambda v, x: predict(model, v, x).logits)
-    return forward.lower(variables, image).cost_analysis()["flops"]
+    counted: Any = forward.lower(variables, image).cost_analysis()
+    return float(counted["flops"])
 
 
 def _at(params: Any, path: tuple[str, ...]) -> Any:

@@ -38,7 +38,7 @@ class Programs:
         self.model = make_model(config, self.info)
         self._weights = initial_variables(self.model, config, self.info)
 
-    def batch(self, size: int) -> Batch:
+    def batch(self, size: int) -> dict[str, np.ndarray]:
         """Returns random uint8 images, labels and ids, on the host."""
         random, pixels = np.random.default_rng(0), self.info.image_size
         return {
@@ -121,17 +121,19 @@ class Programs:
         pipeline = open_pipeline(
             config.data, "train", batch_size=config.train.batch_size, train=True, seed=config.seed
         )
-        resident, waited = replicate(dict(pipeline.resident), mode), []
+        resident = replicate(dict(pipeline.resident), mode)
+        waited: list[float] = []
         alone, mapped = pipeline.batches(0), spmd(_loaded(pipeline), mode)
         step = self._stepper(pipeline.load, resident, _timed(pipeline, waited))
         load = lambda: mapped({}, resident, next(alone))  # noqa: E731
         return {"data alone": load, "data and step": step}, waited
 
     def _images(self, size: int) -> jax.Array:
-        return jax.device_put(self.batch(size)["image"])
+        images: jax.Array = jax.device_put(self.batch(size)["image"])
+        return images
 
-    def _load(self, resident: Any, batch: Any, key: Any) -> Batch:
-        return batch | {"image": normalise(batch["image"], self.info)}
+    def _load(self, resident: Any, batch: Mapping[str, jax.Array], key: Any) -> Batch:
+        return {**batch, "image": normalise(batch["image"], self.info)}
 
     def _step(self, load: Load) -> tuple[Callable[..., Any], Any]:
         recipe = make_recipe(self.config, STEPS_PER_EPOCH)
@@ -152,7 +154,9 @@ class Programs:
 def _loaded(pipeline: Pipeline) -> Callable[..., jax.Array]:
     def load(state: Any, resident: Any, batch: Any, *, axis_name: str) -> jax.Array:
         images = pipeline.load(resident, batch, jax.random.key(0))["image"]
-        return jax.lax.psum(jnp.sum(images), axis_name)  # every pixel is needed, none is kept
+        # every pixel is needed, none is kept
+        total: jax.Array = jax.lax.psum(jnp.sum(images), axis_name)
+        return total
 
     return load
 

@@ -108,7 +108,7 @@ def _seconds(workdir: Path, runs: Sequence[Any]) -> float:
     from lficam_jax.study.runs import asked_of, folder, result_of
 
     places = [folder(workdir, run) for run in runs]
-    return sum(result_of(p)["seconds"] + asked_of(p)["seconds"] for p in places)
+    return float(sum(result_of(p)["seconds"] + asked_of(p)["seconds"] for p in places))
 
 
 def _settings(study: ConfigDict, runs: Sequence[Any]) -> Mapping[str, Mapping[str, Any]]:

@@ -55,9 +55,10 @@ def _written(folder: Path, pattern: str, name: str) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}; is it a study's study.json?") from None
+    return record
 
 
 def main(paths: Sequence[str]) -> int:

@@ -104,12 +104,17 @@ def so_far(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> tuple[Confi
 
 def result_of(here: Path) -> dict[str, Any]:
     """Returns what training left behind."""
-    return json.loads((here / "results" / "train.json").read_text())
+    return _read(here, "train")
 
 
 def asked_of(here: Path) -> dict[str, Any]:
     """Returns what was measured of a run, and in how many `seconds`."""
-    return json.loads((here / "results" / "measures.json").read_text())
+    return _read(here, "measures")
+
+
+def _read(here: Path, mode: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((here / "results" / f"{mode}.json").read_text())
+    return result
 
 
 def arrays_of(here: Path) -> Arrays:
@@ -139,7 +144,7 @@ def _expected(study: ConfigDict, taken: Mapping[str, Sequence[float]], model: st
 
 
 def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:
-    measure = json.loads(study.measure.to_json_best_effort())
+    measure: dict[str, Any] = json.loads(study.measure.to_json_best_effort())
     del measure["ablation_methods"]  # the run's own methods stand below
     return measure | {"methods": methods_of(study, run)}
 
@@ -149,7 +154,7 @@ def _measured(here: Path, study: ConfigDict, run: Run) -> bool:
     if not (path.exists() and (here / "results" / "measures.npz").exists()):
         return False
     # what was measured under another plan is measured again; that is minutes, not a training
-    return asked_of(here)["asked"] == _asked(study, run)
+    return bool(asked_of(here)["asked"] == _asked(study, run))
 
 
 def _measure(study: ConfigDict, run: Run, here: Path) -> None:
@@ -159,7 +164,9 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
     sample = Sample(run.config.data, asked.split, asked.limit)
     measurement = Measurement(model, sample.info, asked.measures, "mean", asked.steps)
     rows = stream(measurement, variables, sample, methods_of(study, run), BATCH)
-    arrays = {f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()}
+    arrays: dict[str, Any] = {
+        f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()
+    }
     arrays["correct"] = _correct(run.config, asked.split, model, variables)
     arrays |= _maps(study, run, sample, model, variables)
     partial = here / "results" / ".measures.npz"

@@ -232,7 +232,9 @@ def _fin_adds(record: Mapping[str, Any]) -> Table:
     beside, control = f"{OURS}, mean_features", f"{CONTROL}, own"
     versus, stable = record["versus"], record["stability_versus"]
     accuracy = number(record["accuracy"][OURS]["value"], 2)
-    rows = [("accuracy, % ↑", accuracy, "", signed(record["accuracy_versus"].get(CONTROL), 2))]
+    rows: list[tuple[str, ...]] = [
+        ("accuracy, % ↑", accuracy, "", signed(record["accuracy_versus"].get(CONTROL), 2))
+    ]
     rows += [
         (with_arrow(c), number(found["value_of_first"]), signed(found),
          signed(versus.get(control, {}).get(c)))

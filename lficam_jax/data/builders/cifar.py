@@ -13,8 +13,8 @@ from lficam_jax.data.builders.archives import read_tar
 _PIXELS = 3 * 32 * 32
 
 # Looked up, and so registered under their names, before the registration is switched off.
-_Stock10 = tfds.image_classification.Cifar10
-_Stock100 = tfds.image_classification.Cifar100
+_Stock10: Any = tfds.image_classification.Cifar10
+_Stock100: Any = tfds.image_classification.Cifar100
 
 
 class _Binary:
@@ -23,7 +23,7 @@ class _Binary:
     FILES: tuple[str, ...]
     files: Mapping[str, Path] = {}  # FILES -> where they lie; set by whoever prepares
 
-    def _split_generators(self: Any, dl_manager: Any) -> dict[str, Iterator]:
+    def _split_generators(self: Any, dl_manager: Any) -> dict[str, Iterator[Any]]:
         layout = self._cifar_info
         names = (*layout.label_files, *layout.train_files, *layout.test_files)
         contents = read_tar(self.files[self.FILES[0]], names)

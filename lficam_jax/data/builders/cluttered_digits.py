@@ -69,7 +69,7 @@ with tfds.core.registered.skip_registration():
                 license="CC BY 4.0 (source digits)",
             )
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
             return {split: self._generate_examples(drawer) for split, drawer in drawers().items()}
 
         def _generate_examples(self, drawer: "Drawer") -> Iterator[tuple[int, dict[str, Any]]]:
@@ -157,7 +157,7 @@ def _draw(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:
       Coverage of the strokes, and of the strokes with their outline: float [2 y x] in 0..1, without
       margin.
     """
-    height = generator.integers(*HEIGHTS, endpoint=True)
+    height = int(generator.integers(*HEIGHTS, endpoint=True))
     width = int(round(height * generator.uniform(0.85, 1.15)))
     picture = Image.fromarray(np.pad(stroke, 1).astype(np.float32))
     scaled = np.asarray(
@@ -218,7 +218,8 @@ def _smooth_noise(generator: np.random.Generator) -> np.ndarray:
     """Returns a cloudy ground, float [48 48 3] in 0..1, around a random colour."""
     cells = generator.normal(size=(3, _BLUR.shape[1], _BLUR.shape[1]))
     noise = (_BLUR @ cells @ _BLUR.T).transpose(1, 2, 0)
-    return np.clip(generator.uniform(0.15, 0.5, 3) + 0.1 * noise / noise.std(), 0, 1)
+    ground: np.ndarray = generator.uniform(0.15, 0.5, 3) + 0.1 * noise / noise.std()
+    return ground.clip(0, 1)
 
 
 def _bounding_box(mask: np.ndarray) -> tfds.features.BBox:

@@ -12,7 +12,7 @@ from PIL import Image
 
 _MODIFIED = {"train": 1504176606, "t10k-": 1504176627}  # when the publishers gzipped the files
 
-_Stock = tfds.image_classification.FashionMNIST  # looked up, and so registered, beforehand
+_Stock: Any = tfds.image_classification.FashionMNIST  # looked up, and so registered, beforehand
 with tfds.core.registered.skip_registration():
 
     class Builder(_Stock):
@@ -26,7 +26,7 @@ with tfds.core.registered.skip_registration():
         )
         files: Mapping[str, Path] = {}  # FILES -> where they lie; set by whoever prepares
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
             return {
                 "train": self._generate_examples("train"),
                 "test": self._generate_examples("t10k"),

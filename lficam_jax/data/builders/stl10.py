@@ -15,7 +15,7 @@ from lficam_jax.data.builders.archives import read_tar
 
 _MEMBERS = ("class_names.txt", "train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
 
-_Stock = tfds.builder_cls("stl10")  # looked up, and so registered, beforehand
+_Stock: Any = tfds.builder_cls("stl10")  # looked up, and so registered, beforehand
 with tfds.core.registered.skip_registration():
 
     class Builder(_Stock):
@@ -26,7 +26,7 @@ with tfds.core.registered.skip_registration():
         FILES = ("stl10_binary.tar.gz",)
         files: Mapping[str, Path] = {}  # FILES -> where they lie; set by whoever prepares
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
             contents = read_tar(self.files[self.FILES[0]], _MEMBERS)
             self.info.features["label"].names = contents["class_names.txt"].decode().split()
             return {

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-_Stock = tfds.builder_cls("svhn_cropped")  # looked up, and so registered, beforehand
+_Stock: Any = tfds.builder_cls("svhn_cropped")  # looked up, and so registered, beforehand
 with tfds.core.registered.skip_registration():
 
     class Builder(_Stock):
@@ -22,7 +22,7 @@ with tfds.core.registered.skip_registration():
         FILES = ("train_32x32.mat", "test_32x32.mat")
         files: Mapping[str, Path] = {}  # FILES -> where they lie; set by whoever prepares
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+        def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
             return {split: self._generate_examples(split) for split in ("train", "test")}
 
         def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:

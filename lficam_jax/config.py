@@ -247,7 +247,8 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
     """Returns the config as JSON gives it back: tuples become lists."""
-    return json.loads(config.to_json_best_effort())
+    plain: dict[str, Any] = json.loads(config.to_json_best_effort())
+    return plain
 
 
 def among(difference: str, prefixes: tuple[str, ...]) -> bool:

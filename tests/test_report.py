@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from lficam_jax.errors import UserError
-from lficam_jax.explaining import render, report
+from lficam_jax.explaining import render, report, saving
 from lficam_jax.explaining.explanation import Explanation
+from lficam_jax.explaining.saving import save
 
 CLASSES = ("cat", "dog", "bird", "frog")
 ABOUT = {"title": "Where it looked", "details": {"model": "resnet-8", "step": 30}}
@@ -124,7 +125,7 @@ def test_a_map_about_the_predicted_class_needs_no_word():
 
 def test_files_of_several_maps_are_named_after_image_and_method(tmp_path):
     items = [explained(method=name, class_index=1) for name in ("own", "../cam")]
-    folder = report.save([*items, explained("x")], tmp_path / "o", **ABOUT)
+    folder = save([*items, explained("x")], tmp_path / "o", **ABOUT)
     rows = json.loads((folder / "manifest.json").read_text())["images"]
     assert [row["files"]["overlay"] for row in rows] == ["7.own.png", "7.cam.png", "x.png"]
     assert [row["asked_about"] for row in rows] == ["dog", "dog", None]
@@ -175,7 +176,7 @@ def test_an_outline_runs_round_the_object_and_its_hole():
 
 def test_the_folder_holds_arrays_pictures_page_and_manifest(tmp_path):
     items = [explained("a/b.png", name="a/b.png"), explained("A_B.PNG", label=None)]
-    folder = report.save(items, tmp_path / "out", skipped=[("x.txt", "not an image")], **ABOUT)
+    folder = save(items, tmp_path / "out", skipped=[("x.txt", "not an image")], **ABOUT)
     manifest = json.loads((folder / "manifest.json").read_text())
     first, second = manifest["images"]
     assert first["label"] == "dog" and second["label"] is None
@@ -192,9 +193,7 @@ def test_the_folder_holds_arrays_pictures_page_and_manifest(tmp_path):
 
 
 def test_a_name_cannot_leave_the_folder(tmp_path):
-    report.save(
-        [explained("../../evil"), explained("..\\x"), explained("é")], tmp_path / "o", **ABOUT
-    )
+    save([explained("../../evil"), explained("..\\x"), explained("é")], tmp_path / "o", **ABOUT)
     assert [p.name for p in tmp_path.iterdir()] == ["o"]
     assert {p.name for p in (tmp_path / "o").glob("*.map.png")} == {
         "evil.map.png", "x.map.png", "image.map.png"
@@ -206,12 +205,12 @@ def full_disk(*args, **options):
 
 
 def test_a_failure_leaves_the_earlier_folder_and_no_debris(tmp_path, monkeypatch):
-    report.save([explained("1")], tmp_path / "out", **ABOUT)
+    save([explained("1")], tmp_path / "out", **ABOUT)
     before = {p.name for p in (tmp_path / "out").iterdir()}
 
-    monkeypatch.setattr(report, "page", full_disk)
+    monkeypatch.setattr(saving, "page", full_disk)
     with pytest.raises(UserError, match="cannot write .*out: No space left"):
-        report.save([explained("2")], tmp_path / "out", **ABOUT)
+        save([explained("2")], tmp_path / "out", **ABOUT)
     assert {p.name for p in (tmp_path / "out").iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
@@ -232,8 +231,8 @@ def test_the_page_is_filled_and_what_it_is_made_of_is_installed():
 
 
 def test_a_complete_folder_is_replaced_whole(tmp_path):
-    report.save([explained("1")], tmp_path / "out", **ABOUT)
-    report.save([explained("2")], tmp_path / "out", **ABOUT)
+    save([explained("1")], tmp_path / "out", **ABOUT)
+    save([explained("2")], tmp_path / "out", **ABOUT)
     assert [p.name for p in (tmp_path / "out").glob("*.map.png")] == ["2.map.png"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
@@ -241,22 +240,22 @@ def test_a_complete_folder_is_replaced_whole(tmp_path):
 def test_the_leftovers_of_a_killed_run_are_no_obstacle(tmp_path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "half.png").write_text("")
-    folder = report.save([explained()], tmp_path / "out", **ABOUT)
+    folder = save([explained()], tmp_path / "out", **ABOUT)
     assert not (folder / "half.png").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_save_killed_between_its_renames_lost_nothing(tmp_path, monkeypatch):
-    report.save([explained("1")], tmp_path / "out", **ABOUT)
+    save([explained("1")], tmp_path / "out", **ABOUT)
     (tmp_path / "out").rename(tmp_path / ".out.former")
 
-    monkeypatch.setattr(report, "page", full_disk)
+    monkeypatch.setattr(saving, "page", full_disk)
     with pytest.raises(UserError, match="No space left"):
-        report.save([explained("2")], tmp_path / "out", **ABOUT)
+        save([explained("2")], tmp_path / "out", **ABOUT)
     assert (tmp_path / "out" / "1.map.png").exists()
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("all my work")
     with pytest.raises(UserError, match="holds other files"):
-        report.save([explained()], tmp_path, **ABOUT)
+        save([explained()], tmp_path, **ABOUT)
     assert (tmp_path / "thesis.tex").read_text() == "all my work"

@@ -17,8 +17,9 @@ from lficam_jax.data import dataset_info, find_images, fit_image, normalise, ope
 from lficam_jax.data.datasets import Dataset
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
-from lficam_jax.explaining import render, report
+from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import Explanation, by_image
+from lficam_jax.explaining.saving import save
 from lficam_jax.structs import Variables
 from lficam_jax.workdir.results import write_result
 
@@ -148,7 +149,7 @@ def run(
     }
     folder = Path(workdir) / "explanations" / (f"{step}-images" if images else f"{step}")
     title = "Where the model looked"
-    folder = report.save(found, folder, title=title, details=details, skipped=skipped)
+    folder = save(found, folder, title=title, details=details, skipped=skipped)
     result = {**_summary(found), "skipped": dict(skipped), "step": step, "folder": str(folder)}
     write_result(workdir, "explain", result)
     _print(by_image(found) if images else (), skipped, result)

@@ -7,8 +7,9 @@ from typing import Any, overload
 
 import numpy as np
 
-from lficam_jax.explaining import render, report
+from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import Explanation, by_image
+from lficam_jax.explaining.saving import save
 from lficam_jax.workdir.table import aligned
 
 SHOWN = 12  # images that a notebook cell shows
@@ -70,7 +71,7 @@ class Explanations(Sequence[Explanation]):
         Raises:
           UserError: if the folder holds something else, or cannot be written.
         """
-        folder = report.save(
+        folder = save(
             self._items, directory, title=title, details=self.details, skipped=self.skipped
         )
         return folder / "index.html"

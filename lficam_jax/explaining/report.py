@@ -1,13 +1,10 @@
-"""Explanations as a folder: one page to look at, pictures, arrays, and a manifest for programs."""
+"""Explanations as one page that needs no other file and no network."""
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,56 +21,7 @@ from lficam_jax.workdir.results import plain
 Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
 
 STYLE, SCRIPTS = "page.css", ("maps.js", "gallery.js", "measures.js")  # in this order
-ON_PAGE, IN_MANIFEST = 3, 5  # how many of the most probable classes are written
-
-
-def save(
-    explanations: Sequence[Explanation],
-    directory: str | os.PathLike,
-    *,
-    title: str,
-    details: Mapping[str, Any],
-    skipped: Skipped = (),
-) -> Path:
-    """Writes everything into `directory`, which appears complete or not at all.
-
-    The files are written into a hidden folder beside it (arrays, pictures, page, `manifest.json`
-    last), which is then renamed; an earlier complete folder stays until that moment.
-
-    Args:
-      explanations: what to write; those of one image follow one another (`by_image`).
-      directory: the folder; may exist if it holds an earlier `manifest.json`, or nothing.
-      title: headline of the page.
-      details: what made the maps (model, data set, step, …), shown on the page.
-      skipped: files that were not explained, each with the reason.
-
-    Returns:
-      The folder; the page in it is `index.html`.
-
-    Raises:
-      UserError: if the folder holds something else, or cannot be written.
-    """
-    target = Path(directory).absolute()
-    scratch, former = (target.with_name(f".{target.name}.{what}") for what in ("partial", "former"))
-    try:
-        if former.exists() and not target.exists():
-            former.rename(target)  # an earlier save was killed between its two renames
-        if target.exists() and not (target / "manifest.json").is_file() and any(target.iterdir()):
-            raise UserError(f"{target} holds other files; choose an empty or a new folder")
-        for leftover in (scratch, former):
-            shutil.rmtree(leftover, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        _write_files(scratch, explanations, title, details, skipped)
-        if target.exists():
-            target.rename(former)
-        scratch.rename(target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(former, ignore_errors=True)
-    return target
+ON_PAGE = 3  # how many of the most probable classes are written
 
 
 def save_page(path: Path, html: str) -> Path:
@@ -101,6 +49,8 @@ def page(
     details: Mapping[str, Any],
     skipped: Skipped = (),
     measures: Mapping[str, Any] | None = None,
+    number: int = 1,
+    last: bool = True,
 ) -> str:
     """Returns one HTML page that needs no other file and no network.
 
@@ -114,6 +64,8 @@ def page(
       details: what made the maps.
       skipped: files that were not explained, each with the reason.
       measures: the table and curves above the images, as `scoreboard.for_page` gives them.
+      number: of the page, if there are several; they link to each other.
+      last: whether it is the last of them.
     """
     data = {
         "details": [[str(name), str(value)] for name, value in details.items()],
@@ -121,6 +73,11 @@ def page(
         "colors": {name: render.base64_text(render.palette(name)) for name in render.COLOR_MAPS},
         "methods": list(dict.fromkeys(item.method for item in explanations)),
         "measures": measures,
+        "pages": {
+            "number": number,
+            "before": page_name(number - 1) if number > 1 else None,
+            "after": None if last else page_name(number + 1),
+        },
         "images": [_for_page(same) for same in by_image(explanations)],
     }
     # `<` must not appear in the script, lest a name close it.
@@ -145,22 +102,34 @@ def outline(mask: Bool[np.ndarray, "y x"]) -> str:
     return "".join(level + upright)
 
 
-def safe_names(names: Iterable[str]) -> list[str]:
-    """Returns one file name stem per name: harmless on any system, and no two alike.
+def safe_name(name: str, taken: dict[str, int]) -> str:
+    """Returns a file name stem: harmless on any system, and unlike those that are taken.
 
-    >>> safe_names(["../a b.png", "A_B.PNG", "", "ok"])
+    Args:
+      name: what the file is about.
+      taken: stem in lower case -> how often it was asked for; this one is added.
+
+    >>> taken = {}
+    >>> [safe_name(name, taken) for name in ("../a b.png", "A_B.PNG", "", "ok")]
     ['a_b_png', 'A_B_PNG-2', 'image', 'ok']
     """
-    taken, stems = set(), []
-    for name in names:
-        base = re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_-")[:80] or "image"
-        stem, count = base, 1
-        while stem.lower() in taken:
-            count += 1
-            stem = f"{base}-{count}"
-        taken.add(stem.lower())
-        stems.append(stem)
-    return stems
+    base = re.sub(r"[^A-Za-z0-9-]+", "_", name).strip("_-")[:80] or "image"
+    stem = base
+    while stem.lower() in taken:
+        taken[base.lower()] += 1
+        stem = f"{base}-{taken[base.lower()]}"
+    taken[stem.lower()] = 1
+    return stem
+
+
+def page_name(number: int) -> str:
+    """Returns the file name of the n-th page, from 1."""
+    return "index.html" if number == 1 else f"page-{number}.html"
+
+
+def asked_about(item: Explanation) -> str | None:
+    """Returns the class that the map was asked about; None if the method asks none."""
+    return None if item.class_index is None else item.classes[item.class_index]
 
 
 def _for_page(same: Sequence[Explanation]) -> dict[str, Any]:
@@ -191,12 +160,8 @@ def _map_for_page(item: Explanation) -> dict[str, Any]:
         "peak": list(item.peak),
         "on_object": item.peak_on_object,
         "constant": not np.ptp(item.map) > 0,  # or NaN
-        "asked": None if item.class_index in (None, item.predicted) else _asked(item),
+        "asked": None if item.class_index in (None, item.predicted) else asked_about(item),
     }
-
-
-def _asked(item: Explanation) -> str | None:
-    return None if item.class_index is None else item.classes[item.class_index]
 
 
 def _disagreement(same: Sequence[Explanation]) -> float:
@@ -213,61 +178,6 @@ def _disagreement(same: Sequence[Explanation]) -> float:
     weight = 2 * np.arange(n) - (n - 1)
     total = np.tensordot(weight, np.sort(full, axis=0), axes=1).mean()
     return float(total / max(1, n * (n - 1) / 2))
-
-
-def _write_files(
-    folder: Path,
-    explanations: Sequence[Explanation],
-    title: str,
-    details: Mapping[str, Any],
-    skipped: Skipped,
-) -> None:
-    stems = _stems(explanations)
-    arrays = {stem: item.map for stem, item in zip(stems, explanations, strict=True)}
-    np.savez_compressed(folder / "maps.npz", **arrays)
-    rows = []
-    for stem, item in zip(stems, explanations, strict=True):
-        render.save_png(item.overlay(), folder / f"{stem}.png")
-        raw = render.enlarge(render.colorize(item.map))
-        render.save_png(raw, folder / f"{stem}.map.png")
-        rows.append(_for_manifest(stem, item))
-    html = page(explanations, title=title, details=details, skipped=skipped)
-    (folder / "index.html").write_text(html, encoding="utf-8")
-    manifest = {
-        "title": title,
-        "details": {str(name): str(value) for name, value in details.items()},
-        "images": rows,
-        "skipped": [{"file": str(name), "reason": str(why)} for name, why in skipped],
-        "versions": {name: version(name) for name in ("jax", "flax", "numpy")},
-    }
-    text = json.dumps(plain(manifest), indent=1, ensure_ascii=False, allow_nan=False)
-    (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
-
-
-def _stems(explanations: Sequence[Explanation]) -> list[str]:
-    """Returns a file name stem for each; several maps of one image add their method's name."""
-    images = by_image(explanations)
-    stems = []
-    for stem, same in zip(safe_names(group[0].id for group in images), images, strict=True):
-        methods = safe_names(item.method for item in same)  # a point is in no other name
-        stems += [stem] if len(same) == 1 else [f"{stem}.{method}" for method in methods]
-    return stems
-
-
-def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
-    return {
-        "id": item.id,
-        "name": item.name,
-        "label": None if item.label is None else item.classes[item.label],
-        "predicted": item.classes[item.predicted],
-        "correct": item.correct,
-        "probabilities": item.top(IN_MANIFEST),  # pairs: two classes may share a name
-        "method": item.method,
-        "asked_about": _asked(item),
-        "peak": list(item.peak),
-        "peak_on_object": item.peak_on_object,
-        "files": {"overlay": f"{stem}.png", "map": f"{stem}.map.png", "array": f"maps.npz:{stem}"},
-    }
 
 
 def _edges(mask: Bool[np.ndarray, "y x"]) -> list[tuple[int, int, int]]:

@@ -82,6 +82,15 @@ function addHeader() {
     })));
 }
 
+/** Links to the pages before and after this one, where there are several. */
+function addPages() {
+  const { number, before, after } = data.pages, nav = document.getElementById("pages");
+  if (!before && !after) return;
+  const link = (href, text) => href ? make("a", { href }, text) : make("span", {}, "");
+  nav.append(link(before, "‹ previous page"), make("span", {}, `page ${number}`), link(after, "next page ›"));
+  nav.hidden = false;
+}
+
 function addControls() {
   for (const name of [...Object.keys(palettes), "spotlight"])
     form.elements.colors.append(make("option", { value: name }, name));
@@ -235,6 +244,7 @@ function listen() {
 
 addHeader();
 addControls();
+addPages();
 listen();
 restyle();
 show();

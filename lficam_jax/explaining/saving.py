@@ -1,0 +1,215 @@
+"""Explanations as a folder: pages to look at, pictures, arrays, and a manifest for programs."""
+
+import contextlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from lficam_jax.errors import UserError
+from lficam_jax.explaining import render
+from lficam_jax.explaining.explanation import Explanation, by_image
+from lficam_jax.explaining.report import Skipped, asked_about, page, page_name, safe_name
+from lficam_jax.workdir.results import plain
+
+FORMAT = "lficam_jax explanations"  # says in a manifest that the folder is ours to replace
+PER_PAGE = 500  # images on one page
+IN_MANIFEST = 5  # how many of the most probable classes are written
+
+
+def save(
+    explanations: Sequence[Explanation], directory: str | os.PathLike[str], *, title: str,
+    details: Mapping[str, Any], skipped: Skipped = (),
+) -> Path:  # fmt: skip
+    """Writes explanations into `directory`, which appears complete or not at all.
+
+    Args:
+      explanations: what to write; those of one image follow one another (`by_image`).
+      directory: a new or an empty folder, or one that was written like this before. Files in it
+        that are not ours stay.
+      title: headline of the page.
+      details: what made the maps (model, data set, step, …), shown on the page.
+      skipped: files that were not explained, each with the reason.
+
+    Returns:
+      The folder; the page in it is `index.html`.
+
+    Raises:
+      UserError: if the folder holds something else, or cannot be written.
+    """
+    with Folder(directory, title=title, details=details) as folder:
+        folder.add(explanations)
+        folder.skipped.extend(skipped)
+    return folder.target
+
+
+class Folder:
+    """Writes explanations as they come, in flat memory; a context manager.
+
+    The files are written into a hidden folder beside the target (pictures, arrays, pages, and
+    `manifest.json` last), which takes the target's place at the end. After an error everything is
+    as it was before.
+
+    Args:
+      directory: as for `save`.
+      title: headline of the pages.
+      details: what made the maps.
+
+    Attributes:
+      target: the folder.
+      skipped: files that were not explained, each with the reason; the first page lists them.
+    """
+
+    def __init__(
+        self, directory: str | os.PathLike[str], *, title: str, details: Mapping[str, Any]
+    ) -> None:
+        self.target = Path(directory).resolve()
+        self.skipped: list[tuple[str, str]] = []
+        self._title, self._details = title, dict(details)
+        self._partial, self._former = (
+            self.target.with_name(f".{self.target.name}.{what}") for what in ("partial", "former")
+        )
+        self._taken: dict[str, int] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._pages = 0
+        self._waiting: list[list[Explanation]] = []  # images of the page that is not full yet
+
+    def add(self, explanations: Sequence[Explanation]) -> None:
+        """Writes pictures and arrays of explanations; an image comes with all its methods."""
+        with _teaching(self.target):
+            for same in by_image(explanations):
+                stem = safe_name(same[0].id, self._taken)
+                methods: dict[str, int] = {}
+                for item in same:  # a point is in no other name
+                    method = safe_name(item.method, methods)
+                    self._write(stem if len(same) == 1 else f"{stem}.{method}", item)
+                if len(self._waiting) == PER_PAGE:
+                    self._write_page(last=False)
+                self._waiting.append(same)
+
+    def __enter__(self) -> Self:
+        with _teaching(self.target):
+            if self._former.exists() and not self.target.exists():
+                self._former.rename(self.target)  # killed between the two renames of before
+            _check_ours(self.target)
+            if self._former.exists():  # killed behind them
+                _keep_foreign(self._former, self.target)
+            for leftover in (self._partial, self._former):
+                shutil.rmtree(leftover, ignore_errors=True)
+            self._partial.mkdir(parents=True)
+            archive = self._partial / "maps.npz"
+            self._arrays = zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        try:
+            with _teaching(self.target):
+                self._arrays.close()
+                if kind is None:
+                    self._write_page(last=True)
+                    self._write_manifest()
+                    self._take_place()
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _write(self, name: str, item: Explanation) -> None:
+        with self._arrays.open(f"{name}.npy", "w") as entry:
+            np.lib.format.write_array(entry, np.ascontiguousarray(item.map))
+        render.save_png(item.overlay(), self._partial / f"{name}.png")
+        raw = render.enlarge(render.colorize(item.map))
+        render.save_png(raw, self._partial / f"{name}.map.png")
+        self._rows.append(_for_manifest(name, item))
+
+    def _write_page(self, *, last: bool) -> None:
+        number = self._pages = self._pages + 1
+        html = page(
+            [item for same in self._waiting for item in same], title=self._title,
+            details=self._details, skipped=self.skipped if number == 1 else (),
+            number=number, last=last,
+        )  # fmt: skip
+        (self._partial / page_name(number)).write_text(html, encoding="utf-8")
+        self._waiting = []
+
+    def _write_manifest(self) -> None:
+        manifest = {
+            "format": FORMAT,
+            "title": self._title,
+            "details": {str(name): str(value) for name, value in self._details.items()},
+            "pages": [page_name(number) for number in range(1, self._pages + 1)],
+            "images": self._rows,
+            "skipped": [{"file": str(name), "reason": str(why)} for name, why in self.skipped],
+            "versions": {name: version(name) for name in ("jax", "flax", "numpy")},
+        }
+        text = json.dumps(plain(manifest), indent=1, ensure_ascii=False, allow_nan=False)
+        (self._partial / "manifest.json").write_text(text + "\n", encoding="utf-8")
+
+    def _take_place(self) -> None:
+        if self.target.exists():
+            self.target.rename(self._former)
+        self._partial.rename(self.target)
+        if self._former.exists():
+            _keep_foreign(self._former, self.target)
+            shutil.rmtree(self._former, ignore_errors=True)
+
+
+def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "name": item.name,
+        "label": None if item.label is None else item.classes[item.label],
+        "predicted": item.classes[item.predicted],
+        "correct": item.correct,
+        "probabilities": item.top(IN_MANIFEST),  # pairs: two classes may share a name
+        "method": item.method,
+        "asked_about": asked_about(item),
+        "peak": list(item.peak),
+        "peak_on_object": item.peak_on_object,
+        "files": {"overlay": f"{stem}.png", "map": f"{stem}.map.png", "array": f"maps.npz:{stem}"},
+    }
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """Returns the manifest of a folder that was written here; None if it was not."""
+    try:
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    ours = isinstance(found, dict) and found.get("format") == FORMAT
+    return found if ours and isinstance(found.get("images"), list) else None
+
+
+def _check_ours(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; choose a folder")
+    if target.exists() and any(target.iterdir()) and _manifest(target) is None:
+        raise UserError(f"{target} holds other files; choose an empty or a new folder")
+
+
+def _keep_foreign(former: Path, target: Path) -> None:
+    """Moves what somebody else put into the former folder to the new one."""
+    manifest = _manifest(former) or {"images": [], "pages": []}
+    ours = {"manifest.json", "maps.npz", *map(str, manifest.get("pages", []))}
+    for row in manifest["images"]:
+        ours |= {str(row["files"][kind]) for kind in ("overlay", "map")}
+    for path in former.iterdir():
+        if path.name not in ours:
+            place = target / path.name
+            path.rename(place if not place.exists() else target / f"{path.name}.kept")
+
+
+@contextlib.contextmanager
+def _teaching(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror or error}") from error

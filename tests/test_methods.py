@@ -365,3 +365,22 @@ def test_the_page_about_maps_runs_and_names_every_method():
     assert found.attempted >= 12 and found.failed == 0
     text = Path("docs/maps.md").read_text()
     assert not [name for name in METHODS if f"\n| `{name}` |" not in text]
+
+
+@pytest.mark.parametrize("wrong", [4, -1])
+@pytest.mark.parametrize("name", ["own", "grad_cam", "ablation_cam", "gaussian"])
+def test_a_class_that_does_not_exist_has_no_map(name, wrong):
+    """The network has four classes; under jit, where nobody can look, its map is NaN."""
+    model, variables, images = network("lfi")
+    with pytest.raises(UserError, match=f"class {wrong} does not exist; classes are 0 to 3"):
+        maps_of(name, model, variables, images, np.array([0, wrong, 1]))
+    if name == "grad_cam":
+        drawn = all_maps("lfi")(variables, images, jnp.array([0, wrong, 1]))[name]
+        assert np.isnan(drawn[1]).all() and np.isfinite(drawn[jnp.array([0, 2])]).all()
+
+
+def test_numpy_arrays_are_taken_outside_jit():
+    model, variables, images = network("lfi")
+    variables, images = jax.device_get((variables, images))
+    maps = maps_of("score_cam", model, variables, images)
+    assert maps.shape == (3, 4, 4) and np.isfinite(maps).all()

@@ -8,8 +8,9 @@ import inspect
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lficam_jax.config import nearest
 from lficam_jax.errors import UserError
@@ -63,7 +64,7 @@ def maps_of(
     class_index: Int[Array, " b"] | int | None = None, *,
     key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str = "logit",
 ) -> Maps:  # fmt: skip
-    """Draws one method's maps of a batch; call it under jit, with `name` and `model` static.
+    """Draws one method's maps of a batch; fast under jit, with `name` and `model` static.
 
     Args:
       name: a key of `METHODS`.
@@ -79,7 +80,8 @@ def maps_of(
       Maps in [0, 1] at the grid of the features, as `draw` scales them.
 
     Raises:
-      UserError: for an unknown method, or one that this model cannot give.
+      UserError: for an unknown method or class, or a method that this model cannot give. Under jit
+        a class that is an argument cannot be checked: one that does not exist has maps of NaN.
 
     Example:
       >>> import jax
@@ -92,6 +94,7 @@ def maps_of(
       (2, 8, 8)
     """
     check(name)
+    variables, images = jax.tree.map(jnp.asarray, (variables, images))  # numpy does not trace
     split = split_model(model, variables, images)
     return draw(name, split, class_index, key=key, chunk_size=chunk_size, score=score)
 
@@ -115,10 +118,29 @@ def draw(
     method = METHODS[name]
     chosen = split.predicted() if class_index is None else jnp.asarray(class_index)
     chosen = jnp.broadcast_to(chosen, split.features.shape[:1])
+    exists = None if class_index is None else _exists(chosen, split.num_classes)
     options = {"key": key, "chunk_size": chunk_size, "score": score}
     taken = [name for name in options if name in inspect.signature(method).parameters]
     raw = method(split, chosen, **{name: options[name] for name in taken})
-    return jnp.clip(min_max(_without_rounding(raw)), 0, 1)
+    maps = jnp.clip(min_max(_without_rounding(raw)), 0, 1)
+    if exists is None or name in CLASSLESS:
+        return maps
+    return jnp.where(exists[:, None, None], maps, jnp.nan)
+
+
+def _exists(chosen: Int[Array, " b"], num_classes: int) -> Bool[Array, " b"] | None:
+    """Tells which classes exist; None if all do for sure.
+
+    Raises:
+      UserError: if one does not, and its number is known while tracing.
+    """
+    exists = (chosen >= 0) & (chosen < num_classes)
+    if isinstance(exists, jax.core.Tracer):
+        return exists
+    if not exists.all():
+        wrong = int(chosen[jnp.argmin(exists)])
+        raise UserError(f"class {wrong} does not exist; classes are 0 to {num_classes - 1}")
+    return None
 
 
 def _without_rounding(raw: Maps) -> Maps:

@@ -46,6 +46,13 @@ class Split:
     unattended: Float[Array, "b h w d"] | None = None
     logits: Float[Array, "b k"] | None = None
 
+    @property
+    def num_classes(self) -> int:
+        """How many logits there are."""
+        if self.logits is not None:
+            return self.logits.shape[-1]
+        return int(jax.eval_shape(self.classify, self.features).shape[-1])
+
     def predicted(self) -> Int[Array, " b"]:
         """Returns the class that each image is given."""
         logits = self.classify(self.features) if self.logits is None else self.logits

@@ -14,15 +14,8 @@ Not measured yet.
 from ml_collections import ConfigDict
 
 from lficam_jax import paper
-from lficam_jax.config import default_config, finish, options
+from lficam_jax.config import finish
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    chosen, smoke = options(arg, backbone="resnet18", depth=0, head="lfi")
-    config = default_config()
-    config.data.name = "cats_vs_dogs"
-    config.data.image_size = 224
-    config.data.augment = "resized_crop_flip"
-    paper.set_network(config, paper.IMAGENET, **chosen)
-    paper.set_sgd(config, batch_size=256, total_epochs=300, drops=(150, 225))
-    return finish(config, smoke)
+    return finish(*paper.at_224_pixels("cats_vs_dogs", arg))

@@ -14,15 +14,8 @@ Not measured yet.
 from ml_collections import ConfigDict
 
 from lficam_jax import paper
-from lficam_jax.config import default_config, finish, options
+from lficam_jax.config import finish
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    chosen, smoke = options(arg, backbone="resnet110", depth=0, head="lfi")
-    config = default_config()
-    config.data.name = "cifar10"
-    config.data.augment = "crop_flip"
-    config.data.crop_padding = 4
-    paper.set_network(config, paper.CIFAR, **chosen)
-    paper.set_sgd(config, batch_size=128, total_epochs=300, drops=(150, 225))
-    return finish(config, smoke)
+    return finish(*paper.at_32_pixels("cifar10", arg))

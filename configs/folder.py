@@ -15,20 +15,12 @@ Not measured: it depends on the pictures. Small ones train like CIFAR's, with
 from ml_collections import ConfigDict
 
 from lficam_jax import paper
-from lficam_jax.config import default_config, finish, options
+from lficam_jax.config import finish
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    chosen, smoke = options(arg, backbone="resnet18", depth=0, head="lfi")
-    config = default_config()
-    config.data.name = "folder"
-    config.data.image_size = 224
-    config.data.augment = "resized_crop_flip"
-    paper.set_network(config, paper.IMAGENET, **chosen)
-
-    config.optim.lr = 0.1
+    config, smoke = paper.at_224_pixels("folder", arg)
     config.optim.nesterov = True
-    config.optim.weight_decay = 1e-4
     config.optim.schedule = "cosine"
     config.optim.warmup_epochs = 5.0
 

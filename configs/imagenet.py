@@ -15,18 +15,12 @@ The official validation split is the test split here; ours is a slice of train. 
 from ml_collections import ConfigDict
 
 from lficam_jax import paper
-from lficam_jax.config import default_config, finish, options
+from lficam_jax.config import finish
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    chosen, smoke = options(arg, backbone="resnet18", depth=0, head="lfi")
-    config = default_config()
-    config.data.name = "imagenet2012"
-    config.data.image_size = 224
-    config.data.augment = "resized_crop_flip"
-    paper.set_network(config, paper.IMAGENET, **chosen)
-    if chosen.head == "abn":  # as Fukui et al. trained it
-        paper.set_sgd(config, batch_size=256, total_epochs=90, drops=(31, 61))
-    else:
-        paper.set_sgd(config, batch_size=256, total_epochs=300, drops=(150, 225))
+    config, smoke = paper.at_224_pixels("imagenet2012", arg)
+    if config.model.head == "abn":  # as Fukui et al. trained it
+        config.train.total_epochs = 90.0
+        config.optim.milestones_epochs = (31, 61)
     return finish(config, smoke)

@@ -12,10 +12,8 @@ Not measured yet.
 from ml_collections import ConfigDict
 
 from configs.stl10 import get_config as recipe
-from lficam_jax.config import options
-from lficam_jax.study.plan import finish_study, paper_study
+from lficam_jax.study.plan import paper_study
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    _, smoke = options(arg)
-    return finish_study(paper_study(recipe()), smoke)
+    return paper_study(recipe(), arg)

@@ -12,15 +12,12 @@ Not measured yet.
 from ml_collections import ConfigDict
 
 from lficam_jax import paper
-from lficam_jax.config import default_config, finish, options
+from lficam_jax.config import finish
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    chosen, smoke = options(arg, backbone="resnet110", depth=0, head="lfi")
-    config = default_config()
-    config.data.name = "svhn_cropped"
+    config, smoke = paper.at_32_pixels("svhn_cropped", arg)
     config.data.augment = "crop"  # a mirrored digit is none
-    config.data.crop_padding = 4
-    paper.set_network(config, paper.CIFAR, **chosen)
-    paper.set_sgd(config, batch_size=128, total_epochs=80, drops=(40, 60))
+    config.train.total_epochs = 80.0
+    config.optim.milestones_epochs = (40, 60)
     return finish(config, smoke)

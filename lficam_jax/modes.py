@@ -8,15 +8,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax import methods
 from lficam_jax.config import validate
 from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
-from lficam_jax.explaining.explain import run as explain_run
 from lficam_jax.explaining.render import confusion_picture
+from lficam_jax.explaining.run import run as explain_run
+from lficam_jax.explaining.session import Session
 from lficam_jax.measure import stability
 from lficam_jax.measure.faithfulness import run as faithfulness_run
+from lficam_jax.methods import check
 from lficam_jax.speed import benchmark
 from lficam_jax.speed.describe import describe as describe_config
 from lficam_jax.speed.describe import text as describe_text
@@ -56,40 +57,49 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     """Measures the best checkpoint on a split."""
     validate(config)
     pipeline, mode = experiment.open_splits(config, split)[split], config.parallel.mode
-    model, variables, step = experiment.load_run(config, workdir)
-    result = Evaluation(model, pipeline, mode).measure(replicate(variables, mode))
-    write_result(workdir, "evaluate", {"split": split, "step": step, **result})
-    print(table({f"{split} at step {step}": result}))
+    run = experiment.load_run(config, workdir)
+    result = Evaluation(run.model, pipeline, mode).measure(replicate(run.variables, mode))
+    write_result(workdir, "evaluate", {"split": split, "step": run.step, **result})
+    print(table({f"{split} at step {run.step}": result}))
     _draw_confusion(result, workdir)
     print(f"{workdir}/results/evaluate.json, confusion.png")
     return 0
 
 
-def explain(config: ConfigDict, workdir: str, **asked: Any) -> int:
+def explain(config: ConfigDict, workdir: str, images: Sequence[str], **asked: Any) -> int:
     """Draws the maps of the best checkpoint on a split's sample, or on the user's own files."""
-    return _of_run(explain_run, config, workdir, asked)
+    split = None if images else config.explain.split
+    session = _session(config, workdir, split=split, limit=config.explain.limit, **asked)
+    return explain_run(session, images)
 
 
-def faithfulness(config: ConfigDict, workdir: str, **asked: Any) -> int:
-    """Measures the maps of the best checkpoint; `asked` goes to `measure.faithfulness.run`."""
-    return _of_run(faithfulness_run, config, workdir, asked)
+def faithfulness(
+    config: ConfigDict, workdir: str, *, groups: Sequence[str] = (), baseline: str = "mean",
+    target: str = "predicted", **asked: Any,
+) -> int:  # fmt: skip
+    """Measures the maps of the best checkpoint."""
+    session = _session(config, workdir, **asked)
+    return faithfulness_run(session, groups, baseline=baseline, target=target)
 
 
-def robustness(config: ConfigDict, workdir: str, **asked: Any) -> int:
-    """Attacks and corrupts the pictures; `asked` goes to `measure.robustness.run`."""
+def robustness(
+    config: ConfigDict, workdir: str, *, perturbations: Sequence[str], severities: Sequence[str],
+    epsilons: Sequence[str], **asked: Any,
+) -> int:  # fmt: skip
+    """Attacks and corrupts the pictures: does the class hold, and does the map?"""
     from lficam_jax.measure.observe import planned  # brings Pillow, which `describe` does without
     from lficam_jax.measure.robustness import run as robustness_run
 
-    levels = {name: _whole(name, asked[name]) for name in ("severities", "epsilons")}
-    planned(asked["perturbations"], **levels)  # a typo is told before anything is read
-    return _of_run(robustness_run, config, workdir, asked | levels)
+    levels = _whole("severities", severities), _whole("epsilons", epsilons)
+    plan = planned(perturbations, *levels)  # a typo is told before anything is read
+    return robustness_run(_session(config, workdir, **asked), plan)
 
 
 def sanity(config: ConfigDict, workdir: str, **asked: Any) -> int:
-    """Randomises the best checkpoint layer by layer; `asked` goes to `measure.sanity.run`."""
+    """Randomises the best checkpoint layer by layer: does the map change?"""
     from lficam_jax.measure.sanity import run as sanity_run
 
-    return _of_run(sanity_run, config, workdir, asked)
+    return sanity_run(_session(config, workdir, **asked))
 
 
 def compare(config: ConfigDict | None, workdir: str, runs: list[str], **asked: Any) -> int:
@@ -143,13 +153,10 @@ RUN: dict[str, Callable[..., int]] = {
 }  # fmt: skip
 
 
-def _of_run(
-    run: Callable[..., int], config: ConfigDict, workdir: str, asked: Mapping[str, Any]
-) -> int:
+def _session(config: ConfigDict, workdir: str, *, methods: Sequence[str], **sample: Any) -> Session:
     validate(config)
-    methods.check(*asked["methods"])
-    model, variables, step = experiment.load_run(config, workdir)
-    return run(config, workdir, model=model, variables=variables, step=step, **asked)
+    check(*methods)  # before anything is read
+    return Session(experiment.load_run(config, workdir), methods=methods, **sample)
 
 
 def _whole(flag: str, words: Sequence[str]) -> list[int]:

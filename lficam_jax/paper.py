@@ -1,6 +1,7 @@
-"""What the paper's experiments share: the backbones by the names it uses, and its SGD.
+"""What the paper's experiments share: the backbones by the names it uses, and its two recipes.
 
-Lee, Park, Oh and Kwak, LFI-CAM, ICCV 2021 (arXiv 2105.00937). Files in `configs/` call these.
+Lee, Park, Oh and Kwak, LFI-CAM, ICCV 2021 (arXiv 2105.00937). Files in `configs/` call the recipes
+and change what is their own.
 """
 
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lficam_jax.config import nearest
+from lficam_jax.config import default_config, nearest, options
 from lficam_jax.errors import UserError
 
 CIFAR = {
@@ -26,39 +27,65 @@ IMAGENET = {
 }
 
 
-def set_network(
-    config: ConfigDict, known: Mapping[str, Mapping[str, Any]], *,
-    backbone: str, depth: int, head: str,
-) -> None:  # fmt: skip
-    """Sets the model of a config.
+def at_32_pixels(data: str, arg: str) -> tuple[ConfigDict, bool]:
+    """Returns the recipe for CIFAR's small pictures: 300 epochs, shifted and mirrored.
 
     Args:
-      config: to change.
-      known: `CIFAR` or `IMAGENET`.
-      backbone: one of its names.
-      depth: another depth of that backbone's family; 0 = its own.
-      head: `plain`, `lfi` or `abn`.
+      data: name of the data set.
+      arg: what follows the colon of `--config`: `backbone` (of `CIFAR`), `head`, `depth`, `smoke`.
+
+    Returns:
+      The config, and whether `smoke` was asked for: what `config.finish` takes.
 
     Raises:
-      UserError: for a backbone that is unknown; it names the nearest.
+      UserError: for an option or a backbone that is unknown.
     """
-    if backbone not in known:
-        raise UserError(f"option backbone={backbone!r} is unknown{nearest(backbone, [*known])}")
-    config.model.update(known[backbone], head=head)
-    if depth:
-        config.model.depth = depth
+    config, smoke = _recipe(data, arg, CIFAR, "resnet110", batch_size=128)
+    config.data.augment = "crop_flip"
+    config.data.crop_padding = 4
+    return config, smoke
 
 
-def set_sgd(
-    config: ConfigDict, *, batch_size: int, total_epochs: float, drops: tuple[int, ...]
-) -> None:
-    """Sets SGD with momentum, weight decay on all parameters, and lr x0.1 at the epochs `drops`."""
+def at_224_pixels(data: str, arg: str) -> tuple[ConfigDict, bool]:
+    """Returns the recipe for photographs: 300 epochs, cut out at random and mirrored.
+
+    Args:
+      data: name of the data set.
+      arg: as for `at_32_pixels`; `backbone` is one of `IMAGENET`.
+
+    Returns:
+      The config, and whether `smoke` was asked for.
+
+    Raises:
+      UserError: for an option or a backbone that is unknown.
+    """
+    config, smoke = _recipe(data, arg, IMAGENET, "resnet18", batch_size=256)
+    config.data.image_size = 224
+    config.data.augment = "resized_crop_flip"
+    return config, smoke
+
+
+def _recipe(
+    data: str, arg: str, known: Mapping[str, Mapping[str, Any]], backbone: str, batch_size: int
+) -> tuple[ConfigDict, bool]:
+    """Sets network, and SGD with weight decay on all parameters and lr x0.1 at two epochs."""
+    chosen, smoke = options(arg, backbone=backbone, depth=0, head="lfi")
+    if chosen.backbone not in known:
+        meant = nearest(chosen.backbone, [*known])
+        raise UserError(f"option backbone={chosen.backbone!r} is unknown{meant}")
+    config = default_config()
+    config.data.name = data
+    config.model.update(known[chosen.backbone], head=chosen.head)
+    if chosen.depth:
+        config.model.depth = chosen.depth  # another of the backbone's family
+
     config.optim.name = "sgd"
     config.optim.lr = 0.1
     config.optim.momentum = 0.9
     config.optim.weight_decay = 1e-4
     config.optim.schedule = "multistep"
-    config.optim.milestones_epochs = drops
+    config.optim.milestones_epochs = (150, 225)
     config.optim.factor = 0.1
     config.train.batch_size = batch_size
-    config.train.total_epochs = total_epochs
+    config.train.total_epochs = 300.0
+    return config, smoke

@@ -2,10 +2,14 @@
 d feature channels, k classes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import flax.struct
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
 # A batch inside a jitted step. Keys (all present unless marked):
 #   image  float32 [b y x c]  normalised by the data set's mean and standard deviation
@@ -67,3 +71,28 @@ class TrainState:
     def variables(self) -> Variables:
         """What evaluation uses: the running mean where there is one, else the weights."""
         return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained network and where it comes from.
+
+    Attributes:
+      workdir: folder of the run.
+      config: what it was trained with.
+      model: the network.
+      variables: its weights and statistics, as of `step`.
+      step: the checkpoint's.
+    """
+
+    workdir: Path
+    config: ConfigDict
+    model: nn.Module
+    variables: Variables
+    step: int
+
+    @property
+    def title(self) -> str:
+        """Names the network for people: `cifar_resnet-8 with lfi head`."""
+        model = self.config.model
+        return f"{model.backbone}-{model.depth} with {model.head} head"

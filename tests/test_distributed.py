@@ -109,7 +109,7 @@ def configured(tiny, digits, **keys):
 
 def close(config, workdir, other):
     """Same weights up to rounding: sums over devices are taken in another order."""
-    ours, theirs = (load_run(config, folder, TOTAL)[1] for folder in (workdir, other))
+    ours, theirs = (load_run(config, folder, TOTAL).variables for folder in (workdir, other))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), ours, theirs)
 
 
@@ -121,9 +121,9 @@ def evaluated_alike(config, workdir, step):
     """One process counts the same: 40 examples in batches of 16, so that the last is half full."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     (found,) = [r for r in lines if r["step"] == step and "validation/loss" in r]
-    model, variables, _ = load_run(config, workdir, step)
+    run = load_run(config, workdir, step)
     split = open_splits(config, "validation")["validation"]
-    expected = Evaluation(model, split, "pmap").measure(replicate(variables, "pmap"))
+    expected = Evaluation(run.model, split, "pmap").measure(replicate(run.variables, "pmap"))
     assert found["validation/examples"] == expected["examples"] == 40
     assert found["validation/accuracy"] == expected["accuracy"]
     assert found["validation/loss"] == pytest.approx(expected["loss"], rel=1e-5)
@@ -234,7 +234,9 @@ def test_whichever_process_is_struck_the_pair_goes_on_with_the_same_bits(
     else:
         assert codes == [143, 143], errors
     assert ended(*pair("--workdir", tmp_path / "run", *words))[0] == [0, 0]
-    ours, theirs = (load_run(config, tmp_path / name, TOTAL)[1] for name in ("run", "unbroken"))
+    ours, theirs = (
+        load_run(config, tmp_path / name, TOTAL).variables for name in ("run", "unbroken")
+    )
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 

@@ -16,12 +16,14 @@ from PIL import Image
 from lficam_jax.config import default_config
 from lficam_jax.data.datasets import Dataset
 from lficam_jax.errors import UserError
-from lficam_jax.explaining.explain import explain, run
+from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.explanation import Explanation, by_image
+from lficam_jax.explaining.run import run
+from lficam_jax.explaining.session import Session
 from lficam_jax.metrics.localisation import pointing_hit
 from lficam_jax.models import create_model
 from lficam_jax.ops import maps
-from lficam_jax.structs import Outputs
+from lficam_jax.structs import Outputs, Run
 
 COLORS = ("blue", "green", "red")  # as a folder sorts them
 
@@ -197,9 +199,10 @@ def config(tmp_path):
     return config
 
 
-def start(config, tmp_path, *images, **more):
-    options = {"model": MODEL, "variables": VARIABLES, "step": 30} | more
-    return run(config, tmp_path / "run", images=images, **options)
+def start(config, tmp_path, *images, methods=()):
+    trained = Run(tmp_path / "run", config, MODEL, VARIABLES, step=30)
+    split = None if images else config.explain.split
+    return run(Session(trained, split, config.explain.limit, methods), images)
 
 
 def test_a_split_sample_is_spread_over_the_classes(config, tmp_path, capsys):
@@ -271,7 +274,7 @@ class Masked:
 
 def test_with_masks_the_peak_is_judged(config, tmp_path, monkeypatch):
     info = Dataset("masked", "", 3, 16, (0.5,) * 3, (0.5,) * 3, {}, {}, has_mask=True)
-    for module in ("explain", "data.sample"):
+    for module in ("explaining.session", "data.sample"):
         monkeypatch.setattr(f"lficam_jax.{module}.dataset_info", lambda data: info)
     monkeypatch.setattr("lficam_jax.data.sample.open_source", lambda data, split: Masked())
     start(config, tmp_path)

@@ -33,7 +33,7 @@ def at_step(monkeypatch, step, act):
 
 
 def same_weights(config, one, other, step=4):
-    ours, theirs = (load_run(config, folder, step)[1] for folder in (one, other))
+    ours, theirs = (load_run(config, folder, step).variables for folder in (one, other))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 

@@ -141,7 +141,7 @@ def test_a_run_starts_from_another_with_other_classes_and_frozen_parts_stay(
     assert "starting from step 1 of" in (out := capsys.readouterr().out)
     assert "fresh: classifier" in out
 
-    after, before = load_run(tiny, workdir)[1], draw(seed=1)
+    after, before = load_run(tiny, workdir).variables, draw(seed=1)
     assert after["params"]["classifier"]["kernel"].shape == (64, 3)
     moved = changed(before["params"], after["params"])
     assert not any(path.startswith("trunk/") for path in moved)

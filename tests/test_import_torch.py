@@ -42,9 +42,9 @@ def test_the_weights_are_the_runs_step_zero(tiny, lfi_file, tmp_path):
         f"lfi.safetensors is step 0 of {tmp_path / 'run'}",
         "taken   226,010 of 226,010 parameters: classifier, head, last_stage, trunk",
     ]
-    model, variables, step = load_run(tiny, tmp_path / "run")
-    assert step == 0
-    same(variables, variables_from_torch(state_of(LFI8), model))
+    run = load_run(tiny, tmp_path / "run")
+    assert run.step == 0
+    same(run.variables, variables_from_torch(state_of(LFI8), run.model))
 
 
 def test_a_plain_file_gives_its_backbone_and_the_rest_is_said_to_be_fresh(tiny, tmp_path):
@@ -64,10 +64,10 @@ def test_training_starts_from_the_imported_weights(tiny, lfi_file, tmp_path, cap
     tiny.optim.update(lr=0.0, freeze="trunk/.*", ema_decay=0.5)
     tiny.train.total_steps = tiny.eval.every_steps = 1
     import_run(lfi_file, tiny, tmp_path)
-    before = load_run(tiny, tmp_path)[1]
+    before = load_run(tiny, tmp_path).variables
     train(tiny, tmp_path)
     assert "continuing at step 0 of 1" in capsys.readouterr().out
-    same(load_run(tiny, tmp_path, step=1)[1]["params"], before["params"])
+    same(load_run(tiny, tmp_path, step=1).variables["params"], before["params"])
 
 
 @pytest.mark.torch

@@ -76,6 +76,33 @@ def test_depth_is_another_of_the_family():
     assert (model.backbone, model.depth, model.head) == ("se_resnet", 101, "plain")
 
 
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "stl10", "cats_vs_dogs"])
+def test_a_recipe_as_the_paper_gives_it(name):
+    small = "cifar" in name
+    config = load(name)
+    assert config.data.name == name and config.model.head == "lfi"
+    assert config.data.augment == ("crop_flip" if small else "resized_crop_flip")
+    assert config.data.image_size == (0 if small else 224)  # 0: the data set's own, 32
+    network = ("cifar_resnet", 110) if small else ("resnet", 18)
+    assert (config.model.backbone, config.model.depth) == network
+    sgd = config.optim
+    assert (sgd.lr, sgd.momentum, sgd.weight_decay, sgd.nesterov) == (0.1, 0.9, 1e-4, False)
+    assert (sgd.schedule, sgd.milestones_epochs, sgd.factor) == ("multistep", (150, 225), 0.1)
+    assert (config.train.total_epochs, config.train.batch_size) == (300, 128 if small else 256)
+    assert load(name, "smoke").train.total_steps == 4
+
+
+def test_what_is_our_own_differs_where_its_file_says_so():
+    svhn, cifar = load("svhn"), load("cifar10")
+    assert svhn.data.augment == "crop"  # a mirrored digit is none
+    assert (svhn.train.total_epochs, svhn.optim.milestones_epochs) == (80, (40, 60))
+    assert svhn.model == cifar.model
+    folder, stl10 = load("folder"), load("stl10")
+    assert (folder.optim.schedule, folder.optim.warmup_epochs) == ("cosine", 5)
+    assert (folder.train.total_epochs, folder.train.batch_size) == (100, 64)
+    assert folder.model == stl10.model and folder.data.image_size == 224
+
+
 def test_abn_on_imagenet_has_its_own_schedule():
     abn, lfi = load("imagenet", "head=abn"), load("imagenet", "head=lfi")
     assert (abn.train.total_epochs, abn.optim.milestones_epochs) == (90, (31, 61))

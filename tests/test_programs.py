@@ -85,7 +85,7 @@ def kept():
 def final_weights(tiny, workdir):
     tiny.data.image_size = 16
     tiny.train.total_steps = 40
-    return load_run(tiny, workdir, 40)[1]
+    return load_run(tiny, workdir, 40).variables
 
 
 def break_at(process, workdir, step, signum):

@@ -26,7 +26,7 @@ def empty():
 
 
 def weights(config, workdir):
-    return load_run(config, workdir, step=4)[1]["params"]["classifier"]["kernel"]
+    return load_run(config, workdir, step=4).variables["params"]["classifier"]["kernel"]
 
 
 def test_a_folder_is_worked_in_as_it_is(tmp_path):
@@ -53,7 +53,7 @@ def test_a_run_in_a_bucket_goes_on_from_where_another_machine_left_it(tiny, tmp_
         assert result["resumed_at_step"] == 2
         np.testing.assert_array_equal(weights(whole, tmp_path), weights(tiny, here))
     assert STORE.exists("/bucket/run/results/train.json")
-    fresh = load_run(tiny, tmp_path)[1]
+    fresh = load_run(tiny, tmp_path).variables
     started = start_from("memory://bucket/run/checkpoints/4", fresh)
     np.testing.assert_array_equal(
         started["params"]["classifier"]["kernel"], weights(whole, tmp_path)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,10 +14,10 @@ from PIL import Image
 
 from lficam_jax.config import as_json
 from lficam_jax.data import DATASETS, dataset_info
-from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
+from lficam_jax.explaining.session import Session
 from lficam_jax.measure import robustness, sanity
-from lficam_jax.measure.observe import Observer, Perturbation, batches_of, planned, whole_batch
+from lficam_jax.measure.observe import Observer, Perturbation, planned
 from lficam_jax.measure.resemblance import summarise, table, write_csv
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -155,13 +156,12 @@ def loaded(tiny_config, trained):
 
 
 @pytest.fixture(scope="module")
-def observed(tiny_config, loaded):
+def observed(loaded):
     """An observer as the modes make it, a batch, and the clean look at it."""
-    model, variables, _ = loaded
-    sample = Sample(tiny_config.data, "test", 8)
-    observer = Observer(model, sample.info, ["own", "grad_cam", *TRIVIAL])
-    batch = next(batches_of(sample, whole_batch(64, len(sample))))
-    return observer, variables, batch, jax.device_get(observer.look(variables, batch))
+    session = Session(loaded, "test", 8)
+    observer, batch = Observer.of(session), next(session.batches())
+    seen = jax.device_get(observer.look(session.variables, batch))
+    return observer, session.variables, batch, seen
 
 
 def test_an_attack_costs_confidence_and_freezes_the_class(observed):
@@ -185,16 +185,9 @@ def test_an_image_is_corrupted_alike_whatever_its_batch(observed):
     np.testing.assert_array_equal(a["maps"]["random"], b["maps"]["random"][::-1])
 
 
-def run_robustness(tiny, trained, loaded, **asked):
-    model, variables, step = loaded
-    default = {"split": "test", "limit": 8, "methods": ["own", "grad_cam"], "severities": [5],
-               "perturbations": ["fgsm", "contrast"], "epsilons": [8]}  # fmt: skip
-    asked = default | asked
-    return robustness.run(tiny, trained, model=model, variables=variables, step=step, **asked)
-
-
-def test_robustness_leaves_numbers_and_a_picture(tiny, trained, loaded, capsys):
-    assert run_robustness(tiny, trained, loaded) == 0
+def test_robustness_leaves_numbers_and_a_picture(trained, loaded, capsys):
+    session, plan = Session(loaded, "test", 8), planned(["fgsm", "contrast"], [5], [8])
+    assert robustness.run(session, plan) == 0
     out = capsys.readouterr().out
     assert "contrast 5" in out and "fgsm 8/255" in out and "(gaussian)" in out
     result = json.loads((trained / "results" / "robustness.json").read_text())
@@ -220,20 +213,17 @@ def test_robustness_leaves_numbers_and_a_picture(tiny, trained, loaded, capsys):
     assert width > 300 and height > 300
 
 
-def test_robustness_counts_maps_that_are_not_finite(tiny, trained, loaded, tmp_path, capsys):
-    model, variables, step = loaded
-    broken = jax.tree.map(lambda leaf: leaf * np.nan, dict(variables))
-    run_robustness(tiny, tmp_path, (model, broken, step), perturbations=["contrast"])
-    assert "not finite maps: own up to 8 (clean)" in capsys.readouterr().out
-    result = json.loads((tmp_path / "results" / "robustness.json").read_text())
-    own = result["perturbations"]["contrast 5"]["methods"]["own"]
+def test_robustness_counts_maps_that_are_not_finite(loaded):
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, dict(loaded.variables))
+    session = Session(replace(loaded, variables=broken), "test", 8)
+    found = robustness.robustness(session, [Perturbation("contrast", 5)])["perturbations"]
+    assert "not finite maps: own up to 8 (clean)" in robustness.told(found)
+    own = found["contrast 5"]["methods"]["own"]
     assert own["not_finite"] == 8 and own["statistics"]["iou"]["n"] == 0
 
 
-def test_sanity_goes_down_the_network(tiny, trained, loaded, capsys):
-    model, variables, step = loaded
-    asked = {"split": "test", "limit": 8, "methods": ["own", "grad_cam"]}
-    sanity.run(tiny, trained, model=model, variables=variables, step=step, **asked)
+def test_sanity_goes_down_the_network(trained, loaded, capsys):
+    assert sanity.run(Session(loaded, "test", 8)) == 0
     out = capsys.readouterr().out
     assert "trunk/stem" in out and "(mean_features)" in out
     stages = json.loads((trained / "results" / "sanity.json").read_text())["stages"]
@@ -279,17 +269,6 @@ def test_summaries_tables_and_csv_by_hand(tmp_path):
     assert (
         (tmp_path / "x.csv").read_text().splitlines()[1].startswith("clean,own,iou,0.5,0.5,0.5,2")
     )
-
-
-def test_methods_are_checked_before_anything_is_drawn(tiny, trained, loaded):
-    with pytest.raises(UserError, match="did you mean 'grad_cam'"):
-        run_robustness(tiny, trained, loaded, methods=["grad_cm"])
-    model, variables, step = loaded
-    with pytest.raises(UserError, match="did you mean 'score_cam'"):
-        sanity.run(
-            tiny, trained, model=model, variables=variables, step=step, split="test", limit=2,
-            methods=["score_cm"],
-        )  # fmt: skip
 
 
 def test_the_table_in_the_docs_is_the_one_that_is_used():

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -17,7 +18,15 @@ from lficam_jax.data import dataset_info, normalise, open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explain import explain
-from lficam_jax.measure.faithfulness import TARGETS, Gallery, Measurement, chosen, run, stream
+from lficam_jax.explaining.session import Session
+from lficam_jax.measure.faithfulness import (
+    TARGETS,
+    Gallery,
+    Measurement,
+    chosen,
+    faithfulness,
+    stream,
+)
 from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
 from lficam_jax.measure.stability import read_config
 from lficam_jax.methods import TRIVIAL
@@ -73,12 +82,12 @@ def test_faithfulness_measures_what_it_says(tiny, trained, capsys):
 
 
 def test_the_class_is_the_models_own_or_the_true_one(tiny, trained):
-    model, variables, _ = load_run(tiny, trained)
+    run = load_run(tiny, trained)
     (batch,) = (sample := Sample(tiny.data, "test", 16)).batches(16)
     seen = {}
     for target in TARGETS:
-        measure = Measurement(model, sample.info, ["sparseness"], "mean", 2, target)
-        seen[target] = {k: np.asarray(v) for k, v in measure.see(variables, batch).items()
+        measure = Measurement(run.model, sample.info, ["sparseness"], "mean", 2, target)
+        seen[target] = {k: np.asarray(v) for k, v in measure.see(run.variables, batch).items()
                         if k in ("share", "class", "before")}  # fmt: skip
     own, true = seen["predicted"], seen["label"]
     np.testing.assert_array_equal(own["class"], own["share"].argmax(axis=1))
@@ -90,16 +99,17 @@ def test_the_class_is_the_models_own_or_the_true_one(tiny, trained):
 
 
 def test_the_gallery_keeps_the_very_maps_that_were_measured(tiny, trained):
-    model, variables, _ = load_run(tiny, trained)
-    sample = Sample(tiny.data, "test", 20)
-    measure, gallery = Measurement(model, sample.info, [], "mean", 2, "label"), Gallery(sample, 4)
-    stream(measure, variables, sample, ["own", "cam"], 8, gallery)
+    run = load_run(tiny, trained)
+    session = Session(run, "test", 20, ["own", "cam"], batch_size=8)
+    measure = Measurement(run.model, session.info, [], "mean", 2, "label")
+    gallery = Gallery(session.sample, 4)
+    stream(measure, session, session.methods(), gallery)
     found = gallery.explanations
     assert [e.method for e in found] == ["own", "cam"] * 4
-    (batch,) = sample.batches(20)
+    (batch,) = session.sample.batches(20)
     assert [e.id for e in found[::2]] == [str(batch["id"][i]) for i in (0, 5, 10, 15)]
     again = explain(
-        model, variables, normalise(batch["image"], sample.info), method=["own", "cam"],
+        run.model, run.variables, normalise(batch["image"], session.info), method=["own", "cam"],
         class_index=batch["label"].tolist(), batch_size=8,
     )  # fmt: skip
     for i in range(4):
@@ -109,13 +119,12 @@ def test_the_gallery_keeps_the_very_maps_that_were_measured(tiny, trained):
 
 
 def test_a_broken_network_has_no_measures_and_says_so(tiny, trained, tmp_path, capsys):
-    model, variables, step = load_run(tiny, trained)
-    broken = jax.tree.map(lambda leaf: leaf * np.nan, dict(variables))
-    asked = {"model": model, "variables": broken, "step": step, "groups": ["sparseness"]}
-    assert run(tiny, tmp_path, **asked, **QUICK, methods=["own"]) == 0
-    found = json.loads((tmp_path / "results" / "faithfulness.json").read_text())["methods"]["own"]
+    run = load_run(tiny, trained)
+    broken = jax.tree.map(lambda leaf: leaf * np.nan, dict(run.variables))
+    session = Session(replace(run, variables=broken), **QUICK, methods=["own"])
+    found = faithfulness(session, ["sparseness"])["methods"]["own"]
     assert found["not_finite"] == 10 and found["measures"]["gini"]["n"] == 0
-    assert found["measures"]["gini"]["value"] is None
+    assert np.isnan(found["measures"]["gini"]["value"])
 
 
 def test_stability_of_a_run_with_its_copy(tiny, trained, tmp_path, capsys):

@@ -23,7 +23,7 @@ def lines(workdir):
 
 
 def weights(config, workdir, step=4):
-    return load_run(config, workdir, step)[1]
+    return load_run(config, workdir, step).variables
 
 
 def same(a, b):

@@ -2,10 +2,8 @@
 
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
-from ml_collections import ConfigDict
 
 from lficam_jax.config import nearest
 from lficam_jax.data import normalise
@@ -22,20 +19,19 @@ from lficam_jax.devices.parallel import over_rows
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import report
 from lficam_jax.explaining.explanation import Explanation
+from lficam_jax.explaining.session import Session, closing
 from lficam_jax.measure.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv
-from lficam_jax.methods import CLASSLESS, TRIVIAL, check, maps_of
+from lficam_jax.methods import CLASSLESS, maps_of
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
 from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Variables
-from lficam_jax.workdir.progress import Pace
-from lficam_jax.workdir.results import write_result
 
+METHODS = ("own", "grad_cam", "score_cam")  # unless others are asked for
 COSTLY = ("sensitivity",)  # draws each map ten times more; only when asked for
 TOP = (50, 15)  # percent of the pixels kept
 STEPS = 16
-BATCH = 64
 SHOWN = 24  # images whose maps are on the page
 # The class that maps and measures are about, and how the results name it.
 TARGETS = {"predicted": "predicted, then frozen", "label": "true label"}
@@ -64,65 +60,58 @@ def chosen(names: Sequence[str], has_mask: bool) -> tuple[list[str], str]:
     return list(names), ""
 
 
-def run(
-    config: ConfigDict, workdir: str | Path, *, model: nn.Module, variables: Variables, step: int,
-    split: str, limit: int, methods: Sequence[str] = (), groups: Sequence[str] = (),
-    baseline: str = "mean", target: str = "predicted", steps: int = STEPS, batch_size: int = BATCH,
-) -> int:  # fmt: skip
-    """Measures the maps of a network; prints one table, writes it as JSON, CSV and a page.
+def run(session: Session, groups: Sequence[str] = (), **asked: Any) -> int:
+    """Measures; prints one table, writes `results/faithfulness.{json,csv,html}`.
 
-    The files are `results/faithfulness.{json,csv,html}`; the page adds the curves and some maps.
-
-    Args:
-      config: of the run.
-      workdir: of the run.
-      model: the network.
-      variables: its weights, as of `step`.
-      step: the checkpoint's.
-      split: whose examples are measured.
-      limit: how many of them, spread evenly.
-      methods: keys of `methods.METHODS`; the trivial rows are always added.
-      groups: keys of `GROUPS`; default: all but the costly.
-      baseline: what a masked pixel shows, of `metrics.faithfulness.BASELINES`.
-      target: the class that maps and measures are about, a key of `TARGETS`.
-      steps: of the insertion and deletion curves.
-      batch_size: images at once, over all devices.
-
-    Raises:
-      UserError: for an unknown method or measure, one that the model or the data cannot give.
+    The page adds the curves and some maps. The arguments and errors are those of `faithfulness`.
     """
-    own = ["own"] if config.model.head != "plain" else []
-    names = list(dict.fromkeys([*(methods or [*own, "grad_cam", "score_cam"]), *TRIVIAL]))
-    check(*names)
-    if jax.process_count() > 1:
-        raise UserError("--mode faithfulness runs in one process, on all devices of one machine")
-    sample, start = Sample(config.data, split, limit), time.monotonic()
-    groups, note = chosen(groups, sample.info.has_mask)
-    _announce(len(sample), names, groups, steps)
-    measure = Measurement(model, sample.info, groups, baseline, steps, target)
-    gallery = Gallery(sample)
-    rows = stream(measure, variables, sample, names, batch_size, gallery)
-    found = summarise(rows, groups)
-    result = {
-        "split": split, "step": step, "images": len(sample), "class": TARGETS[target],
-        "baseline": baseline, "steps": steps, "left_out": note,
-        "seconds": round(time.monotonic() - start), "methods": found,
-    }  # fmt: skip
-    written = write_result(workdir, "faithfulness", result)
+    gallery = Gallery(session.sample)
+    result = faithfulness(session, groups, gallery=gallery, **asked)
+    found, note = result["methods"], result["left_out"]
+    written = session.write("faithfulness", result)
     write_csv(written.with_suffix(".csv"), found)
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     print(table(found, terminal))
-    print("\n".join(filter(None, [note, f"{result['seconds']} seconds; {written}, .csv"])))
-    details = {
-        "model": f"{config.model.backbone}-{config.model.depth} with {config.model.head} head",
-        "data": f"{sample.info.name}, {split} split",
-        **{k: result[k] for k in ("step", "images", "class", "baseline", "left_out") if result[k]},
-    }
+    print("\n".join(filter(None, [note, closing(result, written, ".csv")])))
+    details = session.details | {k: result[k] for k in ("images", "class", "baseline")}
+    if note:
+        details["left_out"] = note
     html = report.page(
         gallery.explanations, title="Maps, measured", details=details, measures=for_page(found)
     )
     print(f"page  {report.save_page(written.with_suffix('.html'), html)}")
     return 0
+
+
+def faithfulness(
+    session: Session, groups: Sequence[str] = (), *, baseline: str = "mean",
+    target: str = "predicted", steps: int = STEPS, gallery: "Gallery | None" = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measures the maps of a network beside each other and beside trivial ones.
+
+    Args:
+      session: which run, pictures and methods; by default `METHODS`.
+      groups: keys of `GROUPS`; default: all but the costly.
+      baseline: what a masked pixel shows, of `metrics.faithfulness.BASELINES`.
+      target: the class that maps and measures are about, a key of `TARGETS`.
+      steps: of the insertion and deletion curves.
+      gallery: takes some of the images with their maps.
+
+    Returns:
+      What `results/faithfulness.json` says; `methods` is as `scoreboard.summarise` gives it.
+
+    Raises:
+      UserError: for an unknown measure, or one that the model or the data cannot give.
+    """
+    groups, note = chosen(groups, session.info.has_mask)
+    names = session.with_trivial(*METHODS)
+    _announce(len(session.sample), names, groups, steps)
+    measure = Measurement(session.run.model, session.info, groups, baseline, steps, target)
+    found = summarise(stream(measure, session, names, gallery), groups)
+    return session.result({
+        "class": TARGETS[target], "baseline": baseline, "steps": steps, "left_out": note,
+        "methods": found,
+    })  # fmt: skip
 
 
 class Measurement:
@@ -257,18 +246,15 @@ class Gallery:
 
 
 def stream(
-    measure: Measurement, variables: Variables, sample: Sample, names: Sequence[str], size: int,
-    gallery: Gallery | None = None,
-) -> dict[str, Rows]:  # fmt: skip
-    """Measures a sample batch by batch; returns each method's rows, one per image."""
-    devices = jax.device_count()
-    size = -(-min(size, len(sample)) // devices) * devices
+    measure: Measurement, session: Session, names: Sequence[str], gallery: Gallery | None = None
+) -> dict[str, Rows]:
+    """Measures a sample batch by batch; returns the rows of each named method, one per image."""
     parts: dict[str, list[Rows]] = {name: [] for name in names}
-    pace = Pace(-(-len(sample) // size) * len(names))
-    for batch in sample.batches(size):
-        seen, maps = measure.see(variables, batch), {}
+    pace = session.pace(len(names))
+    for batch in session.batches():
+        seen, maps = measure.see(session.variables, batch), {}
         for name in names:
-            rows = measure.rows(name, variables, seen, batch.get("mask"))
+            rows = measure.rows(name, session.variables, seen, batch.get("mask"))
             maps[name] = rows.pop("map")
             parts[name].append({k: v[batch["valid"]] for k, v in rows.items()})
             pace.tick(name)

@@ -1,10 +1,10 @@
 """One network, looking at pictures as they are and perturbed, while several methods explain it."""
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
@@ -14,16 +14,16 @@ from jaxtyping import Array, Int
 
 from lficam_jax.config import nearest
 from lficam_jax.data import Dataset, normalise
-from lficam_jax.data.sample import Sample
 from lficam_jax.devices.parallel import over_rows
 from lficam_jax.errors import UserError
-from lficam_jax.methods import TRIVIAL, check, draw, split_model
+from lficam_jax.explaining.session import Session
+from lficam_jax.methods import draw, split_model
 from lficam_jax.metrics import corruptions
 from lficam_jax.metrics.robustness import fgsm
 from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Variables
 
-BATCH = 64
+METHODS = ("own", "grad_cam")  # unless others are asked for
 PERTURBATIONS = ("fgsm", *corruptions.CORRUPTIONS)
 
 HostBatch = Mapping[str, np.ndarray]
@@ -70,24 +70,6 @@ def planned(
     return plan
 
 
-def asked_methods(names: Sequence[str], head: str, mode: str) -> tuple[list[str], list[str]]:
-    """Returns the methods that were asked for (default: the model's own and Grad-CAM), and all.
-
-    Args:
-      names: as given.
-      head: of the model.
-      mode: of the program, for the message.
-
-    Raises:
-      UserError: for an unknown method, or in one of several processes.
-    """
-    asked = list(dict.fromkeys(names or ["own"] * (head != "plain") + ["grad_cam"]))
-    check(*asked)
-    if jax.process_count() > 1:
-        raise UserError(f"--mode {mode} runs in one process, on all devices of one machine")
-    return asked, list(dict.fromkeys([*asked, *TRIVIAL]))
-
-
 class Observer:
     """Perturbs, predicts and draws all the maps of a batch, on all devices; compiled once.
 
@@ -105,6 +87,11 @@ class Observer:
         self._normalise = over_rows(lambda _, batch: normalise(batch["image"], info))
         self._attack = over_rows(partial(_attacked, model, info))
         self._see = over_rows(partial(_seen, model, self.methods))
+
+    @classmethod
+    def of(cls, session: Session) -> Self:
+        """Returns the observer of a session: its network, its methods and the trivial ones."""
+        return cls(session.run.model, session.info, session.with_trivial(*METHODS))
 
     def look(
         self,
@@ -148,18 +135,6 @@ class Observer:
             for one, i in zip(pixels, ids, strict=True)
         ]
         return np.broadcast_to(found, pixels.shape)
-
-
-def batches_of(sample: Sample, size: int) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the batches of a sample with `rows`: places in it, 0 for rows that only pad."""
-    for start, batch in zip(range(0, len(sample), size), sample.batches(size), strict=True):
-        yield batch | {"rows": np.where(batch["valid"], start + np.arange(size), 0)}
-
-
-def whole_batch(size: int, examples: int) -> int:
-    """Returns `size`, no more than there are examples, as the next multiple of the devices."""
-    devices = jax.device_count()
-    return -(-min(size, examples) // devices) * devices
 
 
 def _attacked(model: nn.Module, info: Dataset, variables: Variables, asked: Any) -> Array:

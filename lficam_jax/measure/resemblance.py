@@ -13,7 +13,8 @@ from lficam_jax.data import Dataset, denormalise
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.figure import labelled_grid
 from lficam_jax.explaining.render import Picture, colorize, enlarge, overlay, upsample
-from lficam_jax.measure.observe import Seen
+from lficam_jax.explaining.session import Session, closing
+from lficam_jax.measure.observe import METHODS, Seen
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.bootstrap import summary
 from lficam_jax.workdir.table import aligned
@@ -81,6 +82,30 @@ def write_csv(path: Path, found: Found) -> None:
             csv.writer(file).writerows(lines)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def leave(
+    session: Session, mode: str, result: Mapping[str, Any], found: Found, text: str,
+    looks: Mapping[str, Seen], examples: int, *, over: bool,
+) -> None:  # fmt: skip
+    """Writes `results/<mode>.{json,csv,png}` and prints the text and where they are.
+
+    Args:
+      session: of the mode.
+      mode: its name.
+      result: what the JSON says.
+      found: of it, what the table shows.
+      text: that table.
+      looks: at the first examples, see `picture`.
+      examples: how many are drawn, at most.
+      over: see `picture`.
+    """
+    written = session.write(mode, result)
+    write_csv(written.with_suffix(".csv"), found)
+    names, few = session.methods(*METHODS), session.few(examples)
+    path = written.with_suffix(".png")
+    picture(path, looks, session.info, names, few.classes, len(few), over)
+    print(text, closing(result, written, ".csv", ".png"), sep="\n")
 
 
 def picture(

@@ -1,37 +1,22 @@
 """`--mode robustness`: attacked or corrupted, does the class hold, and does the map?"""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
-from ml_collections import ConfigDict
 
-from lficam_jax.data.sample import Sample
 from lficam_jax.devices.parallel import over_rows
-from lficam_jax.measure.observe import (
-    BATCH,
-    HostBatch,
-    Observer,
-    Perturbation,
-    Seen,
-    asked_methods,
-    batches_of,
-    planned,
-    whole_batch,
-)
-from lficam_jax.measure.resemblance import Found, picture, summarise, table, write_csv
+from lficam_jax.explaining.session import Session
+from lficam_jax.measure.observe import HostBatch, Observer, Perturbation, Seen
+from lficam_jax.measure.resemblance import Found, leave, summarise, table
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import summary
 from lficam_jax.metrics.localisation import constant, on_image
 from lficam_jax.structs import Variables
 from lficam_jax.workdir.progress import Pace
-from lficam_jax.workdir.results import write_result
 
 STATISTICS = ("iou", "iou_equal_area", "spearman")
 EPSILONS = (1, 2, 4, 8)  # of FGSM, in 255ths
@@ -42,76 +27,53 @@ WIDEST = 13  # columns of the picture
 Values = dict[str, np.ndarray]  # statistic -> one value per image
 
 
-def run(
-    config: ConfigDict, workdir: str | Path, *, model: nn.Module, variables: Variables, step: int,
-    split: str, limit: int, methods: Sequence[str] = (), perturbations: Sequence[str] = (),
-    severities: Sequence[int] = SEVERITIES, epsilons: Sequence[int] = EPSILONS,
-    batch_size: int = BATCH,
-) -> int:  # fmt: skip
-    """Perturbs pictures, prints how accuracy and maps hold, writes `results/robustness.*`.
+def run(session: Session, plan: Sequence[Perturbation]) -> int:
+    """Measures; prints how accuracy and maps hold, writes `results/robustness.{json,csv,png}`.
 
-    Args:
-      config: of the run.
-      workdir: of the run.
-      model: the network.
-      variables: its weights, as of `step`.
-      step: the checkpoint's.
-      split: whose examples are perturbed.
-      limit: how many of them, spread evenly.
-      methods: keys of `methods.METHODS`; the trivial rows are always added.
-      perturbations: of `observe.PERTURBATIONS`; default: all.
-      severities: of the corruptions, 1 to 5.
-      epsilons: of FGSM, in 255ths of a pixel's range.
-      batch_size: images at once, over all devices.
-
-    Raises:
-      UserError: for an unknown method, perturbation or level, or a method that the model cannot
-        give.
+    The arguments and errors are those of `robustness`.
     """
-    plan = planned(perturbations, severities, epsilons)
-    asked, names = asked_methods(methods, config.model.head, "robustness")
-    sample, start = Sample(config.data, split, limit), time.monotonic()
-    print(f"{len(sample)} images x {1 + len(plan)} looks, {len(names)} methods", flush=True)
-    observer, variables = Observer(model, sample.info, names), jax.device_put(dict(variables))
-    size = whole_batch(batch_size, len(sample))
-    found = measure(observer, variables, sample, plan, size)
-    result = {
-        "split": split, "step": step, "images": len(sample), "class": "predicted, then frozen",
-        "seconds": round(time.monotonic() - start), "perturbations": found,
-    }  # fmt: skip
-    written = write_result(workdir, "robustness", result)
-    write_csv(written.with_suffix(".csv"), found)
-    few = Sample(config.data, split, EXAMPLES)
-    looks = gallery(observer, variables, next(batches_of(few, size)), plan)
-    path = written.with_suffix(".png")
-    picture(path, looks, sample.info, asked, sample.classes, len(few), over=True)
-    print(told(found), f"{result['seconds']} seconds; {written}, .csv, .png", sep="\n")
+    observer = Observer.of(session)
+    result = robustness(session, plan, observer)
+    found = result["perturbations"]
+    few = session.few(EXAMPLES)
+    looks = gallery(observer, session.variables, next(few.batches(session.size)), plan)
+    leave(session, "robustness", result, found, told(found), looks, len(few), over=True)
     return 0
 
 
-def measure(
-    observer: Observer, variables: Variables, sample: Sample, plan: Sequence[Perturbation],
-    size: int,
-) -> Found:  # fmt: skip
+def robustness(
+    session: Session, plan: Sequence[Perturbation], observer: Observer | None = None
+) -> dict[str, Any]:
     """Compares each perturbed look at the sample with the clean one, which is the first row.
 
     Only maps at their own grid and predictions are kept; the pictures stream through once for each
-    perturbation. Chance: each image's map beside the perturbed map of another image. `size`, a
-    multiple of the devices, is how many images are looked at together.
+    perturbation. Chance: each image's map beside the perturbed map of another image.
+
+    Args:
+      session: which run, pictures and methods.
+      plan: of `observe.planned`.
+      observer: of the session, where its programs are used again.
+
+    Returns:
+      What `results/robustness.json` says; `perturbations` is a `resemblance.Found`.
+
+    Raises:
+      UserError: for a method that the model cannot give.
     """
-    pace = Pace((1 + len(plan)) * -(-len(sample) // size))
-    alike = _comparison(sample.info.image_size, size)
-    others = stability.shuffled(len(sample), np.random.default_rng(0))
-    clean = _observed(observer, variables, sample, size, pace)
+    observer = observer or Observer.of(session)
+    count, names = len(session.sample), observer.methods
+    print(f"{count} images x {1 + len(plan)} looks, {len(names)} methods", flush=True)
+    pace, alike = session.pace(1 + len(plan)), _comparison(session.info.image_size, session.size)
+    others = stability.shuffled(count, np.random.default_rng(0))
+    clean = _observed(observer, session, pace)
     everything: dict[str, Any] = {"clean": None} | {str(one): one for one in plan}
     found: Found = {}
     for what, perturbation in everything.items():
         seen = clean
         if perturbation is not None:
-            asked = clean["class"], perturbation
-            seen = _observed(observer, variables, sample, size, pace, *asked)
+            seen = _observed(observer, session, pace, clean["class"], perturbation)
         methods = {}
-        for name in observer.methods:
+        for name in names:
             maps, first = seen["maps"][name], clean["maps"][name]
             if found and np.array_equal(maps, first):  # it looks at no picture
                 methods[name] = found["clean"]["methods"][name]
@@ -127,7 +89,7 @@ def measure(
             "changed": summary(seen["predicted"] != clean["predicted"]),
         }
         found[what] = {"network": network, "methods": methods}
-    return found
+    return session.result({"class": "predicted, then frozen", "perturbations": found})
 
 
 def gallery(
@@ -157,13 +119,13 @@ def told(found: Found) -> str:
 
 
 def _observed(
-    observer: Observer, variables: Variables, sample: Sample, size: int, pace: Pace,
+    observer: Observer, session: Session, pace: Pace,
     classes: Int[np.ndarray, " n"] | None = None, perturbation: Perturbation | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     parts = []
-    for batch in batches_of(sample, size):
+    for batch in session.batches():
         asked = None if classes is None else classes[batch["rows"]]
-        seen = observer.look(variables, batch, asked, perturbation)
+        seen = observer.look(session.variables, batch, asked, perturbation)
         del seen["image"]
         seen["label"] = batch["label"]
         parts.append(jax.tree.map(lambda v, keep=batch["valid"]: np.asarray(v)[keep], seen))

@@ -1,86 +1,55 @@
 """`--mode sanity`: does a map change when what the network learnt is taken away, layer by layer?"""
 
-import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
-from lficam_jax.data.sample import Sample
-from lficam_jax.measure.observe import (
-    BATCH,
-    HostBatch,
-    Observer,
-    Seen,
-    asked_methods,
-    batches_of,
-    whole_batch,
-)
-from lficam_jax.measure.resemblance import Found, picture, summarise, table, write_csv
+from lficam_jax.explaining.session import Session
+from lficam_jax.measure.observe import HostBatch, Observer, Seen
+from lficam_jax.measure.resemblance import Found, leave, summarise, table
 from lficam_jax.metrics.sanity import cascade, parameter_randomisation
 from lficam_jax.models.classifier import init_variables
 from lficam_jax.structs import Variables
-from lficam_jax.workdir.progress import Pace
-from lficam_jax.workdir.results import write_result
 
 STATISTICS = ("spearman", "ssim")
 EXAMPLES = 3  # on the picture
 
 
-def run(
-    config: ConfigDict, workdir: str | Path, *, model: nn.Module, variables: Variables, step: int,
-    split: str, limit: int, methods: Sequence[str] = (), batch_size: int = BATCH,
-) -> int:  # fmt: skip
-    """Randomises the network from the top down, compares the maps, writes `results/sanity.*`.
+def run(session: Session) -> int:
+    """Measures; prints how like the maps stay, writes `results/sanity.{json,csv,png}`.
 
-    Args:
-      config: of the run; the fresh weights are drawn with its seed plus 1.
-      workdir: of the run.
-      model: the network.
-      variables: its weights, as of `step`.
-      step: the checkpoint's.
-      split: whose examples are explained.
-      limit: how many of them, spread evenly.
-      methods: keys of `methods.METHODS`; the trivial rows are always added.
-      batch_size: images at once, over all devices.
-
-    Raises:
-      UserError: for an unknown method, or one that the model cannot give.
+    The argument and errors are those of `sanity`.
     """
-    asked, names = asked_methods(methods, config.model.head, "sanity")
-    sample, start = Sample(config.data, split, limit), time.monotonic()
-    observer, variables = Observer(model, sample.info, names), dict(variables)
-    shape = sample.info.image_size, sample.info.image_size, 3
-    fresh = dict(init_variables(model, shape, config.seed + 1))
-    size = whole_batch(batch_size, len(sample))
-    found = measure(observer, variables, fresh, sample, size)
-    result = {
-        "split": split, "step": step, "images": len(sample), "class": "predicted, then frozen",
-        "seconds": round(time.monotonic() - start), "stages": found,
-    }  # fmt: skip
-    written = write_result(workdir, "sanity", result)
-    write_csv(written.with_suffix(".csv"), found)
-    few = Sample(config.data, split, EXAMPLES)
-    looks = gallery(observer, variables, fresh, next(batches_of(few, size)))
-    path = written.with_suffix(".png")
-    picture(path, looks, sample.info, asked, sample.classes, len(few), over=False)
-    print(told(found), f"{result['seconds']} seconds; {written}, .csv, .png", sep="\n")
+    observer, fresh = Observer.of(session), fresh_weights(session)
+    result = sanity(session, observer, fresh)
+    few = session.few(EXAMPLES)
+    looks = gallery(observer, session.variables, fresh, next(few.batches(session.size)))
+    found = result["stages"]
+    leave(session, "sanity", result, found, told(found), looks, len(few), over=False)
     return 0
 
 
-def measure(
-    observer: Observer, trained: Variables, fresh: Variables, sample: Sample, size: int
-) -> Found:
-    """Compares the maps of each stage of the cascade with the trained network's.
+def sanity(
+    session: Session, observer: Observer | None = None, fresh: Variables | None = None
+) -> dict[str, Any]:
+    """Randomises the network from the top down: each stage's maps beside the trained network's.
 
-    `size`, a multiple of the devices, is how many images are explained together.
+    Args:
+      session: which run, pictures and methods.
+      observer: of the session, where its programs are used again.
+      fresh: what the trained weights are replaced by; default: `fresh_weights`.
+
+    Returns:
+      What `results/sanity.json` says; `stages` is a `resemblance.Found`.
+
+    Raises:
+      UserError: for a method that the model cannot give.
     """
-    pace, parts = Pace(-(-len(sample) // size)), []
-    for batch in batches_of(sample, size):
+    observer, trained = observer or Observer.of(session), session.variables
+    fresh = fresh or fresh_weights(session)
+    pace, parts = session.pace(), []
+    for batch in session.batches():
         classes = np.asarray(observer.look(trained, batch)["class"])
 
         def explain(variables: Variables, _: Any, batch=batch, classes=classes) -> Any:  # noqa: ANN001
@@ -90,10 +59,17 @@ def measure(
         parts.append(jax.tree.map(lambda v, keep=batch["valid"]: v[keep], rows))
         pace.tick("sanity")
     rows = jax.tree.map(lambda *values: np.concatenate(values), *parts)
-    return {
+    found = {
         stage: {"network": {}, "methods": {m: _summary(rows[stage][m]) for m in observer.methods}}
         for stage, _ in cascade(trained, fresh)  # jax sorts the keys of a dictionary
     }
+    return session.result({"class": "predicted, then frozen", "stages": found})
+
+
+def fresh_weights(session: Session) -> Variables:
+    """Draws other weights for the network of a run, with its seed plus 1."""
+    shape = session.info.image_size, session.info.image_size, 3
+    return dict(init_variables(session.run.model, shape, session.run.config.seed + 1))
 
 
 def gallery(

@@ -94,10 +94,10 @@ def _maps(
     """Returns ids, the model's own maps at the image's size, and how many are constant."""
     with fetched(path) as here:
         config = read_config(here, data)
-        model, variables, step = load_run(config, here)
+        trained = load_run(config, here)
     sample = Sample(config.data, split, limit)
-    print(f"{path}: step {step}, {len(sample)} examples of {split}", flush=True)
-    variables = jax.device_put(dict(variables))
+    print(f"{path}: step {trained.step}, {len(sample)} examples of {split}", flush=True)
+    model, variables = trained.model, jax.device_put(dict(trained.variables))
     draw = jax.jit(lambda v, pixels: maps_of("own", model, v, normalise(pixels, sample.info)))
     ids, parts, degenerate = [], [], 0
     for batch in sample.batches(BATCH):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lficam_jax.config import nearest, smoke, validate
+from lficam_jax.config import nearest, options, smoke, validate
 from lficam_jax.data import dataset_info
 from lficam_jax.errors import UserError
 from lficam_jax.measure.faithfulness import chosen as chosen_measures
@@ -76,12 +76,17 @@ def default_study(base: ConfigDict) -> ConfigDict:
     return study
 
 
-def paper_study(base: ConfigDict) -> ConfigDict:
+def paper_study(base: ConfigDict, arg: str = "") -> ConfigDict:
     """Returns the study of one of the paper's recipes, for accelerators.
 
     The paper's stability experiment changed hyper-parameters and compared the maps; which values it
     used is not published, so these are ours.
+
+    Args:
+      base: the recipe.
+      arg: what follows the colon of `--config`: nothing, or `smoke`.
     """
+    _, smoke_wanted = options(arg)
     study = default_study(base)
     study.settings = {
         "a": {"seed": 0},
@@ -94,7 +99,7 @@ def paper_study(base: ConfigDict) -> ConfigDict:
     # these data do not know the object's pixels
     study.measure.measures = ("confidence", "deletion", "insertion", "road", "adcc", "sparseness")
     study.measure.limit, study.measure.steps = 1000, 16
-    return study
+    return finish_study(study, smoke_wanted)
 
 
 def finish_study(study: ConfigDict, smoke_wanted: bool) -> ConfigDict:

@@ -14,11 +14,11 @@ from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json
 from lficam_jax.data import normalise
-from lficam_jax.data.sample import Sample
 from lficam_jax.errors import DivergedError, UserError
-from lficam_jax.measure.faithfulness import BATCH, Measurement, stream
+from lficam_jax.explaining.session import BATCH, Session
+from lficam_jax.measure.faithfulness import Measurement, stream
 from lficam_jax.methods import TRIVIAL, maps_of
-from lficam_jax.models.classifier import Classifier, predict
+from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Variables
 from lficam_jax.study.plan import CONTROL, Run
 from lficam_jax.training import train
@@ -159,54 +159,54 @@ def _measured(here: Path, study: ConfigDict, run: Run) -> bool:
 
 def _measure(study: ConfigDict, run: Run, here: Path) -> None:
     started, asked = time.monotonic(), study.measure
-    model, variables, step = load_run(run.config, here)
-    variables = jax.device_put(dict(variables))
-    sample = Sample(run.config.data, asked.split, asked.limit)
-    measurement = Measurement(model, sample.info, asked.measures, "mean", asked.steps)
-    rows = stream(measurement, variables, sample, methods_of(study, run), BATCH)
+    trained = load_run(run.config, here)
+    session = Session(trained, asked.split, asked.limit, methods_of(study, run))
+    measurement = Measurement(trained.model, session.info, asked.measures, "mean", asked.steps)
+    rows = stream(measurement, session, session.methods())
     arrays: dict[str, Any] = {
         f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()
     }
-    arrays["correct"] = _correct(run.config, asked.split, model, variables)
-    arrays |= _maps(study, run, sample, model, variables)
+    arrays["correct"] = _correct(session)
+    arrays |= _maps([m for m in asked.stability_methods if m in session.methods()], session)
     partial = here / "results" / ".measures.npz"
     np.savez_compressed(partial, **arrays)
     partial.replace(here / "results" / "measures.npz")
-    done = {"asked": _asked(study, run), "step": step, "seconds": time.monotonic() - started}
+    done = {
+        "asked": _asked(study, run),
+        "step": trained.step,
+        "seconds": time.monotonic() - started,
+    }
     write_result(here, "measures", done)  # last: it says that all is there
 
 
-def _correct(config: ConfigDict, split: str, model: Classifier, variables: Variables) -> np.ndarray:
+def _correct(session: Session) -> np.ndarray:
     """Returns for each example of the whole split whether the prediction is right."""
-    everything = Sample(config.data, split, limit=np.iinfo(np.int64).max)
+    everything, model = session.few(np.iinfo(np.int64).max), session.run.model
 
     def hit(variables: Variables, pixels: Any, labels: Any) -> Any:
         logits = predict(model, variables, normalise(pixels, everything.info)).logits
         return jnp.argmax(logits, axis=1) == labels
 
-    hit, size = jax.jit(hit), config.eval.batch_size
+    hit, size = jax.jit(hit), session.run.config.eval.batch_size
     found = [
-        np.asarray(hit(variables, batch["image"], batch["label"]))[batch["valid"]]
+        np.asarray(hit(session.variables, batch["image"], batch["label"]))[batch["valid"]]
         for batch in everything.batches(size)
     ]
     return np.concatenate(found)
 
 
-def _maps(
-    study: ConfigDict, run: Run, sample: Sample, model: Classifier, variables: Variables
-) -> Arrays:
+def _maps(names: Sequence[str], session: Session) -> Arrays:
     """Draws the maps that are compared between settings, and names their examples."""
-    names = [m for m in study.measure.stability_methods if m in methods_of(study, run)]
 
     def draw(variables: Variables, pixels: Any) -> dict[str, Any]:
-        images = normalise(pixels, sample.info)
-        return {f"map/{name}": maps_of(name, model, variables, images) for name in names}
+        images = normalise(pixels, session.info)
+        return {f"map/{n}": maps_of(n, session.run.model, variables, images) for n in names}
 
-    parts = list(_rows_of(jax.jit(draw), variables, sample))
+    parts = list(_rows_of(jax.jit(draw), session))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def _rows_of(draw: Any, variables: Variables, sample: Sample) -> Iterator[Arrays]:
-    for batch in sample.batches(BATCH):
-        found = jax.device_get(draw(variables, batch["image"])) | {"id": batch["id"]}
+def _rows_of(draw: Any, session: Session) -> Iterator[Arrays]:
+    for batch in session.sample.batches(BATCH):
+        found = jax.device_get(draw(session.variables, batch["image"])) | {"id": batch["id"]}
         yield {key: rows[batch["valid"]] for key, rows in found.items()}

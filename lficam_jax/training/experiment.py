@@ -18,7 +18,7 @@ from lficam_jax.devices import distributed
 from lficam_jax.devices.parallel import AXIS, check_divides
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import Classifier, init_variables
-from lficam_jax.structs import Sums, TrainState, Variables
+from lficam_jax.structs import Run, Sums, TrainState, Variables
 from lficam_jax.training import optim
 from lficam_jax.training.steps import create_state, make_train_step
 from lficam_jax.workdir.folder import check_model
@@ -117,13 +117,11 @@ def make_recipe(config: ConfigDict, steps_per_epoch: int) -> Recipe:
     )  # fmt: skip
 
 
-def load_run(
-    config: ConfigDict, workdir: Path | str, step: int | None = None
-) -> tuple[Classifier, Variables, int]:
+def load_run(config: ConfigDict, workdir: Path | str, step: int | None = None) -> Run:
     """Reads the model item of a run's best step, or of `step`.
 
     Returns:
-      The model, its variables as host arrays, and the step they were saved at.
+      The run, its variables as host arrays.
 
     Raises:
       UserError: if the folder holds no run of this network, or no readable checkpoint.
@@ -141,4 +139,4 @@ def load_run(
             return checkpoints.restore_model(like, wanted), np.int32(wanted)
 
     variables, found = distributed.first(read, (like, np.int32(0)))
-    return model, variables, int(found)
+    return Run(Path(workdir), config, model, variables, int(found))

@@ -1,0 +1,133 @@
+"""How explaining and measuring begin and end: a run, examples of its data, a result."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lficam_jax.data import Dataset, dataset_info
+from lficam_jax.data.sample import Sample
+from lficam_jax.errors import UserError
+from lficam_jax.methods import TRIVIAL, check
+from lficam_jax.structs import Run, Variables
+from lficam_jax.workdir.progress import Pace
+from lficam_jax.workdir.results import write_result
+
+BATCH = 64
+
+
+class Session:
+    """A run's network looks at examples of its data; only `write` leaves a file.
+
+    Args:
+      run: whose network.
+      split: whose examples; None: pictures from elsewhere.
+      limit: how many of them, spread evenly.
+      methods: keys of `methods.METHODS`; none: the default of what is measured.
+      batch_size: images at once, over all devices.
+
+    Raises:
+      UserError: for an unknown method, or in one of several processes.
+
+    Attributes:
+      run: as given.
+      split: as given.
+    """
+
+    def __init__(
+        self, run: Run, split: str | None = "test", limit: int = 1000,
+        methods: Sequence[str] = (), *, batch_size: int = BATCH,
+    ) -> None:  # fmt: skip
+        check(*methods)
+        if jax.process_count() > 1:
+            raise UserError(
+                "maps are drawn and measured in one process, on all devices of one machine; "
+                "leave out --distributed"
+            )
+        self.run, self.split = run, split
+        self._limit, self._methods, self._batch_size = limit, methods, batch_size
+        self._start = time.monotonic()
+
+    @cached_property
+    def info(self) -> Dataset:
+        """The data set's."""
+        return dataset_info(self.run.config.data)
+
+    @cached_property
+    def sample(self) -> Sample:
+        """The examples."""
+        return self.few(self._limit)
+
+    @cached_property
+    def variables(self) -> Variables:
+        """The network's, on the device."""
+        return jax.device_put(dict(self.run.variables))
+
+    @property
+    def size(self) -> int:
+        """Of a batch: no more than there are examples, as the next multiple of the devices."""
+        devices = jax.device_count()
+        return -(-min(self._batch_size, len(self.sample)) // devices) * devices
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What a page says of its maps: model, data, step."""
+        data = (
+            "files of your own" if self.split is None else f"{self.info.name}, {self.split} split"
+        )
+        return {"model": self.run.title, "data": data, "step": self.run.step}
+
+    def methods(self, *default: str) -> list[str]:
+        """Returns the methods that were asked for, each once.
+
+        Args:
+          *default: those when none was; `own` is left out where the network draws no map.
+        """
+        plain = self.run.config.model.head == "plain"
+        usual = [name for name in default if not (plain and name == "own")]
+        return list(dict.fromkeys(self._methods or usual))
+
+    def with_trivial(self, *default: str) -> list[str]:
+        """Returns `methods` and the trivial maps, which every measurement must show."""
+        return list(dict.fromkeys([*self.methods(*default), *TRIVIAL]))
+
+    def few(self, limit: int) -> Sample:
+        """Returns another sample of the split."""
+        return Sample(self.run.config.data, self.split, limit)
+
+    def batches(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yields `Sample.batches` with `rows`: places in the sample, 0 for rows that only pad."""
+        size, count = self.size, len(self.sample)
+        for start, batch in zip(range(0, count, size), self.sample.batches(size), strict=True):
+            yield batch | {"rows": np.where(batch["valid"], start + np.arange(size), 0)}
+
+    def pace(self, looks: int = 1) -> Pace:
+        """Returns what tells the time left; it wants `looks` ticks for each batch."""
+        return Pace(looks * -(-len(self.sample) // self.size))
+
+    def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `found` behind what it was found on: split, images, step, and the seconds."""
+        sample = {} if self.split is None else {"split": self.split, "images": len(self.sample)}
+        seconds = round(time.monotonic() - self._start)
+        return {**sample, "step": self.run.step, "seconds": seconds, **found}
+
+    def write(self, mode: str, result: Mapping[str, Any]) -> Path:
+        """Writes `results/<mode>.json` of the run and returns its path.
+
+        Raises:
+          UserError: if it cannot be written.
+        """
+        return write_result(self.run.workdir, mode, result)
+
+
+def closing(result: Mapping[str, Any], written: Path, *beside: str) -> str:
+    """Returns the last line of a mode: how long it took, and the files it left.
+
+    >>> closing({"seconds": 7}, Path("run/results/sanity.json"), ".csv", ".png")
+    '7 seconds; run/results/sanity.json, .csv, .png'
+    """
+    return f"{result['seconds']} seconds; {', '.join([str(written), *beside])}"

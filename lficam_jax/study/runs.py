@@ -144,7 +144,7 @@ def _expected(study: ConfigDict, taken: Mapping[str, Sequence[float]], model: st
 
 
 def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:
-    measure: dict[str, Any] = json.loads(study.measure.to_json_best_effort())
+    measure = as_json(study.measure)
     del measure["ablation_methods"]  # the run's own methods stand below
     return measure | {"methods": methods_of(study, run)}
 

@@ -1,3 +1,63 @@
-"""LFI-CAM and its rivals in JAX: classifiers that show where they looked."""
+"""LFI-CAM and its rivals in JAX: classifiers that show where they looked.
+
+import lficam_jax as lfi
+
+run = lfi.load("runs/quickstart")
+run.explain("photo.jpg")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lficam_jax.errors import UserError
+    from lficam_jax.explaining.explain import explain
+    from lficam_jax.explaining.explanation import Explanation
+    from lficam_jax.explaining.explanations import Explanations
+    from lficam_jax.measure.measures import Measures
+    from lficam_jax.methods import maps_of
+    from lficam_jax.models import create_model
+    from lficam_jax.run import Predictions, Run, load
+    from lficam_jax.training.train import train
 
 __version__ = "0.1.0"
+__all__ = [
+    "Explanation",
+    "Explanations",
+    "Measures",
+    "Predictions",
+    "Run",
+    "UserError",
+    "create_model",
+    "explain",
+    "load",
+    "maps_of",
+    "train",
+]
+
+# Where each public name lives: it is imported when it is first used, for jax takes a second.
+_PLACES = {
+    "Explanation": "explaining.explanation",
+    "Explanations": "explaining.explanations",
+    "Measures": "measure.measures",
+    "Predictions": "run",
+    "Run": "run",
+    "UserError": "errors",
+    "create_model": "models",
+    "explain": "explaining.explain",
+    "load": "run",
+    "maps_of": "methods",
+    "train": "training.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

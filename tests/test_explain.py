@@ -58,7 +58,7 @@ def as_fed(*pictures):
 def test_it_tells_what_and_where():
     pictures = [spot("red", (0, 1)), spot("blue", (1, 0))]
     first, second = explain(
-        MODEL, VARIABLES, as_fed(*pictures), pictures=pictures, labels=[2, 1], classes=COLORS
+        MODEL, VARIABLES, as_fed(*pictures), normalised=True, labels=[2, "green"], classes=COLORS
     )
     assert first.top(1)[0][0] == "red" and first.correct is True
     assert second.top(1)[0][0] == "blue" and second.correct is False
@@ -69,8 +69,8 @@ def test_it_tells_what_and_where():
 
 def test_batches_and_their_padding_change_nothing():
     images = np.random.default_rng(0).random((7, 16, 16, 3), np.float32)
-    whole = explain(MODEL, VARIABLES, images, batch_size=64)
-    parts = explain(MODEL, VARIABLES, images, batch_size=3)
+    whole = explain(MODEL, VARIABLES, images, normalised=True, batch_size=64)
+    parts = explain(MODEL, VARIABLES, images, normalised=True, batch_size=3)
     assert [e.id for e in parts] == list("0123456")
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one.map, other.map, atol=1e-6)
@@ -85,19 +85,21 @@ def test_one_program_serves_all_batches():
             traces.append(images.shape)
             return super().__call__(images, train=train)
 
-    explain(Counted(), VARIABLES, np.zeros((7, 16, 16, 3), np.float32), batch_size=3)
+    explain(Counted(), VARIABLES, np.zeros((7, 16, 16, 3)), normalised=True, batch_size=3)
     assert traces == [(3, 16, 16, 3)]
 
 
 def test_without_pictures_the_images_are_stretched():
-    (found,) = explain(MODEL, VARIABLES, as_fed(spot("green")) * 4 - 2)
+    (found,) = explain(MODEL, VARIABLES, as_fed(spot("green")) * 4 - 2, normalised=True)
     np.testing.assert_array_equal(found.picture, spot("green"))
     assert found.classes == ("0", "1", "2") and found.label is None and found.correct is None
 
 
 def test_a_head_without_a_map_says_what_to_do():
     with pytest.raises(UserError, match="draws no map.*grad_cam.*--config.model.head=lfi"):
-        explain(Brightness(draws=False), VARIABLES, as_fed(spot("red")), method="own")
+        explain(
+            Brightness(draws=False), VARIABLES, as_fed(spot("red")), normalised=True, method="own"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -109,22 +111,22 @@ def plain():
 
 
 def test_a_plain_head_is_explained_by_grad_cam(plain):
-    found = explain(*plain)
+    found = explain(*plain, normalised=True)
     assert {item.method for item in found} == {"grad_cam"} and len(found) == 5
     assert all(item.class_index == item.predicted for item in found)
     with pytest.raises(UserError, match="does not tell how it classifies.*create_model"):
-        explain(Brightness(draws=False), VARIABLES, as_fed(spot("red")))
+        explain(Brightness(draws=False), VARIABLES, as_fed(spot("red")), normalised=True)
 
 
 def test_several_methods_follow_one_another_image_by_image(plain):
     names = ["score_cam", "mean_features", "random"]
-    found = explain(*plain, method=names, batch_size=2)
+    found = explain(*plain, normalised=True, method=names, batch_size=2)
     assert [item.method for item in found] == names * 5
     assert [item.id for item in found] == [i for i in "01234" for _ in names]
     assert [len(same) for same in by_image(found)] == [3] * 5
     np.testing.assert_array_equal(found[0].probabilities, found[1].probabilities)
     assert found[1].class_index is None and found[0].class_index == found[0].predicted
-    alone = explain(*plain, method="random")
+    alone = explain(*plain, normalised=True, method="random")
     for one, other in zip(found[2::3], alone, strict=True):  # whatever the batch
         np.testing.assert_array_equal(one.map, other.map)
 
@@ -132,17 +134,21 @@ def test_several_methods_follow_one_another_image_by_image(plain):
 def test_a_map_may_be_asked_about_any_class(plain):
     model, variables, images = plain
     predicted, asked, mixed = (
-        explain(model, variables, images, method="hires_cam", class_index=c, batch_size=2)
+        explain(
+            model, variables, images, normalised=True, method="hires_cam", target=c, batch_size=2
+        )
         for c in (None, 1, [0, 1, 2, 0, 1])
     )
     assert [item.class_index for item in mixed] == [0, 1, 2, 0, 1]
     np.testing.assert_allclose(asked[1].map, mixed[1].map, atol=1e-6)
     assert not np.allclose(asked[0].map, mixed[0].map)
     first = predicted[0].predicted
-    (alone,) = explain(model, variables, images[:1], method="hires_cam", class_index=first)
+    (alone,) = explain(
+        model, variables, images[0], normalised=True, method="hires_cam", target=first
+    )
     np.testing.assert_allclose(alone.map, predicted[0].map, atol=1e-4)
-    with pytest.raises(UserError, match=r"class_index=3 must be in 0\.\.2"):
-        explain(model, variables, images, class_index=3)
+    with pytest.raises(UserError, match="target: class 3 does not exist; classes are 0 to 2"):
+        explain(model, variables, images, normalised=True, target=3)
 
 
 def test_images_of_one_id_are_told_apart():
@@ -157,7 +163,7 @@ def test_images_of_one_id_are_told_apart():
 def test_an_unknown_method_names_the_nearest():
     for wrong in ("owm", ["own", "owm"]):
         with pytest.raises(UserError, match="'owm' is unknown.*'own'"):
-            explain(MODEL, VARIABLES, as_fed(spot("red")), method=wrong)
+            explain(MODEL, VARIABLES, as_fed(spot("red")), normalised=True, method=wrong)
 
 
 def test_the_overlay_is_large_and_hot_where_the_map_is():

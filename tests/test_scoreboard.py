@@ -14,7 +14,7 @@ import pytest
 
 from lficam_jax import modes
 from lficam_jax.config import as_json
-from lficam_jax.data import dataset_info, normalise, open_source
+from lficam_jax.data import dataset_info, open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explain import explain
@@ -109,8 +109,8 @@ def test_the_gallery_keeps_the_very_maps_that_were_measured(tiny, trained):
     (batch,) = session.sample.batches(20)
     assert [e.id for e in found[::2]] == [str(batch["id"][i]) for i in (0, 5, 10, 15)]
     again = explain(
-        run.model, run.variables, normalise(batch["image"], session.info), method=["own", "cam"],
-        class_index=batch["label"].tolist(), batch_size=8,
+        run.model, run.variables, batch["image"], preprocess=session.info, method=["own", "cam"],
+        target=batch["label"].tolist(), batch_size=8,
     )  # fmt: skip
     for i in range(4):
         for one, other in zip(found[2 * i : 2 * i + 2], again[10 * i : 10 * i + 2], strict=True):

@@ -8,47 +8,53 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int
 
 from lficam_jax import methods as maps
+from lficam_jax.config import nearest
+from lficam_jax.data import Dataset
 from lficam_jax.errors import UserError
-from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import Explanation
+from lficam_jax.explaining.explanations import Explanations
+from lficam_jax.explaining.inputs import Inputs, read_inputs
+from lficam_jax.methods.perturbation import CHUNK_SIZE
+from lficam_jax.methods.split import split_model
 from lficam_jax.structs import Variables
+
+BATCH = 64
 
 
 def explain(
     model: nn.Module,
     variables: Variables,
-    images: Float[np.ndarray, "n y x c"],
+    images: Any,
     *,
     method: str | Sequence[str] | None = None,
-    class_index: int | Sequence[int] | None = None,
-    pictures: Sequence[UInt8[np.ndarray, "Y X 3"]] | None = None,
-    labels: Sequence[int | None] | None = None,
-    masks: Sequence[np.ndarray | None] | None = None,
-    ids: Sequence[Any] | None = None,
+    target: int | str | Sequence[int | str] | None = None,
+    preprocess: Dataset | None = None,
+    normalised: bool = False,
+    classes: Sequence[str] = (),
+    labels: Sequence[int | str | None] | None = None,
     names: Sequence[str] | None = None,
-    classes: Sequence[str] | None = None,
-    batch_size: int = 64,
-    chunk_size: int = maps.CHUNK_SIZE,
-) -> list[Explanation]:
-    """Explains images.
+    batch_size: int = BATCH,
+    chunk_size: int = CHUNK_SIZE,
+) -> Explanations:
+    """Explains images of any kind.
 
     Args:
       model: built by `create_model`.
       variables: its weights and statistics.
-      images: as fed to the network, normalised.
+      images: a path, a folder, a glob, a PIL image, an array, or a list of these. An array holds
+        one image or a batch, channels last or first: uint8, or floats in 0..1.
       method: how the map is made, a key of `methods.METHODS`, or several. Default: `own` if the
         model draws a map of its own, else `grad_cam`.
-      class_index: the class that the map is asked about, of all images or of each; default: the
-        predicted one. Some methods ask no class (`methods.CLASSLESS`).
-      pictures: what to draw the maps on; default: each image, its range stretched to 0..255.
-      labels: indices of the true classes; None where unknown.
-      masks: bool, the object's pixels on the picture; None where unknown.
-      ids: name the images for ever; default: their position.
-      names: what people read; default: the ids.
+      target: the class that the map is asked about, by name or number, for all images or for each;
+        default: the predicted one. Some methods ask no class (`methods.CLASSLESS`).
+      preprocess: says how an image becomes what the network is fed: size, crop, mean, deviation.
+      normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
       classes: class names in label order; default: the indices.
+      labels: the true classes, by name or number; None where unknown.
+      names: what people read; default: file names, or positions.
       batch_size: images in one forward pass. The last batch is padded, so one program serves all.
       chunk_size: masked images in one forward pass of `score_cam` and `ablation_cam`.
 
@@ -56,58 +62,119 @@ def explain(
       One explanation per image; with several methods one for each, those of an image together.
 
     Raises:
-      UserError: for an unknown method or class, or a method that does not fit the model.
+      UserError: for an unknown method or class, a method that does not fit the model, or images
+        that are none.
 
     Example:
-      >>> from lficam_jax.models import create_model
-      >>> images = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
-      >>> model = create_model("cifar_resnet", 8, head="plain", num_classes=10)
+      >>> import jax, numpy as np, lficam_jax as lfi
+      >>> model = lfi.create_model("cifar_resnet", 8, head="plain", num_classes=10)
+      >>> images = np.random.default_rng(0).standard_normal((2, 16, 16, 3))
       >>> variables = jax.jit(model.init)(jax.random.key(0), images)
-      >>> e = explain(model, variables, images, method="grad_cam")
+      >>> e = lfi.explain(model, variables, images, method="grad_cam", normalised=True)
       >>> e[0].map.shape, e[0].overlay().size
       ((4, 4), (224, 224))
     """
-    given = [method] if isinstance(method, str) else method or ()
-    wanted = tuple(dict.fromkeys(given)) or None
-    maps.check(*(wanted or ()))
-    images = np.asarray(images)
-    draw = jax.jit(partial(_draw, model, wanted, chunk_size))
-    asked = None if class_index is None else np.broadcast_to(class_index, len(images))
-    probabilities, drawn = _in_batches(draw, variables, images, asked, batch_size)
-    if asked is None:
-        asked = probabilities.argmax(axis=1)
-    elif not ((0 <= asked) & (asked < probabilities.shape[1])).all():
-        raise UserError(f"class_index={class_index} must be in 0..{probabilities.shape[1] - 1}")
-    about = _about(
-        images, probabilities, pictures=pictures, labels=labels, masks=masks, ids=ids, names=names,
-        classes=classes,
+    asked = (method,) if isinstance(method, str) else tuple(dict.fromkeys(method or ()))
+    maps.check(*asked)
+    inputs = read_inputs(images, preprocess, normalised=normalised)
+    return explain_inputs(
+        model, variables, inputs, asked, target=target, classes=classes, labels=labels, names=names,
+        batch_size=batch_size, chunk_size=chunk_size,
     )  # fmt: skip
-    return [
+
+
+def explain_inputs(
+    model: nn.Module, variables: Variables, inputs: Inputs, methods: Sequence[str] = (), *,
+    target: Any = None, classes: Sequence[str] = (), labels: Sequence[Any] | None = None,
+    names: Sequence[str] | None = None, ids: Sequence[Any] | None = None,
+    masks: Sequence[np.ndarray] | None = None, first: int = 0, batch_size: int = BATCH,
+    chunk_size: int = CHUNK_SIZE,
+) -> Explanations:  # fmt: skip
+    """Explains images that are ready; the arguments are those of `explain`, and:
+
+    Args:
+      model: as for `explain`, like all that is not named here.
+      variables: likewise.
+      inputs: made by `inputs.read_inputs`.
+      methods: keys of `methods.METHODS`; none: the default.
+      target: likewise.
+      classes: likewise.
+      labels: likewise.
+      names: likewise.
+      ids: name the images for ever, and their files; default: the names.
+      masks: bool, the object's pixels on the picture.
+      first: place of the first image among all.
+      batch_size: likewise.
+      chunk_size: likewise.
+    """
+    count = len(inputs.images)
+    wanted = _indices("target", target, classes, count)
+    truth = [None] * count if labels is None else _indices("labels", labels, classes, count)
+    shown = list(inputs.names if names is None else names)
+    _check_length("names", shown, count)
+    chosen = tuple(methods) or None
+    share, drawn = look(
+        model, variables, inputs.images, chosen, wanted, batch_size, chunk_size, first
+    )
+    known = _class_names(classes, share.shape[1])
+    for what, indices in (("target", wanted), ("labels", truth)):
+        _check_range(what, indices, share.shape[1])
+    asked = share.argmax(axis=1) if wanted is None else wanted
+    items = [
         Explanation(
-            **about[i], method=name, map=drawn[name][i],
+            id=str(shown[i] if ids is None else ids[i]), name=str(shown[i]), method=name,
+            picture=inputs.pictures[i], map=drawn[name][i], probabilities=share[i], classes=known,
+            label=truth[i], mask=None if masks is None else masks[i],
             class_index=None if name in maps.CLASSLESS else int(asked[i]),
         )
-        for i in range(len(images)) for name in (wanted or drawn)
+        for i in range(count) for name in drawn
     ]  # fmt: skip
+    return Explanations(items, details={"maps": ", ".join(drawn)}, skipped=inputs.skipped)
 
 
-def _about(
-    images: Float[np.ndarray, "n y x c"], probabilities: Float[np.ndarray, "n k"], *,
-    pictures: Any, labels: Any, masks: Any, ids: Any, names: Any, classes: Any,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Returns what all explanations of an image share; the arguments are those of `explain`."""
-    count, k = probabilities.shape
-    ids = [str(i) for i in (range(count) if ids is None else ids)]
-    columns = {
-        "id": ids,
-        "name": ids if names is None else names,
-        "picture": [render.stretch(image) for image in images] if pictures is None else pictures,
-        "probabilities": probabilities,
-        "classes": [tuple(map(str, range(k))) if classes is None else tuple(classes)] * count,
-        "label": [None] * count if labels is None else labels,
-        "mask": [None] * count if masks is None else masks,
-    }
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+def look(
+    model: nn.Module, variables: Variables, images: Float[np.ndarray, "n y x c"],
+    methods: tuple[str, ...] | None = None, class_index: Sequence[int] | None = None,
+    batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE, first: int = 0,
+) -> tuple[Float[np.ndarray, "n k"], dict[str, Float[np.ndarray, "n h w"]]]:  # fmt: skip
+    """Returns probabilities and the maps of each method; the programs are compiled once.
+
+    Args:
+      model: the network.
+      variables: its weights and statistics.
+      images: as the network is fed.
+      methods: keys of `methods.METHODS`; None: `own` if there is one, else `grad_cam`.
+      class_index: of each image; None: the predicted one.
+      batch_size: images in one forward pass.
+      chunk_size: masked images in one forward pass.
+      first: place of the first image among all; the map `random` of an image follows from its own.
+    """
+    count = len(images)
+    size = min(batch_size, _program_size(count))
+    draw, variables = _program(model, methods, chunk_size), jax.device_put(variables)
+    shares: list[np.ndarray] = []
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in methods or ()}  # in this order
+    for start in range(0, count, size):
+        # The last batch is filled up with repetitions of the last image.
+        rows = np.minimum(np.arange(start, start + size), count - 1)
+        asked = None if class_index is None else np.asarray(class_index)[rows]
+        share, found = jax.device_get(draw(variables, images[rows], first + rows, asked))
+        shares.append(share)
+        for name, part in found.items():
+            drawn.setdefault(name, []).append(part)
+    whole = {name: np.concatenate(parts)[:count] for name, parts in drawn.items()}
+    return np.concatenate(shares)[:count], whole
+
+
+def _program_size(count: int) -> int:
+    """Returns a batch size for so many images: few sizes, so that few programs are compiled.
+
+    >>> [_program_size(count) for count in (1, 2, 3, 5, 8, 9, 60)]
+    [1, 2, 4, 8, 8, 16, 64]
+    """
+    if count > 8:
+        return -(-count // 8) * 8
+    return next(size for size in (1, 2, 4, 8) if count <= size)
 
 
 def _draw(
@@ -115,27 +182,62 @@ def _draw(
     variables: Variables, images: Array, positions: Array, class_index: Array | None,
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
     """Returns probabilities and the maps of each method, all from one cut of the network."""
-    split = maps.split_model(model, variables, images)
+    split = split_model(model, variables, images)
     if names is None:
         names = ("grad_cam",) if split.attention is None else ("own",)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), positions)
     options = {"key": keys, "chunk_size": chunk_size}
-    probabilities = jax.nn.softmax(split.logits.astype(jnp.float32))
-    return probabilities, {n: maps.draw(n, split, class_index, **options) for n in names}
+    share = jax.nn.softmax(jnp.asarray(split.logits, jnp.float32))
+    return share, {n: maps.draw(n, split, class_index, **options) for n in names}
 
 
-def _in_batches(
-    draw: Callable[..., tuple[Array, dict[str, Array]]],
-    variables: Variables,
-    images: Float[np.ndarray, "n y x c"],
-    class_index: np.ndarray | None,
-    batch_size: int,
-) -> tuple[Float[np.ndarray, "n k"], dict[str, Float[np.ndarray, "n h w"]]]:
-    size = min(batch_size, len(images))
-    variables, parts = jax.device_put(variables), []
-    for start in range(0, len(images), size):
-        # The last batch is filled up with repetitions of the last image.
-        rows = np.minimum(np.arange(start, start + size), len(images) - 1)
-        asked = None if class_index is None else class_index[rows]
-        parts.append(jax.device_get(draw(variables, images[rows], rows, asked)))
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(images)], *parts)
+_kept = jax.jit(_draw, static_argnums=(0, 1, 2))  # one for all calls: a second compiles nothing
+
+
+def _program(
+    model: nn.Module, names: tuple[str, ...] | None, chunk_size: int
+) -> Callable[..., tuple[Array, dict[str, Array]]]:
+    try:
+        hash(model)
+    except TypeError:  # a module of the user's with a list in it, say
+        return jax.jit(partial(_draw, model, names, chunk_size))
+    return partial(_kept, model, names, chunk_size)
+
+
+def _indices(what: str, given: Any, classes: Sequence[str], count: int) -> list[Any] | None:
+    """Returns the class index of each image of names and numbers; one stands for all images."""
+    if given is None:
+        return None
+    whole = isinstance(given, str | int | np.integer) or np.ndim(given) == 0
+    each = [given] * count if whole else list(given)
+    _check_length(what, each, count)
+    return [None if one is None else _index(what, one, classes) for one in each]
+
+
+def _index(what: str, given: Any, classes: Sequence[str]) -> int:
+    if isinstance(given, str):
+        if given not in classes:
+            raise UserError(f"{what}: class {given!r} is unknown{nearest(given, tuple(classes))}")
+        return list(classes).index(given)
+    if isinstance(given, bool) or not np.issubdtype(np.asarray(given).dtype, np.integer):
+        raise UserError(f"{what}: give a class's name or number, not {given!r}")
+    return int(given)
+
+
+def _check_length(what: str, given: Sequence[Any], count: int) -> None:
+    if len(given) != count:
+        raise UserError(f"{what} has {len(given)} entries for {count} images; give one for each")
+
+
+def _check_range(what: str, indices: Sequence[Int[Any, ""] | None] | None, k: int) -> None:
+    for index in indices or ():
+        if index is not None and not 0 <= index < k:
+            raise UserError(f"{what}: class {index} does not exist; classes are 0 to {k - 1}")
+
+
+def _class_names(classes: Sequence[str], k: int) -> tuple[str, ...]:
+    if not classes:
+        return tuple(map(str, range(k)))
+    if len(classes) != k:
+        raise UserError(f"classes names {len(classes)} classes, but the network tells {k} apart")
+    return tuple(map(str, classes))

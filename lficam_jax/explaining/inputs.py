@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 from lficam_jax.data import Dataset, denormalise, find_images, fit_image, normalise, read_image
 from lficam_jax.errors import UserError
+from lficam_jax.explaining.render import stretch
 
 CHANNELS = (1, 3, 4)  # of an array that is a picture: grey, RGB, RGBA
 SHAPES = "[y x], [y x c], [c y x], or a batch of these with c = 1, 3 or 4"
@@ -32,14 +33,14 @@ class Inputs:
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
 
-def read_inputs(images: Any, dataset: Dataset, *, normalised: bool = False) -> Inputs:
+def read_inputs(images: Any, dataset: Dataset | None, *, normalised: bool = False) -> Inputs:
     """Brings images of any kind to what the network is fed.
 
     Args:
       images: a path, a folder, a glob, a PIL image, an array, or a list of these. An array holds
         one image or a batch, with the channels last or first: uint8, or floats in 0..1.
         Transparent pixels lie on white.
-      dataset: says the size, the crop, mean and deviation.
+      dataset: says the size, the crop, mean and deviation; None if all is normalised already.
       normalised: arrays are floats as the network is fed, `[n y x 3]`; nothing is done to them.
 
     Raises:
@@ -47,23 +48,30 @@ def read_inputs(images: Any, dataset: Dataset, *, normalised: bool = False) -> I
     """
     if normalised:
         return _normalised(images, dataset)
-    pixels: list[UInt8[np.ndarray, "y x 3"]] = []
-    names: list[str] = []
-    skipped: list[tuple[str, str]] = []
+    if dataset is None:
+        raise UserError(
+            "say how images become what the network is fed: preprocess=…, or normalised=True if "
+            "they are as it is fed"
+        )
+    parts: list[Inputs] = []
     for item in images if isinstance(images, list | tuple) else [images]:
+        place = sum(len(part.images) for part in parts)
         if isinstance(item, str | Path):
-            _add_files(item, dataset, pixels, names, skipped)
+            parts.append(fit_files(find_images([item]), dataset))
             continue
-        for picture in _pictures(item, len(pixels)):
-            pixels.append(fit_image(picture, dataset))
-            names.append(str(getattr(item, "filename", "") or len(names)))
-    if skipped and not pixels:
+        pixels = [fit_image(picture, dataset) for picture in _pictures(item, place)]
+        names = [str(getattr(item, "filename", "") or place + i) for i in range(len(pixels))]
+        parts.append(_inputs(pixels, names, [], dataset))
+    skipped = [lost for part in parts for lost in part.skipped]
+    names = [name for part in parts for name in part.names]
+    if skipped and not names:
         lines = "\n  ".join(f"{name}: {why}" for name, why in skipped)
         raise UserError(f"none of the {len(skipped)} files can be read:\n  {lines}")
-    if not pixels:
+    if not names:
         raise UserError("there is no image to look at: the list is empty")
-    stack = np.stack(pixels)
-    return Inputs(np.asarray(normalise(stack, dataset)), stack, names, skipped)
+    fed, pictures = (np.concatenate([getattr(part, kind) for part in parts])
+                     for kind in ("images", "pictures"))  # fmt: skip
+    return Inputs(fed, pictures, names, skipped)
 
 
 def legible(text: object) -> str:
@@ -71,20 +79,28 @@ def legible(text: object) -> str:
     return str(text).encode(errors="backslashreplace").decode()
 
 
-def _add_files(
-    pattern: str | Path, dataset: Dataset, pixels: list[Any], names: list[str],
-    skipped: list[tuple[str, str]],
-) -> None:  # fmt: skip
-    for path in find_images([pattern]):
+def fit_files(paths: Sequence[Path], dataset: Dataset) -> Inputs:
+    """Reads files as `read_inputs` does; of those that cannot be read, none may be left."""
+    pixels, names, skipped = [], [], []
+    for path in paths:
         name = legible(path)
         try:
             pixels.append(fit_image(read_image(path), dataset))
             names.append(name)
         except UserError as error:
             skipped.append((name, legible(error).removeprefix(f"{name} ")))
+    return _inputs(pixels, names, skipped, dataset)
 
 
-def _normalised(images: Any, dataset: Dataset) -> Inputs:
+def _inputs(
+    pixels: Sequence[np.ndarray], names: list[str], skipped: list[tuple[str, str]], dataset: Dataset
+) -> Inputs:
+    size = dataset.image_size
+    stack = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
+    return Inputs(np.asarray(normalise(stack, dataset)), stack, names, skipped)
+
+
+def _normalised(images: Any, dataset: Dataset | None) -> Inputs:
     arrays = images if isinstance(images, list | tuple) else [images]
     if any(isinstance(item, str | Path) or _is_pil(item) for item in arrays):
         raise UserError("normalised=True is for arrays; leave it out for files and PIL images")
@@ -98,7 +114,10 @@ def _normalised(images: Any, dataset: Dataset) -> Inputs:
         raise UserError("normalised images have 1 or 3 channels, not 4")
     stack = np.broadcast_to(stack, (*stack.shape[:3], 3))
     _check_finite(stack)
-    return Inputs(stack, denormalise(stack, dataset), [str(i) for i in range(len(stack))])
+    pictures = (
+        np.stack([stretch(i) for i in stack]) if dataset is None else denormalise(stack, dataset)
+    )
+    return Inputs(stack, pictures, [str(i) for i in range(len(stack))])
 
 
 def _pictures(item: Any, place: int) -> Iterable[UInt8[np.ndarray, "y x 3"]]:

@@ -1,32 +1,42 @@
 """`--mode explain`: a sample of a split, or the user's own files, as a folder of explanations."""
 
-from collections.abc import Sequence
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
-from ml_collections import ConfigDict
 
-from lficam_jax.data import Dataset, find_images, fit_image, normalise, open_source, read_image
-from lficam_jax.data.sample import Sample
+from lficam_jax.data import find_images, normalise
 from lficam_jax.errors import UserError
-from lficam_jax.explaining.explain import explain
+from lficam_jax.explaining.explain import explain_inputs
 from lficam_jax.explaining.explanation import Explanation, by_image
-from lficam_jax.explaining.saving import save
+from lficam_jax.explaining.inputs import Inputs, fit_files
+from lficam_jax.explaining.saving import Folder
 from lficam_jax.explaining.session import Session
+from lficam_jax.workdir.progress import Pace
+
+AT_ONCE = 256  # images in memory
+
+Part = tuple[Inputs, dict[str, Any]]  # images, and what is known of them for `explain_inputs`
 
 
-def run(session: Session, images: Sequence[str] = ()) -> int:
+def run(
+    session: Session, images: Sequence[str] = (), *, target: str | int | None = None,
+    out: str | Path = "",
+) -> int:  # fmt: skip
     """Explains a sample of a split, or the user's own files, and says where to look.
 
-    Writes `<workdir>/explanations/<step>/` (own files: `<step>-images/`) and
-    `results/explain.json`.
+    Writes `<workdir>/explanations/<step>/` and `results/explain.json`. Own files go to
+    `<step>-images/`, or the next of that name that is free: an earlier explanation stays.
 
     Args:
       session: whose methods lie side by side, by default that of `explain`; without a split if
         there are images.
       images: files, directories or globs; empty: the examples of the session.
+      target: the class that maps are asked about, by name or number; None: the predicted one.
+      out: another folder for the explanations.
 
     Returns:
       The exit code: 0, or 1 if some of the files could not be read (they are named).
@@ -34,105 +44,110 @@ def run(session: Session, images: Sequence[str] = ()) -> int:
     Raises:
       UserError: if there is nothing to explain, or the output cannot be written.
     """
-    trained, info = session.run, session.info
-    if images:
-        pixels, about, skipped = _read_files(images, info)
-    else:
-        pixels, about, skipped = _read_split(session.split, session.sample)
-    about.setdefault("classes", _class_names(trained.config, info))
-    found = explain(
-        trained.model, trained.variables, normalise(pixels, info), pictures=pixels,
-        method=session.methods() or None, **about,
-    )  # fmt: skip
-    details = session.details | {"maps": ", ".join(dict.fromkeys(item.method for item in found))}
-    name = f"{trained.step}-images" if images else f"{trained.step}"
-    folder = save(
-        found, trained.workdir / "explanations" / name, title="Where the model looked",
-        details=details, skipped=skipped,
-    )  # fmt: skip
-    told = {"skipped": dict(skipped), "folder": str(folder)}
-    result = session.result(_summary(found) | told)
+    paths = find_images(images) if images else []
+    total = len(paths) or len(session.sample)
+    parts = _files(session, paths) if paths else _examples(session)
+    tally, pace = Tally(), Pace(-(-total // AT_ONCE))
+    skipped: list[tuple[str, str]] = []
+    folder: Folder | None = None
+    with contextlib.ExitStack() as stack:
+        for inputs, about in parts:
+            skipped += inputs.skipped
+            if len(inputs.images):
+                found = explain_inputs(
+                    session.run.model, session.variables, inputs, session.methods(),
+                    target=target, classes=session.classes, first=tally.images, **about,
+                )  # fmt: skip
+                if folder is None:  # not before there is something to write
+                    folder = stack.enter_context(_open(session, bool(paths), out, found.methods))
+                folder.add(found)
+                tally.add(found, tell=bool(paths))
+            pace.tick(f"{tally.images + len(skipped)} of {total} images")
+        if folder is None:
+            lines = "\n  ".join(f"{name}: {why}" for name, why in skipped)
+            raise UserError(f"none of the {total} files among --images can be read:\n  {lines}")
+        folder.skipped += skipped
+    told = {"skipped": dict(skipped), "folder": str(folder.target)}
+    result = session.result(tally.summary() | told)
     session.write("explain", result)
-    _print(by_image(found) if images else (), skipped, result)
+    _print(skipped, result)
     return 1 if skipped else 0
 
 
-def _read_split(
-    split: str, sample: Sample
-) -> tuple[UInt8[np.ndarray, "n y x 3"], dict[str, Any], list[tuple[str, str]]]:
-    (batch,) = sample.batches(len(sample))
-    about = {
-        "labels": batch["label"].tolist(),
-        "ids": batch["id"].tolist(),
-        "names": [f"{split} {i}" for i in batch["id"]],
-        "masks": list(batch["mask"]) if "mask" in batch else None,
-        "classes": sample.classes,
-    }
-    return batch["image"], about, []
+def _open(session: Session, own_files: bool, out: str | Path, methods: Sequence[str]) -> Folder:
+    place, step = session.run.workdir / "explanations", str(session.run.step)
+    if own_files and not out:
+        names = (f"{step}-images{f'-{n}' * (n > 1)}" for n in range(1, 10**6))
+        out = next(place / name for name in names if not (place / name).exists())
+    details = session.details | {"maps": ", ".join(methods)}
+    return Folder(out or place / step, title="Where the model looked", details=details)
 
 
-def _read_files(
-    patterns: Sequence[str], info: Dataset
-) -> tuple[UInt8[np.ndarray, "n y x 3"], dict[str, Any], list[tuple[str, str]]]:
-    paths, pixels, skipped = find_images(patterns), {}, []
-    for path in paths:
-        try:
-            pixels[path] = fit_image(read_image(path), info)
-        except UserError as error:
-            name = _legible(path)
-            skipped.append((name, _legible(error).removeprefix(f"{name} ")))
-    if not pixels:
-        lines = "\n  ".join(f"{name}: {why}" for name, why in skipped)
-        raise UserError(f"none of the {len(paths)} files among --images can be read:\n  {lines}")
-    names = [_legible(path) for path in pixels]
-    about = {"ids": [Path(name).name for name in names], "names": names}
-    return np.stack(list(pixels.values())), about, skipped
+def _examples(session: Session) -> Iterator[Part]:
+    """Yields the examples of the session, with all that is known of them."""
+    for batch in session.sample.batches(min(AT_ONCE, len(session.sample))):
+        rows = {name: values[batch["valid"]] for name, values in batch.items()}
+        names = [f"{session.split} {i}" for i in rows["id"]]
+        inputs = Inputs(normalise(rows["image"], session.info), rows["image"], names)
+        about = {"labels": rows["label"].tolist(), "ids": rows["id"].tolist()}
+        yield inputs, about | ({"masks": list(rows["mask"])} if "mask" in rows else {})
 
 
-def _legible(text: object) -> str:
-    """Returns text that any file and terminal takes: file names may hold any bytes."""
-    return str(text).encode(errors="backslashreplace").decode()
+def _files(session: Session, paths: Sequence[Path]) -> Iterator[Part]:
+    for start in range(0, len(paths), AT_ONCE):
+        inputs = fit_files(paths[start : start + AT_ONCE], session.info)
+        yield inputs, {"ids": [Path(name).name for name in inputs.names]}
 
 
-def _class_names(config: ConfigDict, info: Dataset) -> tuple[str, ...] | None:
-    """Returns the names; where only the prepared files know them and are absent, None."""
-    if info.classes:
-        return info.classes
-    try:
-        return tuple(open_source(config.data, config.explain.split).classes)
-    except UserError:
-        return None
+class Tally:
+    """Counts what is summed up at the end, and tells of each image as it comes.
 
-
-def _summary(found: Sequence[Explanation]) -> dict[str, Any]:
-    """Returns the count and, where labels and masks are known, the shares of hits among them.
-
-    With several methods, `pointing_game` is of the first; `methods` tells it of each.
+    Attributes:
+      images: how many there were.
     """
-    images = by_image(found)
-    result = {"images": len(images)} | _share("accuracy", [first.correct for first, *_ in images])
-    result["methods"] = {}
-    for same in zip(*images, strict=True):
-        hits = _share("pointing_game", [item.peak_on_object for item in same])
-        constant = sum(not np.ptp(item.map) > 0 for item in same)  # or NaN
-        result["methods"][same[0].method] = hits | {"constant_maps": constant}
-        result = hits | result
-    return result
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._correct: list[bool] = []
+        self._hits: dict[str, list[bool]] = {}
+        self._constant: Counter[str] = Counter()
+
+    def add(self, found: Sequence[Explanation], *, tell: bool) -> None:
+        """Counts explanations; with `tell`, prints the class of each image."""
+        for same in by_image(found):
+            self.images += 1
+            first = same[0]
+            if tell:
+                (name, share), *_ = first.top(1)
+                print(f"{first.name}: {name} ({100 * share:.1f} %)")
+            if first.correct is not None:
+                self._correct.append(first.correct)
+            for item in same:
+                hits = self._hits.setdefault(item.method, [])
+                if item.peak_on_object is not None:
+                    hits.append(item.peak_on_object)
+                self._constant[item.method] += not np.ptp(item.map) > 0  # or NaN
+
+    def summary(self) -> dict[str, Any]:
+        """Returns the count and, where labels and masks are known, the shares of hits among them.
+
+        With several methods, `pointing_game` is of the first; `methods` tells it of each.
+        """
+        pointing = {name: _share("pointing_game", hits) for name, hits in self._hits.items()}
+        methods = {
+            name: share | {"constant_maps": self._constant[name]}
+            for name, share in pointing.items()
+        }
+        first = next(iter(pointing.values()))
+        return {"images": self.images, **_share("accuracy", self._correct), **first,
+                "methods": methods}  # fmt: skip
 
 
-def _share(name: str, verdicts: Sequence[bool | None]) -> dict[str, float]:
-    known = [verdict for verdict in verdicts if verdict is not None]
-    return {name: float(np.mean(known))} if known else {}
+def _share(name: str, verdicts: Sequence[bool]) -> dict[str, float]:
+    return {name: float(np.mean(verdicts))} if verdicts else {}
 
 
-def _print(
-    shown: Sequence[Sequence[Explanation]],
-    skipped: Sequence[tuple[str, str]],
-    result: dict[str, Any],
-) -> None:
-    for item, *_ in shown:
-        (name, share), *_ = item.top(1)
-        print(f"{item.name}: {name} ({100 * share:.1f} %)")
+def _print(skipped: Sequence[tuple[str, str]], result: dict[str, Any]) -> None:
     for name, why in skipped:
         print(f"skipped {name}: {why}")
     print(f"images explained  {result['images']}" + (f", {len(skipped)} skipped" * bool(skipped)))

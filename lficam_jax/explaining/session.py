@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lficam_jax.data import Dataset, dataset_info
+from lficam_jax.data import Dataset, dataset_info, open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.methods import TRIVIAL, check
@@ -56,6 +56,17 @@ class Session:
     def info(self) -> Dataset:
         """The data set's."""
         return dataset_info(self.run.config.data)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The class names; () where only the prepared files know them and are absent."""
+        if self.info.classes:
+            return self.info.classes
+        try:
+            data = self.run.config.data
+            return tuple(open_source(data, self.split or "test").classes)
+        except UserError:
+            return ()
 
     @cached_property
     def sample(self) -> Sample:

@@ -1,0 +1,149 @@
+"""A trained run, ready to be asked: `lficam_jax.load`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from lficam_jax import structs
+from lficam_jax.data import Dataset, dataset_info
+from lficam_jax.explaining.explain import BATCH, explain, look
+from lficam_jax.explaining.explanations import Explanations
+from lficam_jax.explaining.inputs import read_inputs
+from lficam_jax.explaining.session import Session
+from lficam_jax.measure.faithfulness import faithfulness
+from lficam_jax.measure.measures import Measures
+from lficam_jax.measure.stability import read_config
+from lficam_jax.methods.perturbation import CHUNK_SIZE
+from lficam_jax.training.experiment import load_run
+from lficam_jax.workdir.remote import fetched
+from lficam_jax.workdir.table import aligned
+
+
+def load(
+    workdir: str | Path, *, step: int | None = None, data: Mapping[str, Any] | None = None
+) -> "Run":
+    """Opens a trained run: its network, weights, classes and preprocessing, all from its folder.
+
+    Args:
+      workdir: the run's folder, or its address in a bucket (`gs://…`).
+      step: of the checkpoint; None: the best on the validation split.
+      data: keys of `config.data` that differ here, for example `{"dir": "/data"}`. The data
+        themselves are needed only to measure, and to explain examples of a split.
+
+    Raises:
+      UserError: if the folder holds no run, or no checkpoint that can be read.
+
+    Example:
+      >>> import lficam_jax as lfi
+      >>> run = lfi.load("runs/quickstart")  # doctest: +SKIP
+      >>> run.explain("photo.jpg").save("out")  # doctest: +SKIP
+    """
+    with fetched(str(workdir)) as here:
+        config = read_config(here)
+        config.data.update(dict(data or {}))
+        found = load_run(config, here, step)
+    variables = jax.device_put(dict(found.variables))  # once, not at each call
+    return Run(Path(workdir), config, found.model, variables, found.step)
+
+
+@dataclass(frozen=True, repr=False)
+class Run(structs.Run):
+    """A trained network that explains, predicts and is measured. Made by `load`."""
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What the network was trained on: classes, size, mean and deviation of its images."""
+        return dataset_info(self.config.data)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the logits."""
+        return self.dataset.classes
+
+    def explain(
+        self, images: Any, *, method: str | Sequence[str] | None = None,
+        target: Any = None, labels: Sequence[Any] | None = None, names: Sequence[str] | None = None,
+        normalised: bool = False, batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE,
+    ) -> Explanations:  # fmt: skip
+        """Shows where the network looked; the arguments are those of `lficam_jax.explain`."""
+        found = explain(
+            self.model, self.variables, images, preprocess=self.dataset, classes=self.classes,
+            method=method, target=target, labels=labels, names=names, normalised=normalised,
+            batch_size=batch_size, chunk_size=chunk_size,
+        )  # fmt: skip
+        found.details.update(model=self.title, data="images of your own", step=self.step)
+        return found
+
+    def predict(
+        self, images: Any, *, normalised: bool = False, batch_size: int = BATCH
+    ) -> "Predictions":
+        """Classifies images of any kind that `explain` takes; with the network's own maps."""
+        inputs = read_inputs(images, self.dataset, normalised=normalised)
+        methods = () if self.config.model.head == "plain" else ("own",)
+        share, maps = look(self.model, self.variables, inputs.images, methods, None, batch_size)
+        return Predictions(inputs.names, self.classes, share, maps.get("own"))
+
+    def measure(
+        self, methods: Sequence[str] = (), *, limit: int = 1000, split: str = "test",
+        measures: Sequence[str] = (), baseline: str = "mean", target: str = "predicted",
+    ) -> Measures:  # fmt: skip
+        """Measures how faithful maps are, beside trivial ones (docs/measures.md).
+
+        Args:
+          methods: keys of `methods.METHODS`; default: own, grad_cam, score_cam.
+          limit: examples of the split, spread evenly.
+          split: train, validation or test.
+          measures: groups of measures; default: all but sensitivity.
+          baseline: what a masked pixel shows: mean, black or blur.
+          target: the class that is measured: predicted or label.
+
+        Raises:
+          UserError: for an unknown name, or data that are not there.
+        """
+        wanted = [methods] if isinstance(methods, str) else methods
+        session = Session(self, split, limit, wanted)
+        return Measures(faithfulness(session, measures, baseline=baseline, target=target))
+
+    def __repr__(self) -> str:
+        classes = ", ".join(self.classes[:3]) + (", …" if len(self.classes) > 3 else "")
+        return (
+            f"Run({str(self.workdir)!r}: {self.title}, step {self.step}, "
+            f"{len(self.classes)} classes: {classes})"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Predictions:
+    """What the network says of images.
+
+    Attributes:
+      names: file names, or numbers.
+      classes: class names, in the order of the probabilities.
+      probabilities: of every class, summing to 1.
+      maps: the network's own, in [0, 1] on the grid of its features; None for a plain network.
+    """
+
+    names: list[str]
+    classes: tuple[str, ...]
+    probabilities: Float[np.ndarray, "n k"]
+    maps: Float[np.ndarray, "n h w"] | None
+
+    @property
+    def predicted(self) -> list[str]:
+        """The most probable class of each image."""
+        return [self.classes[i] for i in self.probabilities.argmax(axis=1)]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __repr__(self) -> str:
+        best = self.probabilities.max(axis=1)
+        rows = list(zip(self.names, self.predicted, [f"{p:.1%}" for p in best], strict=True))
+        more = f"\n… and {len(rows) - 12} more" if len(rows) > 12 else ""
+        return aligned([("image", "class", "probability"), *rows[:12]]) + more

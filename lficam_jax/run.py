@@ -13,6 +13,7 @@ from jaxtyping import Float
 from lficam_jax import structs
 from lficam_jax.data import Dataset, dataset_info
 from lficam_jax.explaining.explain import BATCH, explain, look
+from lficam_jax.explaining.explanation import short
 from lficam_jax.explaining.explanations import Explanations
 from lficam_jax.explaining.inputs import read_inputs
 from lficam_jax.explaining.session import Session
@@ -41,8 +42,10 @@ def load(
 
     Example:
       >>> import lficam_jax as lfi
-      >>> run = lfi.load("runs/quickstart")  # doctest: +SKIP
-      >>> run.explain("photo.jpg").save("out")  # doctest: +SKIP
+      >>> run = lfi.load("runs/quickstart")
+      >>> e = run.explain("photo.png")
+      >>> e[0].overlay().size
+      (224, 224)
     """
     with fetched(str(workdir)) as here:
         config = read_config(here)
@@ -54,7 +57,16 @@ def load(
 
 @dataclass(frozen=True, repr=False)
 class Run(structs.Run):
-    """A trained network that explains, predicts and is measured. Made by `load`."""
+    """A trained network that explains, predicts and is measured. Made by `load`.
+
+    Example:
+      >>> import lficam_jax as lfi
+      >>> run = lfi.load("runs/quickstart")
+      >>> run.classes[:3], run.dataset.image_size
+      (('0', '1', '2'), 16)
+      >>> run.predict("photo.png").probabilities.shape
+      (1, 10)
+    """
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -127,6 +139,11 @@ class Predictions:
       classes: class names, in the order of the probabilities.
       probabilities: of every class, summing to 1.
       maps: the network's own, in [0, 1] on the grid of its features; None for a plain network.
+
+    Example:
+      >>> Predictions(["a.png"], ("cat", "dog"), np.array([[0.25, 0.75]]), None)
+      image  class  probability
+      a.png    dog        75.0%
     """
 
     names: list[str]
@@ -144,6 +161,8 @@ class Predictions:
 
     def __repr__(self) -> str:
         best = self.probabilities.max(axis=1)
-        rows = list(zip(self.names, self.predicted, [f"{p:.1%}" for p in best], strict=True))
+        rows = list(
+            zip(map(short, self.names), self.predicted, [f"{p:.1%}" for p in best], strict=True)
+        )
         more = f"\n… and {len(rows) - 12} more" if len(rows) > 12 else ""
         return aligned([("image", "class", "probability"), *rows[:12]]) + more

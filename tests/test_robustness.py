@@ -8,12 +8,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from PIL import Image
 
-from lficam_jax.config import as_json
-from lficam_jax.data import DATASETS, dataset_info
+from lficam_jax.data import DATASETS
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure import robustness, sanity
@@ -23,10 +21,7 @@ from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from lficam_jax.metrics.robustness import fgsm
 from lficam_jax.metrics.sanity import cascade
-from lficam_jax.training.experiment import initial_variables, load_run, make_model
-from lficam_jax.training.steps import create_state
-from lficam_jax.workdir.checkpoint import Checkpoints
-from lficam_jax.workdir.folder import claim
+from lficam_jax.training.experiment import load_run
 
 SMOOTH = np.add.outer(np.arange(32) * 4, np.arange(32) * 3).astype(np.uint8)
 GREY = SMOOTH[..., None]
@@ -136,18 +131,6 @@ def test_fgsm_takes_an_epsilon_for_each_image_and_raises_the_loss():
     )
     moved = grey - images
     np.testing.assert_allclose(moved, moved[..., :1].repeat(3, axis=-1), atol=1e-6)
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_config, tmp_path_factory):
-    """A run as training leaves it, at its first step."""
-    workdir = tmp_path_factory.mktemp("runs") / "a"
-    info = dataset_info(tiny_config.data)
-    variables = initial_variables(make_model(tiny_config, info), tiny_config, info)
-    claim(workdir, as_json(tiny_config))
-    with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(create_state(variables, optax.sgd(0.1)), metrics={"accuracy": 1})
-    return workdir
 
 
 @pytest.fixture(scope="module")

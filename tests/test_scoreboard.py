@@ -9,12 +9,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 import pytest
 
 from lficam_jax import modes
-from lficam_jax.config import as_json
-from lficam_jax.data import dataset_info, open_source
+from lficam_jax.data import open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explain import explain
@@ -31,26 +29,10 @@ from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summ
 from lficam_jax.measure.stability import read_config
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
-from lficam_jax.training.experiment import initial_variables, load_run, make_model
-from lficam_jax.training.steps import create_state
-from lficam_jax.workdir.checkpoint import Checkpoints
-from lficam_jax.workdir.folder import claim
+from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.table import aligned
 
 QUICK = {"limit": 10, "split": "test"}
-
-
-@pytest.fixture(scope="module")
-def trained(tiny_config, tmp_path_factory):
-    """A run as training leaves it, at its first step."""
-    workdir = tmp_path_factory.mktemp("runs") / "a"
-    info = dataset_info(tiny_config.data)
-    variables = initial_variables(make_model(tiny_config, info), tiny_config, info)
-    claim(workdir, as_json(tiny_config))
-    with Checkpoints(workdir) as checkpoints:
-        state = create_state(variables, optax.sgd(0.1))
-        checkpoints.save(state, metrics={"accuracy": 0.5})
-    return workdir
 
 
 def test_faithfulness_measures_what_it_says(tiny, trained, capsys):

@@ -101,7 +101,7 @@ def explain_inputs(
       classes: likewise.
       labels: likewise.
       names: likewise.
-      ids: name the images for ever, and their files; default: the names.
+      ids: name the images for ever, and their files; default: file names.
       masks: bool, the object's pixels on the picture.
       first: place of the first image among all.
       batch_size: likewise.
@@ -112,7 +112,7 @@ def explain_inputs(
     truth = [None] * count if labels is None else _indices("labels", labels, classes, count)
     shown = list(inputs.names if names is None else names)
     _check_length("names", shown, count)
-    chosen = tuple(methods) or None
+    chosen, named = tuple(methods) or None, inputs.ids if ids is None else ids
     share, drawn = look(
         model, variables, inputs.images, chosen, wanted, batch_size, chunk_size, first
     )
@@ -122,7 +122,7 @@ def explain_inputs(
     asked = share.argmax(axis=1) if wanted is None else wanted
     items = [
         Explanation(
-            id=str(shown[i] if ids is None else ids[i]), name=str(shown[i]), method=name,
+            id=str(named[i]), name=str(shown[i]), method=name,
             picture=inputs.pictures[i], map=drawn[name][i], probabilities=share[i], classes=known,
             label=truth[i], mask=None if masks is None else masks[i],
             class_index=None if name in maps.CLASSLESS else int(asked[i]),

@@ -1,7 +1,9 @@
 """One image, what the model said about it, and where it looked."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,10 @@ from jaxtyping import Bool, Float, UInt8
 
 from lficam_jax.explaining import render
 
+TOP = 3  # classes that a notebook shows beside an image
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What one map says about one image.
 
@@ -25,6 +29,14 @@ class Explanation:
       mask: the object's pixels on the picture; None if nobody knows them.
       method: how the map was made.
       class_index: the class that the map was asked about; None if the method asks none.
+
+    Example:
+      >>> picture, hot = np.zeros((8, 8, 3), np.uint8), np.array([[0.0, 1.0], [0.0, 0.0]])
+      >>> e = Explanation("1", "a.png", picture, hot, np.array([0.9, 0.1]), ("cat", "dog"))
+      >>> e
+      Explanation('a.png': 'cat' 90.0%, own map 2x2)
+      >>> e.peak, e.overlay().size
+      ((0, 6), (224, 224))
     """
 
     id: str
@@ -77,6 +89,39 @@ class Explanation:
         """
         picture = render.enlarge(self.picture)
         return render.as_image(render.overlay(picture, self.map, alpha, cmap))
+
+    def __repr__(self) -> str:
+        (name, share), *_ = self.top(1)
+        size = "x".join(map(str, self.map.shape))
+        return f"Explanation({short(self.name)!r}: {name!r} {share:.1%}, {self.method} map {size})"
+
+    def _repr_html_(self) -> str:
+        return card([self])
+
+
+def short(name: str) -> str:
+    """Returns the last part of a path, which tells images apart well enough.
+
+    >>> short("photos/cats/a.jpg"), short("7")
+    ('a.jpg', '7')
+    """
+    return re.split(r"[/\\]", name)[-1] or name
+
+
+def card(same: Sequence[Explanation]) -> str:
+    """Returns the HTML of one image for a notebook: picture, maps and the most probable classes."""
+    first = same[0]
+    pictures = [("image", first.picture)]
+    pictures += [(item.method, np.asarray(item.overlay())) for item in same]
+    shown = "".join(
+        '<figure style="margin:0 8px 8px 0;display:inline-block;text-align:center">'
+        f'<img src="{render.data_uri(picture)}" alt="{escape(name)}" '
+        f'style="height:224px;width:auto;display:block;image-rendering:pixelated"><figcaption>{escape(name)}</figcaption>'
+        "</figure>"
+        for name, picture in pictures
+    )
+    classes = ", ".join(f"<b>{escape(name)}</b> {share:.1%}" for name, share in first.top(TOP))
+    return f"<div><p>{escape(short(first.name))}: {classes}</p>{shown}</div>"
 
 
 def by_image(explanations: Sequence[Explanation]) -> list[list[Explanation]]:

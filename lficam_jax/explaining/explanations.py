@@ -1,19 +1,14 @@
 """What `explain` returns: explanations that show themselves in a notebook and save themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
-
-from lficam_jax.explaining import render
-from lficam_jax.explaining.explanation import Explanation, by_image
+from lficam_jax.explaining.explanation import Explanation, by_image, card, short
 from lficam_jax.explaining.saving import save
 from lficam_jax.workdir.table import aligned
 
 SHOWN = 12  # images that a notebook cell shows
-TOP = 3  # classes beside each
 
 
 class Explanations(Sequence[Explanation]):
@@ -25,6 +20,14 @@ class Explanations(Sequence[Explanation]):
     Attributes:
       details: what made them (model, data, step), for the page.
       skipped: files that could not be read, each with the reason.
+
+    Example:
+      >>> import lficam_jax as lfi
+      >>> e = lfi.load("runs/quickstart").explain("photo.png", method=["own", "grad_cam"])
+      >>> len(e), e.methods, e[0].map.shape
+      (2, ['own', 'grad_cam'], (4, 4))
+      >>> e.save("out").name
+      'index.html'
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Explanations(Sequence[Explanation]):
         rows = [["image", "class", "probability"]]
         for item, *_ in images[:SHOWN]:
             (name, share), *_ = item.top(1)
-            rows.append([item.name, name, f"{share:.1%}"])
+            rows.append([short(item.name), name, f"{share:.1%}"])
         head = f"{len(images)} image{'s' * (len(images) != 1)}, maps: {', '.join(self.methods)}"
         more = [f"… and {len(images) - SHOWN} more"] if len(images) > SHOWN else []
         lost = [f"{len(self.skipped)} files skipped, see .skipped"] if self.skipped else []
@@ -89,22 +92,7 @@ class Explanations(Sequence[Explanation]):
 
     def _repr_html_(self) -> str:
         images = self.images
-        cards = "".join(_card(same) for same in images[:SHOWN])
+        cards = "".join(card(same) for same in images[:SHOWN])
         more = f"<p>… and {len(images) - SHOWN} more</p>" if len(images) > SHOWN else ""
         lost = f"<p>{len(self.skipped)} files skipped, see .skipped</p>" if self.skipped else ""
         return f"<div>{cards}{more}{lost}</div>"
-
-
-def _card(same: Sequence[Explanation]) -> str:
-    first = same[0]
-    pictures = [("image", render.enlarge(first.picture))]
-    pictures += [(item.method, np.asarray(item.overlay())) for item in same]
-    shown = "".join(
-        f'<figure style="margin:0 8px 8px 0;display:inline-block;text-align:center">'
-        f'<img src="{render.data_uri(picture)}" alt="{escape(name)}" '
-        f'style="height:224px;width:auto;display:block"><figcaption>{escape(name)}</figcaption>'
-        "</figure>"
-        for name, picture in pictures
-    )
-    classes = ", ".join(f"<b>{escape(name)}</b> {share:.1%}" for name, share in first.top(TOP))
-    return f"<div><p>{escape(first.name)}: {classes}</p>{shown}</div>"

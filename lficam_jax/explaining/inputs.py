@@ -32,6 +32,11 @@ class Inputs:
     names: list[str]
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def ids(self) -> list[str]:
+        """What the files of an explanation are named after: file names without their folder."""
+        return [Path(name).name or name for name in self.names]
+
 
 def read_inputs(images: Any, dataset: Dataset | None, *, normalised: bool = False) -> Inputs:
     """Brings images of any kind to what the network is fed.

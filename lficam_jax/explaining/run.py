@@ -95,8 +95,7 @@ def _examples(session: Session) -> Iterator[Part]:
 
 def _files(session: Session, paths: Sequence[Path]) -> Iterator[Part]:
     for start in range(0, len(paths), AT_ONCE):
-        inputs = fit_files(paths[start : start + AT_ONCE], session.info)
-        yield inputs, {"ids": [Path(name).name for name in inputs.names]}
+        yield fit_files(paths[start : start + AT_ONCE], session.info), {}
 
 
 class Tally:

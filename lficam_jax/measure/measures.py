@@ -34,7 +34,7 @@ class Measures(Mapping[str, Mapping[str, float]]):
 
     def __getitem__(self, method: str) -> Mapping[str, float]:
         measures = self._found[method]["measures"]
-        return {name: summary["value"] for name, summary in measures.items()}
+        return {name: float(summary["value"]) for name, summary in measures.items()}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._found)
@@ -58,7 +58,7 @@ class Measures(Mapping[str, Mapping[str, float]]):
     def interval(self, method: str, measure: str) -> tuple[float, float]:
         """Returns the 95 % bootstrap interval over images."""
         summary = self._found[method]["measures"][measure]
-        return summary["low"], summary["high"]
+        return float(summary["low"]), float(summary["high"])
 
     def __repr__(self) -> str:
         return table(self._found).strip("\n")

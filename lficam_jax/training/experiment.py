@@ -42,8 +42,6 @@ def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[st
     check_divides("eval.batch_size", config.eval.batch_size, devices)
     if train:
         check_divides("train.batch_size", train_size, devices, config.optim.accumulate)
-    leaves = flatten_dict(as_json(config), sep=".")
-    distributed.agree({f"config.{k}": v for k, v in leaves.items() if not among(k, OWN)})
 
     def opened() -> dict[str, Pipeline]:
         evaluated = partial(open_pipeline, batch_size=config.eval.batch_size, train=False)
@@ -56,7 +54,9 @@ def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[st
 
     splits = distributed.together(opened)
     if jax.process_count() > 1:
-        told = {f"data, split {n}": split.fingerprint() for n, split in splits.items()}
+        leaves = flatten_dict(as_json(config), sep=".")
+        told = {f"config.{key}": value for key, value in leaves.items() if not among(key, OWN)}
+        told |= {f"data, split {name}": split.fingerprint() for name, split in splits.items()}
         distributed.agree(told)
     return splits
 

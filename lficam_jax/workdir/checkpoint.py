@@ -64,7 +64,8 @@ class Checkpoints:
             read_only=read_only,
             multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
         )
-        self.manager = ocp.CheckpointManager(self.directory, options=options)
+        with _without_advice():
+            self.manager = ocp.CheckpointManager(self.directory, options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -235,6 +236,18 @@ def _quiet() -> Iterator[None]:
     finally:
         gc.collect()  # here they end
         sys.unraisablehook = before
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silences orbax's warnings of what `read_only` means, which is advice to who programs it."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _metric(metrics: Mapping[str, float]) -> float:

@@ -12,7 +12,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8 --xla_cpu_collective_timeout_seconds=60"
 )
-CACHE = Path(__file__).parent.parent / ".cache" / "jax"
+CACHE = Path(__file__).parent / ".cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # Compiling costs more than running here; tests that need full optimisation are tolerant instead.
@@ -29,11 +29,11 @@ collect_ignore = (
     []
     if find_spec("torch")
     else [
-        "torch_reference.py",
-        "test_torch_parity.py",
-        "test_methods_torch.py",
-        "test_methods_crosscheck.py",
-        "test_metrics_crosscheck.py",
+        "tests/torch_reference.py",
+        "tests/test_torch_parity.py",
+        "tests/test_methods_torch.py",
+        "tests/test_methods_crosscheck.py",
+        "tests/test_metrics_crosscheck.py",
     ]
 )
 
@@ -67,3 +67,36 @@ def tiny_config(digits):
 def tiny(tiny_config):
     """A copy of `tiny_config` for a test to change."""
     return copy.deepcopy(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_config, tmp_path_factory):
+    """The folder of a run as training leaves it, at its first step. Not to be changed."""
+    from lficam_jax.config import as_json
+    from lficam_jax.data import dataset_info
+    from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
+    from lficam_jax.workdir.checkpoint import Checkpoints
+    from lficam_jax.workdir.folder import claim
+
+    workdir = tmp_path_factory.mktemp("runs") / "a"
+    info = dataset_info(tiny_config.data)
+    variables = initial_variables(make_model(tiny_config, info), tiny_config, info)
+    claim(workdir, as_json(tiny_config))
+    with Checkpoints(workdir, as_json(tiny_config)) as checkpoints:
+        state = make_recipe(tiny_config, steps_per_epoch=4).state(variables)
+        checkpoints.save(state, metrics={"accuracy": 0.5})
+    return workdir
+
+
+@pytest.fixture(autouse=True)
+def _where_examples_run(request, tmp_path, monkeypatch):
+    """Examples in docstrings find a run in runs/quickstart, and photo.png beside it."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    if any("runs/quickstart" in example.source for example in request.node.dtest.examples):
+        from PIL import Image
+
+        (tmp_path / "runs").mkdir()
+        (tmp_path / "runs" / "quickstart").symlink_to(request.getfixturevalue("trained"))
+        Image.new("RGB", (64, 48), (200, 120, 40)).save(tmp_path / "photo.png")
+        monkeypatch.chdir(tmp_path)

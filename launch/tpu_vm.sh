@@ -28,17 +28,10 @@
 #
 # The disk of a preempted machine is gone: babysit wants --workdir=/mnt/bucket/… (or gs://…).
 set -euo pipefail
-program=$(realpath "$0")
-cd "$(dirname "$0")/.."
 # shellcheck source=launch/lib.sh
-. launch/lib.sh
-
-dry_run=0
-case ${1:-} in
-  --dry-run) dry_run=1 && shift ;;
-  --help | -h) usage && exit 0 ;;
-esac
-[ $# -gt 0 ] || { usage >&2 && exit 2; }
+. "$(dirname "$0")/lib.sh"
+arguments 1 "$@"
+set -- "${words[@]}"
 action=$1
 shift
 
@@ -209,15 +202,6 @@ watch() {
       esac
     done
     [ "$outcome" = running ] || return 0
-  done
-}
-
-workdir_of() {
-  local previous='' word
-  for word in "$@"; do
-    [ "$previous" != --workdir ] || echo "$word"
-    case $word in --workdir=*) echo "${word#*=}" ;; esac
-    previous=$word
   done
 }
 

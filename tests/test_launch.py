@@ -314,6 +314,9 @@ def test_tpu_a_machine_that_refuses_at_first_and_a_silent_network_are_waited_for
 def test_tpu_wants_a_workdir_that_outlives_the_machine(cloud):
     done = cloud.run("tpu_vm.sh", "babysit", "--config", "c.py", "--workdir=runs/a")
     assert done.returncode == 2 and "--workdir must outlive the machine" in done.stderr
+    # of two, the last counts
+    done = cloud.run("tpu_vm.sh", "babysit", "--workdir", "gs://a/b", "--workdir=c")
+    assert done.returncode == 2 and "--workdir must outlive the machine" in done.stderr
     done = cloud.run("tpu_vm.sh", "create", ZONE="")
     assert done.returncode == 2 and "set ZONE" in done.stderr
     done = cloud.run("tpu_vm.sh", "creat")

@@ -26,7 +26,7 @@
 #   KEEP=0     1: babysit leaves the machine running at the end
 #   DATA_DIR   TFDS_DATA_DIR on the workers (/mnt/bucket/tensorflow_datasets)
 #
-# The disk of a preempted machine is gone: babysit wants --workdir=/mnt/bucket/… (or gs://…).
+# The disk of a preempted machine is gone: babysit wants --workdir=gs://… (surer) or /mnt/bucket/….
 set -euo pipefail
 # shellcheck source=launch/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -124,7 +124,9 @@ if ! command -v gcsfuse > /dev/null; then
   sudo apt-get update -qq && sudo apt-get install -qq -y gcsfuse
 fi
 sudo mkdir -p /mnt/bucket && sudo chown "$USER" /mnt/bucket
-mountpoint -q /mnt/bucket || gcsfuse --implicit-dirs "$bucket" /mnt/bucket
+# a checkpoint is finished by renaming folders, which gcsfuse else refuses
+mountpoint -q /mnt/bucket ||
+  gcsfuse --implicit-dirs --rename-dir-limit=200000 "$bucket" /mnt/bucket
 REMOTE
 }
 
@@ -227,7 +229,7 @@ babysit() {
   local tries=0 fresh=1 outcome
   case $(workdir_of "$@") in
     gs://* | /mnt/*) ;;
-    *) die "--workdir must outlive the machine: /mnt/bucket/… with BUCKET set, or gs://…" ;;
+    *) die "--workdir must outlive the machine: gs://…, or /mnt/bucket/… with BUCKET set" ;;
   esac
   if [ "$dry_run" = 1 ]; then
     create && setup && start "$@" && logs '' && delete

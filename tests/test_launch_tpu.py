@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.launch_box import FLAGS, Box, wait_for
+from tests.launch_box import FLAGS, Box, wait_for, write
 
 
 @pytest.fixture
@@ -50,6 +50,15 @@ def test_tpu_run_from_nothing_to_deleted_through_preemption_and_crash(cloud):
     }
     assert not (cloud.path / "state").exists()
     assert any("jax[tpu]" in line for line in cloud.noted("installed"))
+
+
+def test_tpu_mounts_the_bucket_so_that_folders_can_be_renamed(cloud):
+    cloud.run("tpu_vm.sh", "create")
+    write(cloud.path / "bin/gcsfuse", 'echo "gcsfuse $*" >> "$FAKE/installed"')
+    write(cloud.path / "bin/mountpoint", "exit 1")
+    assert cloud.run("tpu_vm.sh", "setup", BUCKET="mine", USER="me").returncode == 0
+    mounting = "gcsfuse --implicit-dirs --rename-dir-limit=200000 mine /mnt/bucket"
+    assert cloud.noted("installed")[-1] == mounting
 
 
 @pytest.mark.parametrize("code", [2, 3])

@@ -7,31 +7,20 @@
 #   RETRIES=5    crashes in a row without a new checkpoint before it gives up
 #   WAIT=10      seconds between a crash and the next try
 #   CUDA_VISIBLE_DEVICES=0,1   only these GPUs
+#   PLATFORM=gpu   tpu: the same for the chips of a TPU machine
 # On SIGTERM and SIGINT the run saves, and this script ends with its code, 143 or 130. The same command
 # continues.
 set -euo pipefail
-program=$(realpath "$0")
-cd "$(dirname "$0")/.."
 # shellcheck source=launch/lib.sh
-. launch/lib.sh
+. "$(dirname "$0")/lib.sh"
+arguments 1 "$@"
+set -- "${words[@]}"
 
-dry_run=0
-case ${1:-} in
-  --dry-run) dry_run=1 && shift ;;
-  --help | -h) usage && exit 0 ;;
-esac
-[ $# -gt 0 ] || { usage >&2 && exit 2; }
-
-workdir=
-for word in "$@"; do
-  [ "${previous:-}" = --workdir ] && workdir=$word
-  case $word in --workdir=*) workdir=${word#*=} ;; esac
-  previous=$word
-done
+workdir=$(workdir_of "$@")
 kept() { { find "$workdir/checkpoints" -mindepth 1 -maxdepth 1 2> /dev/null || true; } | sort; }
 
 # behind --config, which flags of the form --config.KEY must follow
-command=("$(python_here)" -m lficam_jax.main "$@" --config.parallel.platform=gpu)
+command=("$(python_here)" -m lficam_jax.main "$@" --config.parallel.platform="${PLATFORM:-gpu}")
 if [ "$dry_run" = 1 ]; then
   run "${command[@]}"
   exit 0

@@ -1,5 +1,7 @@
-# What the launch scripts share. Sourced, with `program` set to the script's full path.
+# What the launch scripts share. Sourced, it goes to the repository's folder.
 # shellcheck shell=bash disable=SC2034,SC2154
+program=$(realpath "$0")
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 # The comment at the head of a script is its help.
 usage() { awk 'NR == 1 { next } !/^#/ { exit } !/^#SBATCH/ { sub(/^# ?/, ""); print }' "$program"; }
@@ -7,6 +9,31 @@ usage() { awk 'NR == 1 { next } !/^#/ { exit } !/^#SBATCH/ { sub(/^# ?/, ""); pr
 die() {
   echo "error: $*" >&2
   exit 2
+}
+
+# Reads what a script's words may begin with, --help or --dry-run, and leaves the others in `words`;
+# fewer than `$1` of them get the help and exit code 2.
+arguments() {
+  local least=$1
+  shift
+  dry_run=0
+  case ${1:-} in
+    --dry-run) dry_run=1 && shift ;;
+    --help | -h) usage && exit 0 ;;
+  esac
+  [ $# -ge "$least" ] || { usage >&2 && exit 2; }
+  words=("$@")
+}
+
+# What --workdir says among the flags of lficam_jax.main, where the last one counts.
+workdir_of() {
+  local previous='' word workdir=''
+  for word in "$@"; do
+    [ "$previous" != --workdir ] || workdir=$word
+    case $word in --workdir=*) workdir=${word#*=} ;; esac
+    previous=$word
+  done
+  echo "$workdir"
 }
 
 # Runs a command; with dry_run=1 only prints it, as it would have to be typed.

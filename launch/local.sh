@@ -5,17 +5,10 @@
 #
 # A run that was stopped is continued by the same command.
 set -euo pipefail
-program=$(realpath "$0")
-cd "$(dirname "$0")/.."
 # shellcheck source=launch/lib.sh
-. launch/lib.sh
-
-dry_run=0
-case ${1:-} in
-  --dry-run) dry_run=1 && shift ;;
-  --help | -h) usage && exit 0 ;;
-esac
-[ $# -ge 2 ] || { usage >&2 && exit 2; }
+. "$(dirname "$0")/lib.sh"
+arguments 2 "$@"
+set -- "${words[@]}"
 config=$1 workdir=$2
 shift 2
 

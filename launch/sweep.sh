@@ -17,10 +17,8 @@
 # that fails does not stop the others; its log is DIR/VARIANT/seedN/log.txt. Ends with 0 if all runs
 # are finished, 1 if some failed, 143 or 130 after a signal.
 set -euo pipefail
-program=$(realpath "$0")
-cd "$(dirname "$0")/.."
 # shellcheck source=launch/lib.sh
-. launch/lib.sh
+. "$(dirname "$0")/lib.sh"
 
 config='' dir='' seeds=0 jobs=1 dry_run=0 variants=()
 while [ $# -gt 0 ]; do

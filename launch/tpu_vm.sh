@@ -26,19 +26,12 @@
 #   KEEP=0     1: babysit leaves the machine running at the end
 #   DATA_DIR   TFDS_DATA_DIR on the workers (/mnt/bucket/tensorflow_datasets)
 #
-# The disk of a preempted machine is gone: babysit wants --workdir=/mnt/bucket/… (or gs://…).
+# The disk of a preempted machine is gone: babysit wants --workdir=gs://… (surer) or /mnt/bucket/….
 set -euo pipefail
-program=$(realpath "$0")
-cd "$(dirname "$0")/.."
 # shellcheck source=launch/lib.sh
-. launch/lib.sh
-
-dry_run=0
-case ${1:-} in
-  --dry-run) dry_run=1 && shift ;;
-  --help | -h) usage && exit 0 ;;
-esac
-[ $# -gt 0 ] || { usage >&2 && exit 2; }
+. "$(dirname "$0")/lib.sh"
+arguments 1 "$@"
+set -- "${words[@]}"
 action=$1
 shift
 
@@ -131,7 +124,9 @@ if ! command -v gcsfuse > /dev/null; then
   sudo apt-get update -qq && sudo apt-get install -qq -y gcsfuse
 fi
 sudo mkdir -p /mnt/bucket && sudo chown "$USER" /mnt/bucket
-mountpoint -q /mnt/bucket || gcsfuse --implicit-dirs "$bucket" /mnt/bucket
+# a checkpoint is finished by renaming folders, which gcsfuse else refuses
+mountpoint -q /mnt/bucket ||
+  gcsfuse --implicit-dirs --rename-dir-limit=200000 "$bucket" /mnt/bucket
 REMOTE
 }
 
@@ -212,15 +207,6 @@ watch() {
   done
 }
 
-workdir_of() {
-  local previous='' word
-  for word in "$@"; do
-    [ "$previous" != --workdir ] || echo "$word"
-    case $word in --workdir=*) echo "${word#*=}" ;; esac
-    previous=$word
-  done
-}
-
 # Leaves how an attempt ended in `outcome`; `fresh` says whether the machine is still to be set up.
 attempt() {
   local answer
@@ -243,7 +229,7 @@ babysit() {
   local tries=0 fresh=1 outcome
   case $(workdir_of "$@") in
     gs://* | /mnt/*) ;;
-    *) die "--workdir must outlive the machine: /mnt/bucket/… with BUCKET set, or gs://…" ;;
+    *) die "--workdir must outlive the machine: gs://…, or /mnt/bucket/… with BUCKET set" ;;
   esac
   if [ "$dry_run" = 1 ]; then
     create && setup && start "$@" && logs '' && delete

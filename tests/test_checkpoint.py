@@ -1,8 +1,12 @@
 """Checkpoints: bit-exact, the best is kept, and a damaged one costs a line, not the run."""
 
+import errno
 import logging
+import os
+import re
 import resource
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +94,15 @@ def empty(workdir):
     (workdir / "checkpoints" / "3").mkdir()
 
 
-@pytest.mark.parametrize("damage", [truncate, flip, empty])
+def half_renamed(workdir):
+    """A mounted bucket renames file by file: the machine died before the item `train`."""
+    step = workdir / "checkpoints" / "3"
+    left = workdir / "checkpoints" / "3.orbax-checkpoint-tmp"
+    left.mkdir()
+    shutil.move(step / "train", left / "train")
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty, half_renamed])
 def test_a_damaged_newest_step_falls_back_to_the_one_before(tmp_path, caplog, damage):
     save(tmp_path, 0.1, 0.2, 0.3)
     damage(tmp_path)
@@ -152,6 +164,41 @@ def test_a_full_disk_is_told_and_the_step_before_stays(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     with Checkpoints(tmp_path) as checkpoints:
         same(checkpoints.restore_latest(state_at(9)), state_at(1))
+
+
+def mounted(monkeypatch, limit):
+    """Folders are renamed as by gcsfuse: not if they hold more than its --rename-dir-limit."""
+    rename = os.rename
+
+    def limited(old, new, **options):
+        if os.path.isdir(old) and len(list(Path(old).rglob("*"))) > limit:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(old), None, str(new))
+        return rename(old, new, **options)
+
+    monkeypatch.setattr(os, "rename", limited)
+
+
+def test_a_mounted_bucket_that_renames_no_folder_is_told_from_a_full_disk(tmp_path, monkeypatch):
+    mounted(monkeypatch, limit=0)  # gcsfuse's default
+    with pytest.raises(UserError, match="mounted by gcsfuse.*--rename-dir-limit.*gs://") as told:
+        save(tmp_path, 0.5)
+    assert "disk full" not in str(told.value) and "[Errno 24]" in str(told.value)
+
+
+def test_a_bucket_as_tpu_vm_sh_mounts_it_takes_checkpoints(tmp_path, monkeypatch):
+    script = Path(__file__).parent.parent / "launch/tpu_vm.sh"
+    (limit,) = re.findall(r"gcsfuse .*--rename-dir-limit=(\d+)", script.read_text())
+    mounted(monkeypatch, int(limit))
+    assert save(tmp_path, 0.5, 0.6) == ([1, 2], 2)
+
+
+def test_too_many_open_files_are_told_from_a_full_disk(tmp_path, monkeypatch):
+    def touch(self):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(self))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(UserError, match="too many files are open; allow more .ulimit -n"):
+        save(tmp_path, 0.5)
 
 
 def test_reading_a_run_that_is_training_leaves_its_half_written_step_alone(tmp_path):

@@ -323,6 +323,61 @@ def test_no_cluster_and_no_accelerator_are_told(start, tmp_path):
     assert "pip install 'jax[cuda13]'" in errors[1]
 
 
+ONE_TASK = {  # as srun starts it: jax finds one process
+    "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "1",
+    "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
+}  # fmt: skip
+
+
+def test_one_process_where_the_environment_names_more_is_told(start, tmp_path):
+    words = ("--workdir", tmp_path, "--distributed=auto")
+    one = start(*words, **ONE_TASK, OMPI_COMM_WORLD_SIZE="4")
+    none = start(*words, OMPI_COMM_WORLD_SIZE="4")  # nor does jax know Open MPI 5
+    codes, _, errors = ended(one, none, timeout=60)
+    assert codes == [2, 2], errors
+    assert "--distributed=auto finds one process, but OMPI_COMM_WORLD_SIZE=4" in errors[0]
+    assert "finds no TPU pod" in errors[1]
+    for error in errors:
+        assert "say --distributed=HOST:PORT,4,$OMPI_COMM_WORLD_RANK" in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def slurm(monkeypatch):
+    """Starts as a SLURM task with GPUs; returns what jax was told of the devices to take."""
+
+    def begin(**environment):
+        told = {}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(jax.distributed, "initialize", lambda **words: told.update(words))
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        distributed.start("auto")
+        return told.get("local_device_ids")
+
+    return begin
+
+
+def test_a_gpu_that_the_launcher_chose_is_taken(slurm):
+    """The fourth task of a node that sees one GPU takes it, not the fourth that it sees."""
+    assert slurm(SLURM_LOCALID="3", CUDA_VISIBLE_DEVICES="GPU-5e8a") == [0]
+    assert slurm(SLURM_LOCALID="3", CUDA_VISIBLE_DEVICES="0,1,2,3") is None  # jax takes the fourth
+
+
+@pytest.mark.parametrize(
+    "tasks,node,said",
+    [("1(x2)", "1", "SLURM started 1 process(es) on this node of 8 GPUs"), ("8(x2)", "1", ""),
+     ("8,4", "0", ""), ("8,4", "1", "SLURM started 4 process(es)"), ("", "0", "")],
+)  # fmt: skip
+def test_gpus_that_no_process_takes_are_told(slurm, capsys, tasks, node, said):
+    slurm(
+        SLURM_STEP_TASKS_PER_NODE=tasks, SLURM_NODEID=node, SLURM_LOCALID="0",
+        SLURM_GPUS_ON_NODE="8",
+    )  # fmt: skip
+    error = capsys.readouterr().err
+    assert said in error and ("--ntasks-per-node=8" in error) == bool(said)
+
+
 @pytest.mark.parametrize(
     "spec,message",
     [

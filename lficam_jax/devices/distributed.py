@@ -19,6 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import lficam_jax
+from lficam_jax.devices import launcher
 from lficam_jax.errors import LostError, UserError
 
 T = TypeVar("T")
@@ -35,20 +36,24 @@ def start(
 
     Args:
       spec: '' for one process; `HOST:PORT,N,I` for process I of N with process 0 at that address;
-        `auto` to read the three from a TPU pod, SLURM, Open MPI or Kubernetes.
+        `auto` to read the three from a TPU pod, SLURM, Open MPI or Kubernetes. There, a GPU that
+        no process takes is named on standard error.
       platform: `cpu`, `gpu` or `tpu`, which must then be there; `auto` takes what jax chooses.
       connect_seconds: for all processes to come.
       heartbeat_seconds: after which a silent process counts as dead.
       preemptible: SIGTERM is left to jax, for `agreed_to_stop`; else it ends the process.
 
     Raises:
-      UserError: for a spec that is none, an address where nobody answers, or an absent device.
+      UserError: for a spec that is none, an address where nobody answers, an absent device, or
+        `auto` that finds one process where the environment names more.
     """
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
     if spec:
         _connect(spec, connect_seconds, heartbeat_seconds, preemptible)
     _check_devices(platform)
+    if spec == "auto":
+        _check_detected()
     if spec:
         count = jax.process_count() if spec == "auto" else parse(spec)["num_processes"]
         versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}
@@ -195,7 +200,9 @@ def leave(code: int) -> None:
 
 
 def _connect(spec: str, connect_seconds: int, heartbeat_seconds: int, preemptible: bool) -> None:
-    told = {"cluster_detection_method": "deactivate", **parse(spec)} if spec != "auto" else {}
+    told = launcher.devices()
+    if spec != "auto":
+        told = {"cluster_detection_method": "deactivate", **parse(spec)}
     if told.get("process_id") == 0:
         _check_port(told["coordinator_address"])
     jax.config.update("jax_enable_preemption_service", preemptible)
@@ -211,12 +218,23 @@ def _connect(spec: str, connect_seconds: int, heartbeat_seconds: int, preemptibl
     except (ValueError, RuntimeError) as error:
         raise UserError(
             f"--distributed=auto finds no TPU pod, SLURM, Open MPI or Kubernetes here ({error}); "
-            "leave it out for one process, or say --distributed=HOST:PORT,N,I"
+            f"leave it out for one process, or say {launcher.explicit()}"
             if spec == "auto"
             else f"--distributed={spec}: {error}"
         ) from error
     finally:
         limit.cancel()
+
+
+def _check_detected() -> None:
+    """Compares what `auto` found with what the launcher says that it started."""
+    if jax.process_count() == 1 and (more := launcher.more_than_one()):
+        raise UserError(
+            f"--distributed=auto finds one process, but {more}: all of them would write the same "
+            f"workdir; say {launcher.explicit()}, or leave it out for one process"
+        )
+    if jax.default_backend() == "gpu" and (idle := launcher.idle_gpus()):
+        print(f"warning: {idle}", file=sys.stderr, flush=True)
 
 
 def _check_port(address: str) -> None:

@@ -7,8 +7,10 @@ it does not notice a flipped bit, which the checksums do.
 """
 
 import contextlib
+import errno
 import gc
 import logging
+import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -125,12 +127,9 @@ class Checkpoints:
             try:
                 yield
             except Exception as error:  # OSError, or tensorstore's ValueError with its words
-                problem = _line(error)
+                problem = f"{_cause(str(error))} The ones before it are intact. ({_line(error)})"
         if problem:
-            raise UserError(
-                f"a checkpoint in {self.directory} cannot be written; is the disk full or "
-                f"read-only? The ones before it are intact. ({problem})"
-            )
+            raise UserError(f"a checkpoint in {self.directory} cannot be written; {problem}")
 
     def restore_latest(self, like: TrainState) -> TrainState | None:
         """Returns the newest undamaged state as host arrays, or None where nothing was saved.
@@ -252,6 +251,19 @@ def _without_advice() -> Iterator[None]:
 
 def _metric(metrics: Mapping[str, float]) -> float:
     return metrics[METRIC]
+
+
+def _cause(words: str) -> str:
+    """Says what a failed save most likely means, and what helps."""
+    if os.strerror(errno.EMFILE) not in words:
+        return "is the disk full or read-only?"
+    if "' -> '" not in words:
+        return "too many files are open; allow more (ulimit -n 100000)."
+    # What gcsfuse answers to a rename, by which orbax finishes every folder.
+    return (
+        "its file system does not rename folders; is it a bucket mounted by gcsfuse? Mount it with "
+        "--rename-dir-limit=200000, or say --workdir=gs://BUCKET/RUN."
+    )
 
 
 def _line(error: Exception) -> str:

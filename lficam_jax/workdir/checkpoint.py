@@ -53,21 +53,8 @@ class Checkpoints:
             return
         if not read_only:
             self.directory.mkdir(parents=True, exist_ok=True)
-        best = policies.BestN(
-            get_metric_fn=_metric, reverse=False, n=1, keep_checkpoints_without_metrics=False
-        )
-        latest = policies.LatestN(keep_latest)
-        options = ocp.CheckpointManagerOptions(
-            best_fn=_metric,  # without it, best_step() would silently be the latest
-            best_mode="max",
-            preservation_policy=policies.AnyPreservationPolicy([latest, best]),
-            cleanup_tmp_directories=not read_only,
-            create=False,  # orbax refuses to where it must not wait for the other processes
-            read_only=read_only,
-            multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
-        )
         with _without_advice():
-            self.manager = ocp.CheckpointManager(self.directory, options=options)
+            self.manager = _manager(self.directory, keep_latest, read_only)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -199,6 +186,23 @@ class Checkpoints:
             if changed:
                 raise ValueError(f"the checksum of {changed[0]} does not match")
         return dict(items)
+
+
+def _manager(directory: Path, keep_latest: int, read_only: bool) -> ocp.CheckpointManager:
+    best = policies.BestN(
+        get_metric_fn=_metric, reverse=False, n=1, keep_checkpoints_without_metrics=False
+    )
+    latest = policies.LatestN(keep_latest)
+    options = ocp.CheckpointManagerOptions(
+        best_fn=_metric,  # without it, best_step() would silently be the latest
+        best_mode="max",
+        preservation_policy=policies.AnyPreservationPolicy([latest, best]),
+        cleanup_tmp_directories=not read_only,
+        create=False,  # orbax refuses to where it must not wait for the other processes
+        read_only=read_only,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
+    )
+    return ocp.CheckpointManager(directory, options=options)
 
 
 def checksums(tree: Any) -> dict[str, int]:

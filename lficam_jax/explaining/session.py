@@ -87,9 +87,7 @@ class Session:
     @property
     def details(self) -> dict[str, Any]:
         """What a page says of its maps: model, data, step."""
-        data = (
-            "files of your own" if self.split is None else f"{self.info.name}, {self.split} split"
-        )
+        data = f"{self.info.name}, {self.split} split" if self.split else "files of your own"
         return {"model": self.run.title, "data": data, "step": self.run.step}
 
     def methods(self, *default: str) -> list[str]:
@@ -108,6 +106,7 @@ class Session:
 
     def few(self, limit: int) -> Sample:
         """Returns another sample of the split."""
+        assert self.split is not None, "a session without a split has no sample"
         return Sample(self.run.config.data, self.split, limit)
 
     def batches(self) -> Iterator[dict[str, np.ndarray]]:

@@ -17,6 +17,7 @@ from lficam_jax.errors import UserError
 CHOICES = {
     "data.pipeline": ("auto", "resident", "streaming"),
     "data.augment": ("none", "crop", "crop_flip", "resized_crop_flip"),
+    "data.interpolation": ("", "bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"),
     "model.backbone": (
         "cifar_resnet",
         "cifar_densenet",
@@ -36,6 +37,10 @@ CHOICES = {
     "parallel.mode": ("pmap", "shard_map"),
     "parallel.platform": ("auto", "cpu", "gpu", "tpu"),
 }
+
+# Keys of `data` that a run knows by itself: empty means "derive it", and the config.json of a run
+# holds what it came to, so that its network can be used where the data are gone.
+RECORDED = ("classes", "mean", "std", "image_size", "channels", "crop_share", "interpolation")
 
 
 def default_config() -> ConfigDict:
@@ -60,7 +65,14 @@ def _data() -> ConfigDict:
     data.dir = ""  # where data sets are prepared; '' = $TFDS_DATA_DIR, else ~/tensorflow_datasets
     data.folder = ""  # for name='folder': holds {train,validation,test}/CLASS/image files
     data.pipeline = "auto"  # resident: on the device as uint8; streaming: decoded by host threads
+    data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted)
     data.image_size = 0  # pixels per side fed to the network; 0 = the data set's own
+    data.channels = 0  # 1: colour is dropped; 3; 0 = the data set's own
+    data.mean = ()  # of pixels in 0..1, red, green, blue; () = the data set's own
+    data.std = ()  # standard deviation, likewise
+    data.crop_share = 0.0  # of the short side, the central square that evaluation looks at;
+    # 0 = 224/256 after random resized crops, else 1
+    data.interpolation = ""  # how pictures are scaled; '' = bilinear (random resized crops: always)
     data.augment = "none"  # crop: pad and crop at random; flip: mirror; resized_crop: of Inception
     data.crop_padding = 4  # pixels added on each side before the random crop
     data.train_examples = 0  # train on the first n examples only; 0 = all
@@ -233,28 +245,10 @@ def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
     return f" — did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
-    """Lists `key: theirs -> ours` for every leaf in which two nested dicts differ."""
-    lines = []
-    for name in sorted({*ours, *theirs}):
-        left, right = theirs.get(name, "(absent)"), ours.get(name, "(absent)")
-        if isinstance(left, dict) and isinstance(right, dict):
-            lines += differences(right, left, f"{prefix}{name}.")
-        elif left != right:
-            lines.append(f"{prefix}{name}: {left} -> {right}")
-    return lines
-
-
 def as_json(config: ConfigDict) -> dict[str, Any]:
     """Returns the config as JSON gives it back: tuples become lists."""
     plain: dict[str, Any] = json.loads(config.to_json_best_effort())
     return plain
-
-
-def among(difference: str, prefixes: tuple[str, ...]) -> bool:
-    """Tells whether a key, or a line of `differences`, belongs to one of the keys or groups."""
-    key = difference.split(":")[0]
-    return any(key == p or key.startswith(p + ".") for p in prefixes)
 
 
 def _bad_choices(config: ConfigDict) -> list[str]:
@@ -301,10 +295,27 @@ def _bad_numbers(config: ConfigDict) -> list[str]:
     for name in ("label_smoothing", "ema_decay", "momentum"):
         if not 0 <= config.optim[name] < 1:
             problems.append(f"optim.{name}={config.optim[name]} must be in [0, 1)")
+    problems += _bad_data(config.data)
     if config.model.fin.kernel % 2 == 0:
         problems.append(f"model.fin.kernel={config.model.fin.kernel} must be odd")
     if config.model.fin.temperature <= 0:
         problems.append(f"model.fin.temperature={config.model.fin.temperature} must be positive")
+    return problems
+
+
+def _bad_data(data: ConfigDict) -> list[str]:
+    problems = []
+    for name in ("mean", "std"):
+        if len(data[name]) not in (0, 3) or any(value < 0 for value in data[name]):
+            problems.append(f"data.{name}={data[name]} must be three numbers of at least 0, or ()")
+    if 0 in data.std:
+        problems.append(f"data.std={data.std} must not hold 0")
+    if data.channels not in (0, 1, 3):
+        problems.append(f"data.channels={data.channels} must be 1 or 3, or 0 for the data set's")
+    if not 0 <= data.crop_share <= 1:
+        problems.append(f"data.crop_share={data.crop_share} must be in (0, 1], or 0 to derive it")
+    if len(set(data.classes)) != len(data.classes) or len(data.classes) == 1:
+        problems.append(f"data.classes={data.classes} must be two or more different names, or ()")
     return problems
 
 

@@ -56,6 +56,7 @@ def train(config: ConfigDict, workdir: str, profile_steps: str = "") -> int:
 def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     """Measures the best checkpoint on a split."""
     validate(config)
+    config = experiment.recall(config, workdir)
     pipeline, mode = experiment.open_splits(config, split)[split], config.parallel.mode
     run = experiment.load_run(config, workdir)
     result = Evaluation(run.model, pipeline, mode).measure(replicate(run.variables, mode))

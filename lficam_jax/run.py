@@ -52,7 +52,7 @@ def load(
         config.data.update(dict(data or {}))
         found = load_run(config, here, step)
     variables = jax.device_put(dict(found.variables))  # once, not at each call
-    return Run(Path(workdir), config, found.model, variables, found.step)
+    return Run(Path(workdir), found.config, found.model, variables, found.step)
 
 
 @dataclass(frozen=True, repr=False)

@@ -32,7 +32,7 @@ def test_evaluation_looks_at_the_central_square():
 
 
 def test_after_resized_crops_the_square_is_seven_eighths():
-    dataset = replace(CIFAR, image_size=224, eval_resize=256 / 224)
+    dataset = replace(CIFAR, image_size=224, crop_share=224 / 256)
     top, left, height, width = fit_box(256, 300, dataset)
     assert (top, left, height, width) == pytest.approx((16, 38, 224, 224))
     assert fit_image(picture(256, 300), dataset).shape == (224, 224, 3)
@@ -49,7 +49,7 @@ def test_greyscale_sets_drop_colour_from_a_photo():
 def test_resample_interpolates_pictures_and_picks_from_masks():
     step = np.repeat(np.array([0, 0, 200, 200], np.uint8)[None, :, None], 4, 0)
     assert 0 < resample(step, (0, 0, 4, 4), 8)[0, 3, 0] < 200
-    mask = resample(step, (0, 0, 4, 4), 8, nearest=True)[..., 0]
+    mask = resample(step, (0, 0, 4, 4), 8, "nearest")[..., 0]
     np.testing.assert_array_equal(mask, [[0] * 4 + [200] * 4] * 8)
 
 

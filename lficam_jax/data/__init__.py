@@ -1,5 +1,6 @@
 """Data: from a name in the config to batches on the device."""
 
+import copy
 import zlib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +9,7 @@ from functools import partial
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax.config import nearest
+from lficam_jax.config import RECORDED, nearest
 from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
 from lficam_jax.data.datasets import DATASETS, SPLITS, Dataset
@@ -39,13 +40,16 @@ __all__ = [
     "open_pipeline",
     "open_source",
     "read_image",
+    "resolved",
 ]
 
-_SHORT_SIDE = 256 / 224  # evaluation after random resized crops: resize to 256, centre 224
+_CENTRE = 224 / 256  # evaluation after random resized crops: resize to 256, centre 224
 
 
 def dataset_info(data: ConfigDict) -> Dataset:
     """Returns what is known of the configured data set before its files are read.
+
+    A run's config holds all that is needed to use its network: then no file is looked at.
 
     Args:
       data: the group `config.data`.
@@ -54,17 +58,32 @@ def dataset_info(data: ConfigDict) -> Dataset:
       UserError: for an unknown name (the nearest is shown), a folder without the three splits, or a
         TFDS name outside the table that is not prepared.
     """
-    if data.name == "folder":
-        dataset = folder_dataset(local_path(data.folder))
-    elif data.name in DATASETS:
-        dataset = DATASETS[data.name]
-    else:
-        dataset = tfds_dataset(data.name, data_directory(data.dir))
+    row = _row(data)
+    classes = tuple(data.classes) or row.classes
     return replace(
-        dataset,
-        image_size=data.image_size or dataset.image_size,
-        eval_resize=_SHORT_SIDE if data.augment == "resized_crop_flip" else 1.0,
+        row,
+        classes=classes,
+        num_classes=len(classes) or row.num_classes,
+        image_size=data.image_size or row.image_size,
+        channels=data.channels or row.channels,
+        mean=tuple(data.mean) or row.mean,
+        std=tuple(data.std) or row.std,
+        crop_share=data.crop_share or (_CENTRE if data.augment == "resized_crop_flip" else 1.0),
+        interpolation=data.interpolation or row.interpolation,
     )
+
+
+def resolved(data: ConfigDict, dataset: Dataset) -> ConfigDict:
+    """Returns a copy of `config.data` with what it leaves to be derived filled in.
+
+    Args:
+      data: the group `config.data`.
+      dataset: what it came to: of an open pipeline, or of `dataset_info` as far as that knows.
+    """
+    filled = copy.deepcopy(data)
+    for key in RECORDED:
+        filled[key] = getattr(dataset, key)
+    return filled
 
 
 def open_source(data: ConfigDict, split: str) -> Source:
@@ -108,16 +127,41 @@ def open_pipeline(
     else:
         threads = data.threads or streaming.default_threads()
         opened = streaming.pipeline(source, dataset, order, **options, threads=threads)
-    return replace(opened, damaged=damaged, fingerprint=partial(_fingerprint, files))
+    return replace(
+        opened, dataset=replace(dataset, classes=source.classes),
+        damaged=damaged, fingerprint=partial(_fingerprint, files),
+    )  # fmt: skip
+
+
+def _row(data: ConfigDict) -> Dataset:
+    """Returns what the data set itself says, or a stand-in where `data` says everything."""
+    if data.name in DATASETS:
+        return DATASETS[data.name]
+    if all(data[key] for key in RECORDED):
+        return Dataset(
+            name=data.name, tfds_name="", num_classes=len(data.classes), image_size=data.image_size,
+            mean=data.mean, std=data.std, splits={}, examples={},
+        )  # fmt: skip
+    return _look(data)
+
+
+def _look(data: ConfigDict) -> Dataset:
+    """Looks into the files of a data set outside the table."""
+    if data.name == "folder":
+        return folder_dataset(local_path(data.folder))
+    return tfds_dataset(data.name, data_directory(data.dir))
 
 
 def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
-    if split not in dataset.splits:
+    if split not in SPLITS:
         raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
+    classes = tuple(data.classes)
     if data.name == "folder":
-        source: Source = FolderSource(local_path(data.folder), split)
+        source: Source = FolderSource(local_path(data.folder), split, classes, dataset.channels)
     else:
-        source = TfdsSource(dataset, data_directory(data.dir), split)
+        row = dataset if dataset.splits else _look(data)
+        row = replace(row, channels=dataset.channels)
+        source = TfdsSource(row, data_directory(data.dir), split, classes)
     limited = split == "train" and data.train_examples
     return First(source, data.train_examples) if limited else source
 

@@ -31,8 +31,9 @@ class Dataset:
       stored_size: pixels per side of the stored images; 0 if they differ.
       has_mask: whether each image comes with the pixels of its object.
       prepared_by: 'lficam_jax.prepare' (needs no TensorFlow) or 'tfds'.
-      eval_resize: evaluation scales the short side to `eval_resize * image_size`, then cuts the
-        central square; 256/224 after a training with random resized crops, else 1.
+      crop_share: of the short side, the central square that an evaluation looks at: 224/256 after
+        a training with random resized crops, else 1.
+      interpolation: how pictures are scaled, a filter of Pillow's.
       citation: where the data come from.
       licence: under which terms.
     """
@@ -50,7 +51,8 @@ class Dataset:
     stored_size: int = 0
     has_mask: bool = False
     prepared_by: str = "tfds"
-    eval_resize: float = 1.0
+    crop_share: float = 1.0
+    interpolation: str = "bilinear"
     citation: str = ""
     licence: str = ""
 

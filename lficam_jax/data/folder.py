@@ -5,18 +5,20 @@ from pathlib import Path
 from lficam_jax.config import nearest
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
 from lficam_jax.data.images import is_image, read_image
-from lficam_jax.data.sources import Example
+from lficam_jax.data.sources import Example, places
 from lficam_jax.errors import UserError
 
 
 class FolderSource:
     """One split of a folder; `id` is the position in the sorted listing."""
 
-    def __init__(self, folder: Path, split: str):
-        self.classes = class_names(folder)
+    def __init__(self, folder: Path, split: str, classes: tuple[str, ...] = (), channels: int = 3):
+        names = tuple(_folders(folder / split)) if classes else class_names(folder)
+        self.classes, self._channels = classes or names, channels
+        labels = places(names, self.classes, str(folder / split))
         self._files = [
             (path, label)
-            for label, name in enumerate(self.classes)
+            for label, name in zip(labels, names, strict=True)
             for path in _images(folder / split / name)
         ]
         if not self._files:
@@ -27,7 +29,7 @@ class FolderSource:
 
     def __getitem__(self, i: int) -> Example:
         path, label = self._files[i]
-        return {"image": read_image(path), "label": label, "id": i}
+        return {"image": read_image(path, self._channels), "label": label, "id": i}
 
     def read(self, start: int, stop: int) -> list[Example]:
         """Returns consecutive examples."""
@@ -93,6 +95,8 @@ def class_names(folder: Path) -> tuple[str, ...]:
 
 
 def _folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a directory")
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 

@@ -57,8 +57,8 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """Reads a picture, upright, as uint8 [y x 3].
+def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
+    """Reads a picture, upright, as uint8 [y x channels]; one channel is grey.
 
     Raises:
       UserError: naming the file, if it is missing, damaged or no image.
@@ -67,7 +67,7 @@ def read_image(path: str | Path) -> np.ndarray:
         content = (Path(path) if isinstance(path, str) else path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return decode(content, channels=3, name=str(path), upright=True)
+    return decode(content, channels=channels, name=str(path), upright=True)
 
 
 def decode(content: bytes, *, channels: int, name: str, upright: bool = False) -> np.ndarray:

@@ -96,9 +96,10 @@ def read(source: Source, dataset: Dataset) -> dict[str, np.ndarray]:
 def _fitted(example: Example, dataset: Dataset) -> Example:
     height, width = example["image"].shape[:2]
     box = fit_box(height, width, dataset)
-    pixels = {"image": resample(example["image"], box, dataset.image_size)}
+    size = dataset.image_size
+    pixels = {"image": resample(example["image"], box, size, dataset.interpolation)}
     if "mask" in example:
-        pixels["mask"] = resample(example["mask"], box, dataset.image_size, nearest=True)
+        pixels["mask"] = resample(example["mask"], box, size, "nearest")
     return example | pixels
 
 

@@ -50,6 +50,6 @@ class Sample:
         if self.info.has_mask:
             height, width = example["mask"].shape[:2]
             box = fit_box(height, width, self.info)
-            mask = resample(example["mask"], box, self.info.image_size, nearest=True)
+            mask = resample(example["mask"], box, self.info.image_size, "nearest")
             fitted["mask"] = mask[..., 0] > 0
         return fitted

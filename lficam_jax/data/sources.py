@@ -1,6 +1,8 @@
 """Random access to the splits that TensorFlow Datasets prepared, without TensorFlow."""
 
+import difflib
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +17,7 @@ from lficam_jax.errors import UserError
 Example = dict[str, Any]  # image uint8 [y x c], label int, id int, and mask uint8 [y x 1] or absent
 
 _MASKS = ("mask", "segmentation_mask")  # what data sets call it
+_SHOWN = 20  # class names in a message
 _TRIMAP_GROUND = 2  # in segmentation_mask: 1 is the object, 2 the ground, 3 the object's rim
 
 
@@ -56,13 +59,18 @@ class TfdsSource:
     split: so `train[45000:]` keeps the numbers that its examples have in `train`.
     """
 
-    def __init__(self, dataset: Dataset, directory: Path, split: str):
+    def __init__(
+        self, dataset: Dataset, directory: Path, split: str, classes: tuple[str, ...] = ()
+    ):
+        """Opens the split; labels count the names in `classes`, or () for the files' own order."""
         builder = open_builder(dataset.tfds_name, directory)
         self._name, self._path, self._channels = dataset.name, builder.data_path, dataset.channels
         self._split, self._start, self._stop = _slice(builder, dataset.splits[split], dataset.name)
         self._records = _records(builder, self._split)
         features = builder.info.features
-        self.classes = tuple(features["label"].names)
+        names = tuple(features["label"].names)
+        self.classes = classes or names
+        self._label = places(names, self.classes, f"{dataset.name} in {directory}")
         self._own_id = "id" in features and np.issubdtype(features["id"].np_dtype, np.integer)
         self._mask = next((m for m in _MASKS if m in features), None) if dataset.has_mask else None
 
@@ -94,7 +102,7 @@ class TfdsSource:
         name = f"example {place} of {self._name} {self._split}"
         example = {
             "image": decode(record["image"], channels=self._channels, name=name),
-            "label": int(record["label"]),
+            "label": self._label[int(record["label"])],
             "id": int(record["id"]) if self._own_id else place,
         }
         if self._mask:
@@ -102,6 +110,39 @@ class TfdsSource:
             inside = mask > 0 if self._mask == "mask" else mask != _TRIMAP_GROUND
             example["mask"] = inside.astype(np.uint8)
         return example
+
+
+def places(found: Sequence[str], classes: Sequence[str], where: str) -> list[int]:
+    """Returns where each of a data set's class names stands among a run's.
+
+    >>> places(["cat", "ant"], ["ant", "bee", "cat"], "photos")
+    [2, 0]
+
+    Raises:
+      UserError: for names that are not among them; both lists are shown.
+    """
+    unknown = [name for name in found if name not in classes]
+    if unknown:
+        told = ", ".join(repr(name) + _nearest(name, classes) for name in unknown[:_SHOWN])
+        raise UserError(
+            f"{where} has classes that the run does not know: {told}{_more(unknown)}\n"
+            f"  there: {_listed(found)}\n  the run: {_listed(classes)}"
+        )
+    order = {name: place for place, name in enumerate(classes)}
+    return [order[name] for name in found]
+
+
+def _nearest(name: str, classes: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, classes, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + _more(names)
+
+
+def _more(names: Sequence[str]) -> str:
+    return f", … ({len(names)})" if len(names) > _SHOWN else ""
 
 
 def data_directory(configured: str) -> Path:

@@ -90,7 +90,8 @@ class Rows:
             if crop and name == "image":
                 fitted = crop_scale(example[name], crop, size)
             else:
-                fitted = resample(example[name], box, size, nearest=name == "mask")
+                filter_ = "nearest" if name == "mask" else self._dataset.interpolation
+                fitted = resample(example[name], box, size, filter_)
             if padding:
                 place = (np.array([0]), top, left, np.array([flip]), padding)
                 pixels[name] = crop_flip(fitted[None], *place)[0]

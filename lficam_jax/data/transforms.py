@@ -33,18 +33,20 @@ def fit_image(image: np.ndarray, dataset: Dataset) -> np.ndarray:
 
         image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
     height, width = image.shape[:2]
-    fitted = resample(image, fit_box(height, width, dataset), dataset.image_size)
+    box = fit_box(height, width, dataset)
+    fitted = resample(image, box, dataset.image_size, dataset.interpolation)
     return np.broadcast_to(fitted, (*fitted.shape[:2], 3)) if fitted.shape[-1] == 1 else fitted
 
 
 def fit_box(height: int, width: int, dataset: Dataset) -> Box:
     """Returns the central square that an evaluation looks at, in pixels of the picture.
 
-    Scaling the short side to `eval_resize * s` and cutting the central s×s is the same as looking
-    at a central square of `short / eval_resize`. The box is also the way back: pixel (i, j) of the
-    network lies at `top + (i + 0.5) / s * side`, `left + (j + 0.5) / s * side`.
+    Scaling the short side to 256 and cutting the central 224 is the same as looking at a central
+    square of 224/256 of the short side, which is `dataset.crop_share`. The box is also the way
+    back: pixel (i, j) of the network lies at `top + (i + 0.5) / s * side`,
+    `left + (j + 0.5) / s * side`.
     """
-    side = min(height, width) / dataset.eval_resize
+    side = min(height, width) * dataset.crop_share
     return (height - side) / 2, (width - side) / 2, side, side
 
 
@@ -93,10 +95,13 @@ def _opencv() -> ModuleType:
     return cv2
 
 
-def resample(image: np.ndarray, box: Box, size: int, *, nearest: bool = False) -> np.ndarray:
-    """Cuts `box` out of uint8 [y x c] and scales it to [size size c], bilinear and antialiased.
+def resample(
+    image: np.ndarray, box: Box, size: int, interpolation: str = "bilinear"
+) -> np.ndarray:  # fmt: skip
+    """Cuts `box` out of uint8 [y x c] and scales it to [size size c], antialiased.
 
-    `nearest` is for masks, whose values must not be mixed.
+    `interpolation` names a filter of Pillow's; masks, whose values must not be mixed, need
+    `nearest`.
     """
     top, left, height, width = box
     if image.shape[:2] == (size, size) and (top, left, height, width) == (0, 0, size, size):
@@ -104,7 +109,7 @@ def resample(image: np.ndarray, box: Box, size: int, *, nearest: bool = False) -
     from PIL import Image
 
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    filter_ = Image.Resampling.NEAREST if nearest else Image.Resampling.BILINEAR
+    filter_ = Image.Resampling[interpolation.upper()]
     scaled = picture.resize((size, size), filter_, box=(left, top, left + width, top + height))
     return np.asarray(scaled).reshape(size, size, image.shape[-1])
 

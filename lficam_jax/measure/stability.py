@@ -95,7 +95,7 @@ def _maps(
     with fetched(path) as here:
         config = read_config(here, data)
         trained = load_run(config, here)
-    sample = Sample(config.data, split, limit)
+    sample = Sample(trained.config.data, split, limit)
     print(f"{path}: step {trained.step}, {len(sample)} examples of {split}", flush=True)
     model, variables = trained.model, jax.device_put(dict(trained.variables))
     draw = jax.jit(lambda v, pixels: maps_of("own", model, v, normalise(pixels, sample.info)))

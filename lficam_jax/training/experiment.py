@@ -1,5 +1,7 @@
 """From a config to the parts of a run, each built once; and from a run's folder to its network."""
 
+import copy
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +13,7 @@ import optax
 from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
-from lficam_jax.config import among, as_json, duration
+from lficam_jax.config import as_json, duration
 from lficam_jax.data import Dataset, Pipeline, dataset_info, open_pipeline
 from lficam_jax.data.pipeline import Load
 from lficam_jax.devices import distributed
@@ -21,9 +23,23 @@ from lficam_jax.models.classifier import Classifier, init_variables
 from lficam_jax.structs import Run, Sums, TrainState, Variables
 from lficam_jax.training import optim
 from lficam_jax.training.steps import create_state, make_train_step
-from lficam_jax.workdir.folder import check_model
+from lficam_jax.workdir.folder import among, check_model, recorded
 
 OWN = ("data.dir", "data.folder", "data.threads")  # keys that may differ from host to host
+
+
+def recall(config: ConfigDict, workdir: Path | str) -> ConfigDict:
+    """Returns the config with what the run of `workdir` knows where it says "derive it".
+
+    Args:
+      config: as given.
+      workdir: of the run; a folder that holds none adds nothing.
+    """
+    ours = jax.process_index() == 0
+    (text, *_) = distributed.gather(json.dumps(recorded(workdir, config.data)) if ours else "")
+    recalled = copy.deepcopy(config)
+    recalled.data.update(json.loads(text))
+    return recalled
 
 
 def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[str, Pipeline]:
@@ -126,6 +142,7 @@ def load_run(config: ConfigDict, workdir: Path | str, step: int | None = None) -
     Raises:
       UserError: if the folder holds no run of this network, or no readable checkpoint.
     """
+    config = recall(config, workdir)
     info = dataset_info(config.data)
     model = make_model(config, info)
     like = jax.eval_shape(lambda: initial_variables(model, config, info))

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, duration, validate
-from lficam_jax.data import Pipeline
+from lficam_jax.data import Pipeline, resolved
 from lficam_jax.devices import distributed
 from lficam_jax.devices.interrupt import Interruption
 from lficam_jax.devices.parallel import replicate, spmd
@@ -22,6 +22,7 @@ from lficam_jax.training.experiment import (
     make_model,
     make_recipe,
     open_splits,
+    recall,
 )
 from lficam_jax.training.loop import Loop, Plan
 from lficam_jax.training.transfer import start_from
@@ -51,6 +52,7 @@ def train(
     """
     started, workdir, mode = time.monotonic(), Path(workdir), config.parallel.mode
     validate(config)
+    config = recall(config, workdir)
     if finished := _finished(workdir, config):
         return finished
     splits = open_splits(config, "validation", "test", train=True)
@@ -61,6 +63,7 @@ def train(
     step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
     resident = replicate(dict(data.resident), mode)
     validation = Evaluation(model, splits["validation"], mode)
+    config.data = resolved(config.data, data.dataset)
     distributed.first(lambda: folder.claim(workdir, as_json(config)), None)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
         state = _first_state(config.init_from, recipe, variables, checkpoints)

@@ -1,5 +1,6 @@
 """The folder of a run: it belongs to one configuration."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
-from lficam_jax.config import among, as_json, default_config, differences
+from lficam_jax.config import RECORDED, as_json, default_config
+from lficam_jax.data import dataset_info, resolved
 from lficam_jax.errors import UserError
 
 # Keys that change where things are read, how often something is written, or how a step is spread
@@ -21,11 +24,12 @@ FREE = (
     "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
     "train.tensorboard", "train.watchdog_seconds",
 )  # fmt: skip
-MODEL = ("model", "data.name", "data.image_size")  # what must agree to read a run's weights
+# What must agree to read a run's weights.
+MODEL = ("model", *(f"data.{key}" for key in RECORDED))
 
 
 def claim(workdir: Path | str, config: Mapping[str, Any]) -> None:
-    """Makes the folder, or checks that it belongs to a run of the same config.
+    """Makes the folder, or checks that it belongs to a run of the same config; writes the config.
 
     A folder without a checkpoint belongs to none yet, so that a mistake found late, for example in
     `init_from`, can be put right and the command given again.
@@ -53,9 +57,27 @@ def check(workdir: Path | str, config: Mapping[str, Any]) -> None:
     Raises:
       UserError: if it belongs to another; what differs is listed.
     """
-    path = Path(workdir) / "config.json"
-    if path.exists() and any(p.name.isdigit() for p in (path.parent / "checkpoints").glob("*")):
-        _check(path, [d for d in differences(config, _read(path)) if not among(d, FREE)])
+    if holds_run(workdir):
+        _check(workdir, [d for d in _differing(workdir, config) if not among(d, FREE)])
+
+
+def holds_run(workdir: Path | str) -> bool:
+    """Tells whether the folder belongs to a run: whether it has a config and a checkpoint."""
+    steps = (Path(workdir) / "checkpoints").glob("*")
+    return (Path(workdir) / "config.json").exists() and any(p.name.isdigit() for p in steps)
+
+
+def recorded(workdir: Path | str, data: ConfigDict) -> dict[str, Any]:
+    """Returns what the run of a folder knows and `data` leaves to be derived; {} without a run.
+
+    Args:
+      workdir: of the run.
+      data: the group `config.data` of the config that was given.
+    """
+    if not holds_run(workdir):
+        return {}
+    theirs = _read(Path(workdir) / "config.json", data)["data"]
+    return {key: theirs[key] for key in RECORDED if theirs[key] and not data[key]}
 
 
 def keep_compiled(workdir: Path | str) -> None:
@@ -73,26 +95,61 @@ def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
     Raises:
       UserError: if the folder holds no run, or one of another network.
     """
-    path = Path(workdir) / "config.json"
-    if not path.exists():
+    if not (Path(workdir) / "config.json").exists():
         raise UserError(f"{workdir} holds no run (no config.json); train first, with --mode train")
-    _check(path, [d for d in differences(config, _read(path)) if among(d, MODEL)])
+    _check(workdir, [d for d in _differing(workdir, config) if among(d, MODEL)])
 
 
-def _check(path: Path, lines: list[str]) -> None:
+def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lists `key: theirs -> ours` for every leaf in which two nested dicts differ."""
+    lines = []
+    for name in sorted({*ours, *theirs}):
+        left, right = theirs.get(name, "(absent)"), ours.get(name, "(absent)")
+        if isinstance(left, dict) and isinstance(right, dict):
+            lines += differences(right, left, f"{prefix}{name}.")
+        elif left != right:
+            lines.append(f"{prefix}{name}: {left} -> {right}")
+    return lines
+
+
+def among(difference: str, prefixes: tuple[str, ...]) -> bool:
+    """Tells whether a key, or a line of `differences`, belongs to one of the keys or groups."""
+    key = difference.split(":")[0]
+    return any(key == p or key.startswith(p + ".") for p in prefixes)
+
+
+def _differing(workdir: Path | str, config: Mapping[str, Any]) -> list[str]:
+    """Lists in what a config differs from a run's; "derive it" agrees with anything."""
+    theirs = _read(Path(workdir) / "config.json", ConfigDict(config["data"]))
+    open_ = [f"data.{k}" for k in RECORDED if not (config["data"][k] and theirs["data"][k])]
+    return [d for d in differences(config, theirs) if not among(d, tuple(open_))]
+
+
+def _check(workdir: Path | str, lines: list[str]) -> None:
     if lines:
         raise UserError(
-            f"{path.parent} belongs to a run of another config; use another --workdir, or undo:\n  "
+            f"{workdir} belongs to a run of another config; use another --workdir, or undo:\n  "
             + "\n  ".join(lines)
         )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Returns a run's config; a key that is newer than the run has its default."""
+def _read(path: Path, given: ConfigDict) -> dict[str, Any]:
+    """Returns a run's config; a key that is newer than the run has its default.
+
+    What a run from before it was recorded has to derive is derived here, from the data where
+    `given` says that they lie, if they are there.
+    """
     try:
-        return _filled(json.loads(path.read_text()), as_json(default_config()))
-    except (OSError, ValueError, TypeError) as error:
+        theirs = _filled(json.loads(path.read_text()), as_json(default_config()))
+        data = ConfigDict(theirs["data"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"cannot read {path}: {error}; is the folder a run's?") from error
+    if not all(data[key] for key in RECORDED):
+        data.dir, data.folder = given.dir or data.dir, given.folder or data.folder
+        with contextlib.suppress(UserError):
+            derived = as_json(resolved(data, dataset_info(data)))
+            theirs["data"] |= {key: derived[key] for key in RECORDED}
+    return theirs
 
 
 def _filled(theirs: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

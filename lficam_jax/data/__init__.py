@@ -17,6 +17,7 @@ from lficam_jax.data.images import DamagedImage, find_images, read_image
 from lficam_jax.data.pipeline import Pipeline
 from lficam_jax.data.sampling import sampling
 from lficam_jax.data.sources import (
+    Blank,
     First,
     Source,
     TfdsSource,
@@ -73,8 +74,9 @@ def open_source(data: ConfigDict, split: str) -> Source:
 
 
 def open_pipeline(
-    data: ConfigDict, split: str, *, batch_size: int, train: bool, seed: int = 0
-) -> Pipeline:
+    data: ConfigDict, split: str, *, batch_size: int, train: bool, seed: int = 0,
+    blank: bool = False,
+) -> Pipeline:  # fmt: skip
     """Opens a split to feed a step.
 
     Args:
@@ -84,6 +86,7 @@ def open_pipeline(
       train: shuffle, augment, repeat for ever and drop the incomplete last batch; otherwise read
         once, in order, and pad the last batch.
       seed: of the order and, when streaming, of the augmentation.
+      blank: black pictures instead of the data set's, which need not be there; all shapes are its.
 
     Raises:
       UserError: if the data are not prepared, damaged or do not fit the request. Training passes
@@ -91,7 +94,7 @@ def open_pipeline(
         every picture or stops, for its number would mean something else.
     """
     dataset = dataset_info(data)
-    source = files = _open(dataset, data, split)
+    source = files = _open(dataset, data, split, blank)
     damaged: Mapping[int, str] = {}
     if train:
         source = Mended(source, seed=seed, limit=data.max_corrupt)
@@ -111,11 +114,13 @@ def open_pipeline(
     return replace(opened, damaged=damaged, fingerprint=partial(_fingerprint, files))
 
 
-def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
+def _open(dataset: Dataset, data: ConfigDict, split: str, blank: bool = False) -> Source:
     if split not in dataset.splits:
         raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
-    if data.name == "folder":
-        source: Source = FolderSource(local_path(data.folder), split)
+    if blank:
+        source: Source = Blank(dataset, split)
+    elif data.name == "folder":
+        source = FolderSource(local_path(data.folder), split)
     else:
         source = TfdsSource(dataset, data_directory(data.dir), split)
     limited = split == "train" and data.train_examples

@@ -78,8 +78,9 @@ def compiled(lower: Callable[[], Lowered], chip: Chip) -> Row:
             raise
         seconds = time.perf_counter() - start
         return {"fits": False, "refused": _refused(str(error)), "compile_seconds": seconds}
-    seconds, size = time.perf_counter() - start, program.memory_analysis()
-    cost, read = program.cost_analysis(), Program(program.as_text())
+    seconds, read = time.perf_counter() - start, Program(program.as_text() or "")
+    size: Any = program.memory_analysis()
+    cost: Any = program.cost_analysis()
     memory = (
         size.argument_size_in_bytes + size.temp_size_in_bytes + size.generated_code_size_in_bytes
         + size.output_size_in_bytes - size.alias_size_in_bytes

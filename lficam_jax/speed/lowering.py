@@ -86,4 +86,5 @@ class Lowering:
 def _shapes(pipeline: Pipeline) -> tuple[Any, Any]:
     """Returns the shapes of what is resident, and of a batch."""
     arrays = dict(pipeline.resident), dict(next(pipeline.batches(0)))
-    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays)
+    shapes: tuple[Any, Any] = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)
+    return shapes

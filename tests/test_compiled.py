@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lficam_jax.data import open_pipeline
+from lficam_jax.devices import topology
 from lficam_jax.devices.topology import CHIPS
 from lficam_jax.errors import UserError
 from lficam_jax.speed.compiled import compile_for, compiled, roofline, text
@@ -148,7 +149,8 @@ def test_what_does_not_fit_is_said_in_the_compilers_words():
 @pytest.mark.parametrize("mode", ["pmap", "shard_map"])
 def test_a_small_network_compiles_for_a_tpu(tiny, mode, capsys, monkeypatch):
     assert find_spec("libtpu"), "-m tpu needs pip install 'jax[tpu]'"
-    monkeypatch.setattr(jax.config, "jax_compilation_cache_dir", None, raising=False)
+    for name in topology.ENVIRONMENT:
+        monkeypatch.setenv(name, topology.ENVIRONMENT[name])  # and take them away afterwards
     tiny.parallel.mode = mode
     tiny.model.depth = 8
     found = compile_for(tiny, "v5litepod-8", methods=["own"])

@@ -19,6 +19,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.methods import check
 from lficam_jax.speed.hlo import Program
 from lficam_jax.speed.lowering import SECTIONS, Lowering
+from lficam_jax.speed.timing import no_cache
 from lficam_jax.workdir.table import aligned
 
 Row = dict[str, Any]
@@ -72,7 +73,8 @@ def compiled(lower: Callable[[], Lowered], chip: Chip) -> Row:
     """
     lowered, start = lower(), time.perf_counter()
     try:
-        program = lowered.compile()
+        with no_cache():  # which cannot read again what was compiled for devices that are not here
+            program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -6,12 +6,15 @@
 
 One line per case, `network:pixels:batch`, and program; a ratio above 1 means that ours is faster.
 On CPU both sides use as many threads as there are cores. torch.compile is left out, with a note,
-where it finds no compiler.
+where it finds no compiler. --json FILE is written anew after each case, so that what was measured
+stays if the program is stopped.
 """
 
 import argparse
+import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -42,6 +45,8 @@ CASES = {
 OPTIM = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 CLASSES = 10
 Programs = dict[str, Callable[[], Any]]
+Row = dict[str, Any]
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 def ours(depth: int, images: np.ndarray, labels: np.ndarray, dtype: str) -> Programs:
@@ -68,15 +73,18 @@ def ours(depth: int, images: np.ndarray, labels: np.ndarray, dtype: str) -> Prog
 
 
 def theirs(
-    depth: int, images: np.ndarray, labels: np.ndarray, dtype: str, device: str, compiled: bool
+    depth: int, images: np.ndarray, labels: np.ndarray, dtype: str, device: str, compiled: str
 ) -> Programs:
-    """Returns the same of the PyTorch network: channels_last, autocast for bfloat16."""
+    """Returns the same of the PyTorch network: channels_last, autocast for bfloat16.
+
+    `compiled` is a mode of torch.compile; '' runs it as it is.
+    """
     network = LFINetwork(depth, images.shape[1] < 64, CLASSES).to(device)
     network = network.to(memory_format=torch.channels_last)
     x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # NHWC memory: channels_last
     y = torch.from_numpy(labels).long().to(device)
     optimizer = torch.optim.SGD(network.parameters(), **OPTIM, fused=device == "cuda")
-    run = torch.compile(network) if compiled else network
+    run = torch.compile(network, mode=compiled) if compiled else network
     cast = partial(torch.autocast, device, torch.bfloat16, enabled=dtype == "bfloat16")
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 
@@ -98,25 +106,38 @@ def theirs(
     return {"forward": forward, "step": step}
 
 
-def compare(case: str, device: str, dtype: str, compiles: bool, seconds: float) -> list[list[str]]:
-    """Measures one case; returns its lines of the table."""
+def compare(case: str, device: str, dtype: str, compiles: str, seconds: float) -> list[Row]:
+    """Measures one case: milliseconds of each program, and how many times ours each takes."""
     name, pixels, size = case.split(":")
     depth, batch = int(name.removeprefix("resnet")), int(size)
     random = np.random.default_rng(0)
     images = random.standard_normal((batch, int(pixels), int(pixels), 3), np.float32)
     labels = random.integers(0, CLASSES, batch, np.int32)
     programs = {"ours": ours(depth, images, labels, dtype)}
-    programs["eager"] = theirs(depth, images, labels, dtype, device, compiled=False)
+    programs["eager"] = theirs(depth, images, labels, dtype, device, compiled="")
     if compiles:
-        programs["compiled"] = theirs(depth, images, labels, dtype, device, compiled=True)
-    lines = []
+        programs["compiled"] = theirs(depth, images, labels, dtype, device, compiles)
+    rows = []
     for kind in ("forward", "step"):
         times = in_turn({name: each[kind] for name, each in programs.items()}, seconds)
-        cells = [f"{1e3 * median(times[n]):.1f}" if n in times else "-" for n in NAMES]
-        gains = [f"{ratio(times[n], times['ours']):.2f}" if n in times else "-" for n in NAMES[1:]]
-        lines.append([f"{case} {kind}", f"{batch / median(times['ours']):,.0f}", *cells, *gains])
-        print(f"{case} {kind}: {cells} ms, {gains}", file=sys.stderr, flush=True)
-    return lines
+        row: Row = {"case": case, "program": kind, "batch": batch}
+        row["ms"] = {name: 1e3 * median(found) for name, found in times.items()}
+        row["ratio"] = {name: ratio(found, times["ours"]) for name, found in times.items()}
+        rows.append(row)
+        print(f"{case} {kind}: {row['ms']} ms, {row['ratio']}", file=sys.stderr, flush=True)
+    return rows
+
+
+def table(rows: list[Row]) -> str:
+    """Writes the rows for people."""
+    head = ["case", "ours images/s", *(f"{n} ms" for n in NAMES), "eager/ours", "compiled/ours"]
+    lines = [head]
+    for row in rows:
+        ms = [f"{row['ms'][n]:.1f}" if n in row["ms"] else "-" for n in NAMES]
+        gains = [f"{row['ratio'][n]:.2f}" if n in row["ratio"] else "-" for n in NAMES[1:]]
+        rate = f"{1e3 * row['batch'] / row['ms']['ours']:,.0f}"
+        lines.append([f"{row['case']} {row['program']}", rate, *ms, *gains])
+    return aligned(lines)
 
 
 NAMES = ("ours", "eager", "compiled")
@@ -143,23 +164,32 @@ def main() -> None:
         "--cases", nargs="+", help="NETWORK:PIXELS:BATCH, for example resnet20:32:64"
     )
     parser.add_argument("--eager_only", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--mode", choices=MODES, default="default", help="of torch.compile")
+    parser.add_argument("--until", type=float, default=1e9, help="start no case after so many s")
+    parser.add_argument("--json", type=Path, help="where the numbers go as well")
     parser.add_argument("--seconds", type=float, default=15.0, help="of rounds, per program")
-    args = parser.parse_args()
+    args, started = parser.parse_args(), time.perf_counter()
     dtype = args.dtype or ("float32" if args.device == "cpu" else "bfloat16")
     jax.config.update("jax_platforms", args.device)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    compiles = not args.eager_only and compiler_works(args.device)
-    print(
+    compiles = args.mode if not args.eager_only and compiler_works(args.device) else ""
+    setting = (
         f"{jax.devices()[0].device_kind}, {torch.get_num_threads()} CPU threads; "
-        f"jax {jax.__version__}, torch {torch.__version__}; {dtype}; LFI head",
-        flush=True,
+        f"jax {jax.__version__}, torch {torch.__version__}, compile mode {compiles or 'none'}; "
+        f"{dtype}; LFI head"
     )
-    rows = [["case", "ours images/s", *(f"{n} ms" for n in NAMES), "eager/ours", "compiled/ours"]]
+    print(setting, flush=True)
+    rows: list[Row] = []
     for case in args.cases or CASES[args.device]:
+        if time.perf_counter() - started > args.until:
+            print(f"{case}: left out, more than {args.until:g} seconds have passed", flush=True)
+            continue
         rows += compare(case, args.device, dtype, compiles, args.seconds)
-    print(aligned(rows))
+        if args.json:
+            args.json.write_text(json.dumps({"setting": setting, "rows": rows}, indent=2))
+    print(table(rows))
 
 
 if __name__ == "__main__":

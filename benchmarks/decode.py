@@ -5,7 +5,8 @@
 Compares decoders (docs/benchmarks.md, "Decoding images"), then measures this project's whole
 streaming pipeline on a generated folder in ImageNet's layout. All ways run in turn, round after
 round, so that they share whatever else the machine does; rates are per second of CPU time, which
-other programs disturb less than the clock. It writes nothing but a temporary folder.
+other programs disturb less than the clock. It writes nothing but a temporary folder. --write DIR
+makes that folder and measures nothing.
 """
 
 import argparse
@@ -123,13 +124,18 @@ def compare(contents: list[bytes], rounds: int) -> None:
         print(f"{way.__name__:18}", *shown)
 
 
-def pipeline(contents: list[bytes], folder: Path, rounds: int) -> None:
-    """Prints the rate of the whole pipeline, files to batches of 64, for numbers of threads."""
+def write(contents: list[bytes], folder: Path, copies: int) -> None:
+    """Writes a folder in ImageNet's layout; the training split has each picture so many times."""
     for split in ("train", "validation", "test"):
-        for i, content in enumerate(contents * 4 if split == "train" else contents):
+        for i, content in enumerate(contents * copies if split == "train" else contents):
             path = folder / split / SYNSETS[i % 4] / f"{SYNSETS[i % 4]}_{i}.JPEG"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+
+
+def pipeline(contents: list[bytes], folder: Path, rounds: int, copies: int) -> None:
+    """Prints the rate of the whole pipeline, files to batches of 64, for numbers of threads."""
+    write(contents, folder, copies)
     data = default_config().data
     data.name, data.folder, data.augment = "folder", str(folder), "resized_crop_flip"
     rates: dict[int, list[tuple[float, float]]] = {}
@@ -153,19 +159,24 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--quality", type=int, default=85)
+    parser.add_argument("--copies", type=int, default=4, help="of each in the folder's train split")
+    parser.add_argument("--write", type=Path, help="only write the folder, there; measure nothing")
     arguments = parser.parse_args()
     contents = []
     for seed in range(arguments.pictures):
         buffer = io.BytesIO()
         picture(seed).save(buffer, "jpeg", quality=arguments.quality)
         contents.append(buffer.getvalue())
+    if arguments.write:
+        write(contents, arguments.write, arguments.copies)
+        return
     print(f"Pillow {Image.__version__} (libjpeg-turbo {features.version('libjpeg_turbo')}), "
           f"OpenCV {cv2.__version__}, simplejpeg {simplejpeg.__version__}; "
           f"{np.mean([len(c) for c in contents]) / 1000:.0f} kB a picture")  # fmt: skip
     print("images per second of CPU time: median and best round with 1 thread, and with 2")
     compare(contents, arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        pipeline(contents, Path(folder), arguments.rounds)
+        pipeline(contents, Path(folder), arguments.rounds, arguments.copies)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,10 @@ Modes:
   explain       draws its maps on the sample that config.explain names, or on your own files:
                 --images a.jpg dir/ '*.png'; --methods own,grad_cam,score_cam lays several side by
                 side
-  describe      layers, parameters, FLOPs and schedule of a config; needs no data and no DIR
+  describe      layers, parameters, FLOPs and schedule of a config; needs no data and no DIR;
+                --topology v5e:2x4 (or v5litepod-8) compiles its programs for that TPU, without one:
+                memory, traffic, collectives, a bound of the time (--sections train,evaluate,maps
+                --methods own,score_cam; docs/benchmarks.md)
   faithfulness  measures maps on --limit examples of --split: --methods own,grad_cam,score_cam
                 --measures confidence,deletion,insertion,road,adcc,sparseness,localisation,
                 sensitivity (docs/measures.md); writes results/faithfulness.json, .csv and .html
@@ -58,9 +61,10 @@ MODES = (
 LISTEN = {
     "split": ("evaluate", "faithfulness", "stability", "robustness", "sanity"),
     "limit": ("faithfulness", "stability", "robustness", "sanity"),
-    "methods": ("explain", "faithfulness", "robustness", "sanity", "benchmark"),
+    "methods": ("explain", "faithfulness", "robustness", "sanity", "benchmark", "describe"),
     "images": ("explain",),
-    "measures": ("faithfulness", "benchmark"), "sections": ("benchmark",),
+    "measures": ("faithfulness", "benchmark"), "sections": ("benchmark", "describe"),
+    "topology": ("describe",),
     "baseline": ("faithfulness",), "target": ("faithfulness",),
     "runs": ("stability",),
     "perturbations": ("robustness",), "severities": ("robustness",), "epsilons": ("robustness",),
@@ -78,7 +82,10 @@ flags.DEFINE_list(
 )  # fmt: skip
 flags.DEFINE_multi_string("images", [], "Files, folders or globs to explain.")
 flags.DEFINE_list("measures", [], "Groups of measures; default: all but sensitivity.")
-flags.DEFINE_list("sections", [], "Of the benchmark; default: all.")
+flags.DEFINE_list("sections", [], "Of benchmark, or of describe --topology; default: all.")
+flags.DEFINE_string(
+    "topology", "", "TPU to compile for: v5e:2x4, v5litepod-8, v6e-8, v4-16, v5p-8."
+)
 flags.DEFINE_enum("baseline", "mean", ("mean", "black", "blur"), "What a masked pixel shows.")
 flags.DEFINE_enum("target", "predicted", ("predicted", "label"), "The class that is measured.")
 flags.DEFINE_multi_string("runs", [], "Workdirs of the runs to compare.")
@@ -99,7 +106,7 @@ def main(argv: list[str]) -> int:
     config = cli.CONFIG.value if mode == "stability" else cli.config()
     workdir = cli.WORKDIR.value if mode in FREE else cli.workdir()
     if mode != "stability":  # whose runs bring configs of their own
-        _start(mode, config)
+        _start(mode, config, "cpu" if asked.get("topology") else config.parallel.platform)
     from lficam_jax.modes import RUN  # here, so that --help and a typo answer at once
     from lficam_jax.workdir.folder import keep_compiled
     from lficam_jax.workdir.remote import mirrored
@@ -124,11 +131,11 @@ def _asked(mode: str, words: list[str]) -> dict[str, Any]:
     return {"groups" if flag == "measures" else flag: value for flag, value in asked.items()}
 
 
-def _start(mode: str, config: ConfigDict) -> None:
+def _start(mode: str, config: ConfigDict, platform: str) -> None:
     from lficam_jax.devices.distributed import start
 
     start(
-        _DISTRIBUTED.value, config.parallel.platform, preemptible=mode == "train",
+        _DISTRIBUTED.value, platform, preemptible=mode == "train",
         connect_seconds=config.parallel.connect_seconds,
         heartbeat_seconds=config.parallel.heartbeat_seconds,
     )  # fmt: skip

@@ -19,6 +19,7 @@ from lficam_jax.measure import stability
 from lficam_jax.measure.faithfulness import run as faithfulness_run
 from lficam_jax.methods import check
 from lficam_jax.speed import benchmark
+from lficam_jax.speed.compiled import compile_for
 from lficam_jax.speed.describe import describe as describe_config
 from lficam_jax.speed.describe import text as describe_text
 from lficam_jax.training import experiment
@@ -109,13 +110,21 @@ def compare(config: ConfigDict | None, workdir: str, runs: list[str], **asked: A
     return stability.run(runs, workdir, data=data, **asked)
 
 
-def describe(config: ConfigDict, workdir: str | None) -> int:
-    """Prints what the config amounts to; needs no data and no workdir."""
+def describe(
+    config: ConfigDict, workdir: str | None, *, topology: str, sections: Sequence[str],
+    methods: Sequence[str],
+) -> int:  # fmt: skip
+    """Prints what the config amounts to, or what a TPU's compiler says; needs no data."""
     validate(config)
-    found = describe_config(config)
-    print(describe_text(found))
+    if topology:
+        found = compile_for(config, topology, sections, methods)
+    elif sections or methods:
+        raise UserError("--sections and --methods of describe are what --topology compiles")
+    else:
+        found = describe_config(config)
+        print(describe_text(found))
     if workdir is not None:
-        write_result(workdir, "describe", found)
+        write_result(workdir, "compiled" if topology else "describe", found)
     return 0
 
 

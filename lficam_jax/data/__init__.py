@@ -18,6 +18,7 @@ from lficam_jax.data.images import DamagedImage, find_images, read_image
 from lficam_jax.data.pipeline import Pipeline
 from lficam_jax.data.sampling import sampling
 from lficam_jax.data.sources import (
+    Blank,
     First,
     Source,
     TfdsSource,
@@ -92,8 +93,9 @@ def open_source(data: ConfigDict, split: str) -> Source:
 
 
 def open_pipeline(
-    data: ConfigDict, split: str, *, batch_size: int, train: bool, seed: int = 0
-) -> Pipeline:
+    data: ConfigDict, split: str, *, batch_size: int, train: bool, seed: int = 0,
+    blank: bool = False,
+) -> Pipeline:  # fmt: skip
     """Opens a split to feed a step.
 
     Args:
@@ -103,6 +105,7 @@ def open_pipeline(
       train: shuffle, augment, repeat for ever and drop the incomplete last batch; otherwise read
         once, in order, and pad the last batch.
       seed: of the order and, when streaming, of the augmentation.
+      blank: black pictures instead of the data set's, which need not be there; all shapes are its.
 
     Raises:
       UserError: if the data are not prepared, damaged or do not fit the request. Training passes
@@ -110,7 +113,7 @@ def open_pipeline(
         every picture or stops, for its number would mean something else.
     """
     dataset = dataset_info(data)
-    source = files = _open(dataset, data, split)
+    source = files = _open(dataset, data, split, blank)
     damaged: Mapping[int, str] = {}
     if train:
         source = Mended(source, seed=seed, limit=data.max_corrupt)
@@ -152,12 +155,14 @@ def _look(data: ConfigDict) -> Dataset:
     return tfds_dataset(data.name, data_directory(data.dir))
 
 
-def _open(dataset: Dataset, data: ConfigDict, split: str) -> Source:
+def _open(dataset: Dataset, data: ConfigDict, split: str, blank: bool = False) -> Source:
     if split not in SPLITS:
         raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
     classes = tuple(data.classes)
-    if data.name == "folder":
-        source: Source = FolderSource(local_path(data.folder), split, classes, dataset.channels)
+    if blank:
+        source: Source = Blank(dataset, split)
+    elif data.name == "folder":
+        source = FolderSource(local_path(data.folder), split, classes, dataset.channels)
     else:
         row = dataset if dataset.splits else _look(data)
         row = replace(row, channels=dataset.channels)

@@ -35,6 +35,27 @@ class Source(Protocol):
         ...
 
 
+class Blank:
+    """Black pictures, as many and as large as a data set has: for who asks only for shapes."""
+
+    def __init__(self, dataset: Dataset, split: str):
+        self._count, self.classes = dataset.examples[split], dataset.classes
+        size = dataset.stored_size or dataset.image_size
+        self._example = {"image": np.zeros((size, size, dataset.channels), np.uint8)}
+        if dataset.has_mask:
+            self._example["mask"] = np.zeros((size, size, 1), np.uint8)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, i: int) -> Example:
+        return self._example | {"label": 0, "id": i}
+
+    def read(self, start: int, stop: int) -> list[Example]:
+        """Returns consecutive examples."""
+        return [self[i] for i in range(start, min(stop, len(self)))]
+
+
 class First:
     """The first `count` examples of another source."""
 

@@ -8,6 +8,7 @@ the number of devices.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,13 +23,30 @@ AXIS = "batch"
 Step = Callable[..., Any]
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """A step that runs on many devices at once; `spmd` makes it."""
+
+    _mapped: Any  # under jit: the state, what is resident, and a batch placed on the devices
+    _place: Callable[[Any], Any]  # from the host's rows [rows, ...]
+    _placed: Callable[[Any], Any]  # the same for arrays that have a shape and no values
+
+    def __call__(self, state: Any, resident: Any, batch: Mapping[str, np.ndarray]) -> Any:
+        """Takes the step; `batch` holds the host's rows, `[rows, ...]`."""
+        return self._mapped(state, resident, self._place(batch))
+
+    def lower(self, state: Any, resident: Any, batch: Any) -> jax.stages.Lowered:
+        """Lowers the step for arrays of these shapes; the devices need not be here."""
+        return self._mapped.lower(state, resident, self._placed(batch))
+
+
 def spmd(
     step: Step,
     mode: str,
     devices: Sequence[jax.Device] | None = None,
     *,
     donate_state: bool = False,
-) -> Step:
+) -> Mapped:
     """Maps `step` over `devices`.
 
     Args:
@@ -48,37 +66,35 @@ def spmd(
             body, axis_name=AXIS, in_axes=(None, None, 0), out_axes=None,
             devices=devices, donate_argnums=donate,
         )  # fmt: skip
-        place = partial(_stack, devices=_local(devices))
-    else:
-        mesh = Mesh(np.array(devices), (AXIS,))
-        rows = PartitionSpec(AXIS)
-        sharded = jax.shard_map(
-            body, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec(), rows),
-            out_specs=PartitionSpec(), check_vma=False,
-        )  # fmt: skip
-        mapped = jax.jit(sharded, donate_argnums=donate)
-        place = partial(_shard, sharding=NamedSharding(mesh, rows))
-
-    def call(state: Any, resident: Any, batch: Mapping[str, np.ndarray]) -> Any:
-        return mapped(state, resident, place(batch))
-
-    return call
+        stack = partial(_stack, devices=_local(devices))
+        return Mapped(mapped, stack, partial(jax.eval_shape, stack))
+    mesh = Mesh(np.array(devices), (AXIS,))
+    rows = PartitionSpec(AXIS)
+    sharded = jax.shard_map(
+        body, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec(), rows),
+        out_specs=PartitionSpec(), check_vma=False,
+    )  # fmt: skip
+    shard = partial(_shard, sharding=NamedSharding(mesh, rows))
+    return Mapped(jax.jit(sharded, donate_argnums=donate), shard, lambda batch: batch)
 
 
-def over_rows(fn: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Splits the rows of the second argument over all devices; each works alone.
+def over_rows(
+    fn: Callable[[Any, Any], Any], devices: Sequence[jax.Device] | None = None
+) -> jax.stages.Wrapped:
+    """Splits the rows of the second argument over `devices`; each works alone.
 
     Args:
       fn: `fn(variables, batch)`; what it returns has as many rows as `batch`.
+      devices: all of jax's by default.
 
     Returns:
       The compiled `fn`; the rows must be a multiple of the devices.
     """
     rows = PartitionSpec(AXIS)
+    mesh = Mesh(np.array(devices or jax.devices()), (AXIS,))
     mapped = jax.shard_map(
-        fn, mesh=Mesh(np.array(jax.devices()), (AXIS,)), in_specs=(PartitionSpec(), rows),
-        out_specs=rows, check_vma=False,
-    )  # fmt: skip
+        fn, mesh=mesh, in_specs=(PartitionSpec(), rows), out_specs=rows, check_vma=False
+    )
     return jax.jit(mapped)
 
 

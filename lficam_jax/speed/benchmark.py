@@ -12,13 +12,12 @@ from lficam_jax.devices.parallel import check_divides
 from lficam_jax.errors import UserError
 from lficam_jax.measure.faithfulness import chosen
 from lficam_jax.methods import METHODS, check
-from lficam_jax.speed.programs import Program, Programs
+from lficam_jax.speed.programs import MAPS_BATCH, Program, Programs
 from lficam_jax.speed.timing import compile_seconds, flops, in_turn, peak_flops, ratio
 from lficam_jax.workdir.table import aligned
 
 SECTIONS = ("forward", "methods", "measures", "train", "pipeline", "compile")
 SECONDS = 5.0  # of rounds in each section; slow programs take at least three rounds
-MAPS_BATCH = 8  # images per device for maps and measures; Score-CAM's cost hardly depends on it
 Row = dict[str, Any]
 
 

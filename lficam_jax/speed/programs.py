@@ -21,6 +21,7 @@ from lficam_jax.structs import Batch, Outputs
 from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
 
 Program = Callable[[], Any]
+MAPS_BATCH = 8  # images per device for maps and measures; Score-CAM's cost hardly depends on it
 STEPS_PER_EPOCH = 1000  # of the learning rate's schedule, which takes no time
 
 

@@ -104,24 +104,37 @@ def compile_seconds(lower: Callable[[], Any]) -> tuple[dict[str, float], Any]:
 
 
 @contextmanager
+def no_cache() -> Iterator[None]:
+    """Compiles afresh: no program is kept, none is taken from the persistent cache."""
+    with _settings({"jax_enable_compilation_cache": False}):
+        yield
+
+
+@contextmanager
 def _empty_cache() -> Iterator[None]:
+    with TemporaryDirectory() as folder:
+        settings = {
+            "jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.0,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }  # fmt: skip
+        with _settings(settings):
+            yield
+
+
+@contextmanager
+def _settings(values: Mapping[str, Any]) -> Iterator[None]:
     from jax.experimental.compilation_cache import compilation_cache
 
-    names = (
-        "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )  # fmt: skip
-    before = [getattr(jax.config, name) for name in names]
-    with TemporaryDirectory() as folder:
-        try:
-            for name, value in zip(names, (folder, 0.0, -1), strict=True):
-                jax.config.update(name, value)
-            compilation_cache.reset_cache()  # it remembers the folder that it opened first
-            yield
-        finally:
-            for name, value in zip(names, before, strict=True):
-                jax.config.update(name, value)
-            compilation_cache.reset_cache()
+    before = {name: getattr(jax.config, name) for name in values}
+    try:
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # it remembers what it found at first
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def _turn(program: Callable[[], Any]) -> float:

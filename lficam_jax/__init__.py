@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lficam_jax.data import Preprocess
     from lficam_jax.errors import UserError
     from lficam_jax.explaining.explain import explain
     from lficam_jax.explaining.explanation import Explanation
@@ -26,6 +27,7 @@ __all__ = [
     "Explanations",
     "Measures",
     "Predictions",
+    "Preprocess",
     "Run",
     "UserError",
     "create_model",
@@ -41,6 +43,7 @@ _PLACES = {
     "Explanations": "explaining.explanations",
     "Measures": "measure.measures",
     "Predictions": "run",
+    "Preprocess": "data.transforms",
     "Run": "run",
     "UserError": "errors",
     "create_model": "models",

@@ -167,6 +167,9 @@ def test_without_a_run_the_preprocessing_must_be_said(run):
     e = lfi.explain(run.model, run.variables, ONE, preprocess=run.dataset, target="3",
                     classes=run.classes, method="grad_cam")  # fmt: skip
     assert e[0].class_index == 3
+    fed = lfi.Preprocess(image_size=16, mean=run.dataset.mean, std=run.dataset.std)
+    mine = lfi.explain(run.model, run.variables, ONE, preprocess=fed, target=3, method="grad_cam")
+    np.testing.assert_array_equal(mine[0].map, e[0].map)
     with pytest.raises(lfi.UserError, match="names 2 classes, but the network tells 10 apart"):
         lfi.explain(run.model, run.variables, ONE, preprocess=run.dataset, classes=("a", "b"))
 

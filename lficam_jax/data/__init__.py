@@ -25,13 +25,14 @@ from lficam_jax.data.sources import (
     data_directory,
     tfds_dataset,
 )
-from lficam_jax.data.transforms import denormalise, fit_box, fit_image, normalise
+from lficam_jax.data.transforms import Preprocess, denormalise, fit_box, fit_image, normalise
 from lficam_jax.errors import UserError
 
 __all__ = [
     "DATASETS",
     "Dataset",
     "Pipeline",
+    "Preprocess",
     "dataset_info",
     "denormalise",
     "find_images",

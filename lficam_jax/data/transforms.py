@@ -4,21 +4,48 @@ Functions on whole batches take numpy arrays on the host and jax arrays inside t
 array says by itself to which library it belongs.
 """
 
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from lficam_jax.data.datasets import Dataset
+from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD, Dataset
 
 CROP_AREA = (0.08, 1.0)  # of Inception's random crops, as a share of the picture
 CROP_RATIO = (3 / 4, 4 / 3)  # width over height
 
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How a picture becomes what a network is fed, for a network without a data set of ours.
+
+    Attributes:
+      image_size: pixels per side that the network is fed.
+      mean: per channel, of pixels in 0..1; the default is ImageNet's.
+      std: standard deviation, likewise.
+      channels: 1: colour is dropped first, and grey repeated; else 3.
+      crop_share: of the short side, the central square that the network sees.
+      interpolation: how pictures are scaled, a filter of Pillow's.
+
+    Example:
+      >>> fit_image(np.zeros((300, 400, 3), np.uint8), Preprocess(image_size=224)).shape
+      (224, 224, 3)
+    """
+
+    image_size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    channels: int = 3
+    crop_share: float = 1.0
+    interpolation: str = "bilinear"
+
+
 Box = tuple[float, float, float, float]  # top, left, height, width: pixels of the stored picture
 
 
-def fit_image(image: np.ndarray, dataset: Dataset) -> np.ndarray:
+def fit_image(image: np.ndarray, dataset: Dataset | Preprocess) -> np.ndarray:
     """Brings a picture to the form that an evaluation feeds, before normalisation.
 
     Args:
@@ -38,7 +65,7 @@ def fit_image(image: np.ndarray, dataset: Dataset) -> np.ndarray:
     return np.broadcast_to(fitted, (*fitted.shape[:2], 3)) if fitted.shape[-1] == 1 else fitted
 
 
-def fit_box(height: int, width: int, dataset: Dataset) -> Box:
+def fit_box(height: int, width: int, dataset: Dataset | Preprocess) -> Box:
     """Returns the central square that an evaluation looks at, in pixels of the picture.
 
     Scaling the short side to 256 and cutting the central 224 is the same as looking at a central
@@ -139,7 +166,7 @@ def crop_flip(images: Any, index: Any, top: Any, left: Any, flip: Any, padding: 
     return xp.where(inside[..., None], picked, 0).astype(images.dtype)
 
 
-def normalise(image: Any, dataset: Dataset) -> Any:
+def normalise(image: Any, dataset: Dataset | Preprocess) -> Any:
     """Turns uint8 [... c] into the network's float32 [... 3]; greyscale is repeated first."""
     xp = image.__array_namespace__()
     if image.shape[-1] == 1:
@@ -148,7 +175,7 @@ def normalise(image: Any, dataset: Dataset) -> Any:
     return (image.astype(xp.float32) / 255 - mean) / std
 
 
-def denormalise(image: Any, dataset: Dataset) -> Any:
+def denormalise(image: Any, dataset: Dataset | Preprocess) -> Any:
     """Turns the network's float32 [... 3] back into uint8 pictures."""
     xp = image.__array_namespace__()
     mean, std = _statistics(xp, dataset, image.ndim)
@@ -156,7 +183,7 @@ def denormalise(image: Any, dataset: Dataset) -> Any:
     return xp.clip(xp.round(pixels), 0, 255).astype(xp.uint8)
 
 
-def _statistics(xp: Any, dataset: Dataset, ndim: int) -> tuple[Any, Any]:
+def _statistics(xp: Any, dataset: Dataset | Preprocess, ndim: int) -> tuple[Any, Any]:
     shape = (1,) * (ndim - 1) + (3,)
     mean, std = (xp.asarray(v, dtype=xp.float32) for v in (dataset.mean, dataset.std))
     return mean.reshape(shape), std.reshape(shape)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from lficam_jax import methods as maps
 from lficam_jax.config import nearest
-from lficam_jax.data import Dataset
+from lficam_jax.data import Dataset, Preprocess
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.explanations import Explanations
@@ -31,7 +31,7 @@ def explain(
     *,
     method: str | Sequence[str] | None = None,
     target: int | str | Sequence[int | str] | None = None,
-    preprocess: Dataset | None = None,
+    preprocess: Dataset | Preprocess | None = None,
     normalised: bool = False,
     classes: Sequence[str] = (),
     labels: Sequence[int | str | None] | None = None,
@@ -50,7 +50,8 @@ def explain(
         model draws a map of its own, else `grad_cam`.
       target: the class that the map is asked about, by name or number, for all images or for each;
         default: the predicted one. Some methods ask no class (`methods.CLASSLESS`).
-      preprocess: says how an image becomes what the network is fed: size, crop, mean, deviation.
+      preprocess: says how an image becomes what the network is fed (size, crop, mean, deviation):
+        a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
       classes: class names in label order; default: the indices.
       labels: the true classes, by name or number; None where unknown.

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from lficam_jax.data import Dataset, denormalise, find_images, fit_image, normalise, read_image
+from lficam_jax.data import (
+    Dataset,
+    Preprocess,
+    denormalise,
+    find_images,
+    fit_image,
+    normalise,
+    read_image,
+)
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.render import stretch
 
@@ -38,7 +46,9 @@ class Inputs:
         return [Path(name).name or name for name in self.names]
 
 
-def read_inputs(images: Any, dataset: Dataset | None, *, normalised: bool = False) -> Inputs:
+def read_inputs(
+    images: Any, dataset: Dataset | Preprocess | None, *, normalised: bool = False
+) -> Inputs:
     """Brings images of any kind to what the network is fed.
 
     Args:
@@ -84,7 +94,7 @@ def legible(text: object) -> str:
     return str(text).encode(errors="backslashreplace").decode()
 
 
-def fit_files(paths: Sequence[Path], dataset: Dataset) -> Inputs:
+def fit_files(paths: Sequence[Path], dataset: Dataset | Preprocess) -> Inputs:
     """Reads files as `read_inputs` does; of those that cannot be read, none may be left."""
     pixels, names, skipped = [], [], []
     for path in paths:
@@ -98,14 +108,17 @@ def fit_files(paths: Sequence[Path], dataset: Dataset) -> Inputs:
 
 
 def _inputs(
-    pixels: Sequence[np.ndarray], names: list[str], skipped: list[tuple[str, str]], dataset: Dataset
+    pixels: Sequence[np.ndarray],
+    names: list[str],
+    skipped: list[tuple[str, str]],
+    dataset: Dataset | Preprocess,
 ) -> Inputs:
     size = dataset.image_size
     stack = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
     return Inputs(np.asarray(normalise(stack, dataset)), stack, names, skipped)
 
 
-def _normalised(images: Any, dataset: Dataset | None) -> Inputs:
+def _normalised(images: Any, dataset: Dataset | Preprocess | None) -> Inputs:
     arrays = images if isinstance(images, list | tuple) else [images]
     if any(isinstance(item, str | Path) or _is_pil(item) for item in arrays):
         raise UserError("normalised=True is for arrays; leave it out for files and PIL images")

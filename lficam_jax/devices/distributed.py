@@ -133,7 +133,7 @@ def first(make: Callable[[], T], like: T) -> T:
     if jax.process_count() == 1:
         return make()
     zero = jax.process_index() == 0
-    value = together(lambda: make() if zero else None)
+    value = together(lambda: make() if zero else like)
     leaves, structure = jax.tree.flatten(like)
     if not leaves:
         return value
@@ -147,7 +147,8 @@ def first(make: Callable[[], T], like: T) -> T:
     content = np.asarray(multihost_utils.broadcast_one_to_all(content))
     pieces = np.split(content, np.cumsum(sizes)[:-1])
     found = [p.copy().view(k).reshape(shape) for p, (shape, k) in zip(pieces, kinds, strict=True)]
-    return jax.tree.unflatten(structure, found)
+    spread: T = jax.tree.unflatten(structure, found)
+    return spread
 
 
 def agree(facts: Mapping[str, Any]) -> None:
@@ -270,7 +271,7 @@ def _check_devices(platform: str) -> None:
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS names what is not there
-        asked = jax.config.jax_platforms or ""
+        asked = str(jax.config.read("jax_platforms") or "")
         wanted = "tpu" if "tpu" in asked else "gpu"
         raise UserError(
             f"jax cannot use JAX_PLATFORMS={asked} ({' '.join(str(error).split()) or 'absent'}); "

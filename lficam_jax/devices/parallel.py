@@ -37,7 +37,8 @@ class Mapped:
 
     def lower(self, state: Any, resident: Any, batch: Any) -> jax.stages.Lowered:
         """Lowers the step for arrays of these shapes; the devices need not be here."""
-        return self._mapped.lower(state, resident, self._placed(batch))
+        lowered: jax.stages.Lowered = self._mapped.lower(state, resident, self._placed(batch))
+        return lowered
 
 
 def spmd(

@@ -110,7 +110,7 @@ def explain_inputs(
     """
     count = len(inputs.images)
     wanted = _indices("target", target, classes, count)
-    truth = [None] * count if labels is None else _indices("labels", labels, classes, count)
+    truth = _indices("labels", labels, classes, count) or [None] * count
     shown = list(inputs.names if names is None else names)
     _check_length("names", shown, count)
     chosen, named = tuple(methods) or None, inputs.ids if ids is None else ids
@@ -187,9 +187,10 @@ def _draw(
     if names is None:
         names = ("grad_cam",) if split.attention is None else ("own",)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), positions)
-    options = {"key": keys, "chunk_size": chunk_size}
     share = jax.nn.softmax(jnp.asarray(split.logits, jnp.float32))
-    return share, {n: maps.draw(n, split, class_index, **options) for n in names}
+    return share, {
+        n: maps.draw(n, split, class_index, key=keys, chunk_size=chunk_size) for n in names
+    }
 
 
 _kept = jax.jit(_draw, static_argnums=(0, 1, 2))  # one for all calls: a second compiles nothing

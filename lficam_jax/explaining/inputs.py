@@ -18,7 +18,7 @@ from lficam_jax.data import (
     read_image,
 )
 from lficam_jax.errors import UserError
-from lficam_jax.explaining.render import stretch
+from lficam_jax.explaining.render import stretch, to_bytes
 
 CHANNELS = (1, 3, 4)  # of an array that is a picture: grey, RGB, RGBA
 SHAPES = "[y x], [y x c], [c y x], or a batch of these with c = 1, 3 or 4"
@@ -195,7 +195,7 @@ def _to_bytes(image: np.ndarray) -> UInt8[np.ndarray, "y x c"]:
             f"float images must lie in 0..1; these lie in {low:.3g}..{high:.3g}. Give uint8 if "
             "they are pixels up to 255; say normalised=True if they are as the network is fed"
         )
-    return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return to_bytes(image)
 
 
 def _on_white(image: UInt8[np.ndarray, "y x c"]) -> UInt8[np.ndarray, "y x 3"]:

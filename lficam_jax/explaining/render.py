@@ -38,7 +38,8 @@ def color_table(cmap: str, size: int = 256) -> Float[np.ndarray, "n 3"]:
 
 def colorize(attention: Float[np.ndarray, "h w"], cmap: str = COLOR_MAPS[0]) -> Picture:
     """Colours a map on its own grid; values outside [0, 1] are clipped, NaN counts as cold."""
-    return palette(cmap).take(to_bytes(attention), axis=0)
+    colours: Picture = palette(cmap).take(to_bytes(attention), axis=0)
+    return colours
 
 
 @lru_cache
@@ -51,7 +52,8 @@ def palette(cmap: str) -> UInt8[np.ndarray, "256 3"]:
 
 def to_bytes(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Scales [0, 1] to 0..255, rounding; values outside are clipped, NaN becomes 0."""
-    return np.round(np.clip(np.nan_to_num(values, nan=0.0), 0, 1) * 255).astype(np.uint8)
+    scaled: np.ndarray = np.clip(np.nan_to_num(values, nan=0.0), 0, 1) * 255
+    return np.asarray(np.round(scaled), np.uint8)
 
 
 def upsample(

@@ -70,7 +70,9 @@ def page(
     data = {
         "details": [[str(name), str(value)] for name, value in details.items()],
         "skipped": [[str(name), str(why)] for name, why in skipped],
-        "colors": {name: render.base64_text(render.palette(name)) for name in render.COLOR_MAPS},
+        "colors": {
+            name: render.base64_text(render.palette(name).tobytes()) for name in render.COLOR_MAPS
+        },
         "methods": list(dict.fromkeys(item.method for item in explanations)),
         "measures": measures,
         "pages": {
@@ -170,9 +172,9 @@ def _disagreement(same: Sequence[Explanation]) -> float:
     At the finest of their grids. Trivial maps are left out where two others remain: a random one
     disagrees with anything.
     """
-    told = [item for item in same if item.method not in TRIVIAL]
-    told = told if len(told) > 1 else same
-    size = tuple(np.max([item.map.shape for item in told], axis=0))
+    honest = [item for item in same if item.method not in TRIVIAL]
+    told = honest if len(honest) > 1 else same
+    size = max(item.map.shape[0] for item in told), max(item.map.shape[1] for item in told)
     n, full = len(told), np.stack([np.nan_to_num(render.upsample(e.map, size)) for e in told])
     # In ascending order, value i is the larger of i pairs and the smaller of n - 1 - i.
     weight = 2 * np.arange(n) - (n - 1)

@@ -76,7 +76,8 @@ class Session:
     @cached_property
     def variables(self) -> Variables:
         """The network's, on the device."""
-        return jax.device_put(dict(self.run.variables))
+        placed: Variables = jax.device_put(dict(self.run.variables))
+        return placed
 
     @property
     def size(self) -> int:

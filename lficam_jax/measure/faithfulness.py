@@ -130,7 +130,10 @@ class Measurement:
 
     def see(self, variables: Variables, batch: Rows) -> dict[str, Array]:
         """Returns normalised images, probabilities, the frozen class and its own, random keys."""
-        return self._clean(variables, {name: batch[name] for name in ("image", "id", "label")})
+        seen: dict[str, Array] = self._clean(
+            variables, {name: batch[name] for name in ("image", "id", "label")}
+        )
+        return seen
 
     def rows(
         self, name: str, variables: Variables, seen: dict[str, Array], mask: np.ndarray | None
@@ -139,16 +142,16 @@ class Measurement:
         raw = self._draw(name)(variables, seen)
         finite = np.isfinite(raw).all(axis=(1, 2))
         maps = jnp.nan_to_num(raw)
-        found = dict(self._rows(variables, seen | {"map": maps}))
+        found: dict[str, Any] = dict(self._rows(variables, seen | {"map": maps}))
         if "adcc" in self._groups:
             again = self._draw(name)(variables, seen | {"image": found.pop("masked")})
             same = measures.coherency(maps, jnp.nan_to_num(again))
             found["adcc"] = measures.adcc(same, found["complexity"], found["average_drop"])
         if "sensitivity" in self._groups:
             found["max_sensitivity"] = self._draw(name, sensitivity=True)(variables, seen)
-        if "localisation" in self._groups:
-            objects = mask.any(axis=(1, 2))
-            hits = localisation.pointing_hit(maps, mask), localisation.energy(maps, mask)
+        if "localisation" in self._groups and mask is not None:
+            objects, on_device = mask.any(axis=(1, 2)), jnp.asarray(mask)
+            hits = localisation.pointing_hit(maps, on_device), localisation.energy(maps, on_device)
             found |= {
                 k: np.where(objects, v, np.nan)
                 for k, v in zip(("pointing_game", "energy"), hits, strict=True)
@@ -157,7 +160,7 @@ class Measurement:
         rows = {k: np.array(v, np.float64) for k, v in found.items()}
         for row in rows.values():
             row[~finite] = np.nan  # a map that is not finite has no measure; it is counted
-        constant = np.asarray(localisation.constant(maps)) & finite
+        constant: np.ndarray = np.asarray(localisation.constant(maps)) & finite
         return rows | {"constant": constant, "not_finite": ~finite, "map": np.asarray(raw)}
 
     def _see(self, info: Any, variables: Variables, batch: Any) -> dict[str, Array]:
@@ -170,8 +173,10 @@ class Measurement:
 
     def _draw(self, name: str, sensitivity: bool = False) -> Callable[..., Array]:
         def draw(variables: Variables, seen: Any) -> Array:
-            asked = {"class_index": seen["class"], "key": seen["key"]}
-            explain = lambda x: maps_of(name, self._model, variables, x, **asked)  # noqa: E731
+            def explain(images: Array) -> Array:
+                asked, key = seen["class"], seen["key"]
+                return maps_of(name, self._model, variables, images, asked, key=key)
+
             if sensitivity:
                 return sanity.max_sensitivity(explain, seen["image"], seen["key"])
             return explain(seen["image"])

@@ -17,7 +17,8 @@ from lficam_jax.data import Dataset, normalise
 from lficam_jax.devices.parallel import over_rows
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.session import Session
-from lficam_jax.methods import draw, split_model
+from lficam_jax.methods import draw
+from lficam_jax.methods.split import split_model
 from lficam_jax.metrics import corruptions
 from lficam_jax.metrics.robustness import fgsm
 from lficam_jax.models.classifier import predict
@@ -113,11 +114,10 @@ class Observer:
           See `Seen`. The map of method `random` is drawn afresh for every perturbation.
         """
         pixels = batch["image"]
-        attacks = perturbation is not None and perturbation.name == "fgsm"
-        if perturbation is not None and not attacks:
+        if perturbation is not None and perturbation.name != "fgsm":
             pixels = self._corrupted(pixels, batch["id"], perturbation)
         images = self._normalise({}, {"image": pixels})
-        if attacks:
+        if perturbation is not None and perturbation.name == "fgsm":
             epsilons = np.full(len(pixels), perturbation.level / 255, np.float32)
             asked = {"image": images, "label": batch["label"], "epsilon": epsilons}
             images = self._attack(variables, asked)
@@ -150,7 +150,7 @@ def _attacked(model: nn.Module, info: Dataset, variables: Variables, asked: Any)
 
 def _seen(model: nn.Module, names: Sequence[str], variables: Variables, asked: Any) -> Seen:
     split = split_model(model, variables, asked["image"])
-    share = jax.nn.softmax(split.logits.astype(jnp.float32))
+    share = jax.nn.softmax(jnp.asarray(split.logits, jnp.float32))
     predicted = jnp.argmax(share, axis=1)
     chosen = jnp.where(asked["class"] < 0, predicted, asked["class"])
     seeds = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(asked["id"])

@@ -128,7 +128,9 @@ def picture(
       examples: how many, from the first row on.
       over: lay the maps over the pictures, else draw them alone.
     """
-    rows, labels, notes = [], [], {}
+    rows: list[list[Picture]] = []
+    labels: list[str] = []
+    notes: dict[tuple[int, int], tuple[str, bool]] = {}
     for example in range(examples):
         shown = [enlarge(_shown(seen, example, info), 96) for seen in looks.values()]
         for column, seen in enumerate(looks.values()):
@@ -144,7 +146,8 @@ def picture(
 
 
 def _shown(seen: Seen, example: int, info: Dataset) -> Picture:
-    return denormalise(np.asarray(seen["image"][example]), info)
+    picture: Picture = denormalise(np.asarray(seen["image"][example]), info)
+    return picture
 
 
 def _drawn(shown: Picture, attention: np.ndarray, over: bool) -> Picture:

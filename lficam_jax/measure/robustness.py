@@ -130,7 +130,8 @@ def _observed(
         seen["label"] = batch["label"]
         parts.append(jax.tree.map(lambda v, keep=batch["valid"]: np.asarray(v)[keep], seen))
         pace.tick(str(perturbation or "clean"))
-    return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+    seen = jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
+    return dict(seen)
 
 
 def _comparison(size: int, rows: int) -> Callable[..., tuple[Values, Values]]:
@@ -141,7 +142,7 @@ def _comparison(size: int, rows: int) -> Callable[..., tuple[Values, Values]]:
       rows: compared at once, over all devices.
     """
 
-    def statistics(_: Any, maps: Mapping[str, Array]) -> tuple[Values, Values]:
+    def statistics(_: Any, maps: Mapping[str, Array]) -> tuple[dict[str, Array], ...]:
         finite = {k: jnp.isfinite(v).all(axis=(1, 2)) for k, v in maps.items()}
         drawn = {k: on_image(v, (size, size)) for k, v in maps.items()}
 
@@ -161,6 +162,7 @@ def _comparison(size: int, rows: int) -> Callable[..., tuple[Values, Values]]:
         for start in range(0, count, rows):
             at = np.arange(start, start + rows) % count
             parts.append(jax.device_get(program({}, {k: v[at] for k, v in asked.items()})))
-        return jax.tree.map(lambda *values: np.concatenate(values)[:count], *parts)
+        near, far = jax.tree.map(lambda *values: np.concatenate(values)[:count], *parts)
+        return near, far
 
     return compare

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lficam_jax.explaining.session import Session
@@ -52,10 +53,13 @@ def sanity(
     for batch in session.batches():
         classes = np.asarray(observer.look(trained, batch)["class"])
 
-        def explain(variables: Variables, _: Any, batch=batch, classes=classes) -> Any:  # noqa: ANN001
+        def explain(
+            variables: Variables, _: Any, batch: Any = batch, classes: np.ndarray = classes
+        ) -> Any:
             return observer.look(variables, batch, classes)["maps"]
 
-        rows = jax.device_get(parameter_randomisation(explain, trained, fresh, batch["image"]))
+        images = jnp.asarray(batch["image"])
+        rows = jax.device_get(parameter_randomisation(explain, trained, fresh, images))
         parts.append(jax.tree.map(lambda v, keep=batch["valid"]: v[keep], rows))
         pace.tick("sanity")
     rows = jax.tree.map(lambda *values: np.concatenate(values), *parts)

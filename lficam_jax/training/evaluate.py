@@ -36,7 +36,8 @@ def make_eval_step(model: nn.Module, load: Load) -> Callable[..., Sums]:
         rows = _class_rows(outputs.logits, batch["label"]) | _map_rows(outputs, batch)
         sums = {name: jnp.sum(jnp.where(batch["valid"], row, 0)) for name, row in rows.items()}
         sums["confusion"] = _confusion(outputs.logits, batch)
-        return jax.lax.psum(sums, axis_name)
+        reduced: Sums = jax.lax.psum(sums, axis_name)
+        return reduced
 
     return eval_step
 
@@ -74,7 +75,8 @@ class Evaluation:
         rows = {k: v[:DRAWN] for k, v in next(self._pipeline.batches(0)).items()}
         load = jax.jit(self._pipeline.load)
         batch = jax.device_get(load(dict(self._pipeline.resident), rows, jax.random.key(0)))
-        return batch["image"][batch["valid"]]
+        images: np.ndarray = batch["image"][batch["valid"]]
+        return images
 
     @cached_property
     def _attention(self) -> Callable[..., Any]:
@@ -98,7 +100,7 @@ def evaluate(
       the data allow: `pointing_game energy constant_maps effective_channels
       correlation_with_mean`.
     """
-    total: dict[str, np.ndarray] = {}
+    total: dict[str, Any] = {}
     for batch in pipeline.batches(0):
         sums = jax.device_get(eval_step(variables, resident, batch))
         # float64 on the host: float32 stops counting single examples at 16.7 million

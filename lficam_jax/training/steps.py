@@ -1,6 +1,7 @@
 """The state and one step of training, for `parallel.spmd`: no IO, no config, no time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,9 +36,10 @@ def cross_entropy(
 ) -> Float[Array, " b"]:
     """Returns each example's cross-entropy in float32, with the labels smoothed."""
     targets = jax.nn.one_hot(labels, logits.shape[-1])
-    return optax.softmax_cross_entropy(
+    losses: Array = optax.softmax_cross_entropy(
         logits.astype(jnp.float32), optax.smooth_labels(targets, smoothing)
     )
+    return losses
 
 
 def classification_loss(outputs: Outputs, labels: Array, smoothing: float = 0.0) -> Array:
@@ -84,8 +86,8 @@ def make_train_step(
         sums = jax.lax.psum(sums, axis_name) | {"grad_norm": optax.tree.norm(grads)}
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        new = state.replace(
-            step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
+        new = replace(
+            state, step=state.step + 1, params=params, batch_stats=batch_stats, opt_state=opt_state
         )
         return _average(new, ema_decay), sums
 
@@ -116,4 +118,4 @@ def _average(state: TrainState, decay: float) -> TrainState:
     if state.ema is None:
         return state
     live = {"params": state.params, "batch_stats": state.batch_stats}
-    return state.replace(ema=optax.incremental_update(live, state.ema, 1 - decay))
+    return replace(state, ema=optax.incremental_update(live, state.ema, 1 - decay))

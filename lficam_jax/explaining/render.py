@@ -52,8 +52,9 @@ def palette(cmap: str) -> UInt8[np.ndarray, "256 3"]:
 
 def to_bytes(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Scales [0, 1] to 0..255, rounding; values outside are clipped, NaN becomes 0."""
-    scaled: np.ndarray = np.clip(np.nan_to_num(values, nan=0.0), 0, 1) * 255
-    return np.asarray(np.round(scaled), np.uint8)
+    levels: np.ndarray = np.round(np.clip(np.nan_to_num(values, nan=0.0), 0, 1) * 255)
+    levels = levels.astype(np.uint8)
+    return levels
 
 
 def upsample(

@@ -11,22 +11,17 @@ import jax
 import numpy as np
 import pytest
 
+import lficam_jax
 from lficam_jax import modes
 from lficam_jax.data import open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.session import Session
-from lficam_jax.measure.faithfulness import (
-    TARGETS,
-    Gallery,
-    Measurement,
-    chosen,
-    faithfulness,
-    stream,
-)
+from lficam_jax.measure.faithfulness import TARGETS, Measurement, chosen, faithfulness, stream
 from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
 from lficam_jax.measure.stability import read_config
+from lficam_jax.measure.watchers import Gallery
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
 from lficam_jax.training.experiment import load_run
@@ -52,15 +47,46 @@ def test_faithfulness_measures_what_it_says(tiny, trained, capsys):
     assert len(lines) == 5 * 4 and lines[0]["measure"] == "adcc"
     assert float(lines[0]["value"]) == pytest.approx(own["measures"]["adcc"]["value"])
 
+    with (trained / "results" / "faithfulness_images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 * 5 and len({row["id"] for row in rows}) == 10
+    assert {row["method"] for row in rows} == set(result["methods"])
+    ours = [row for row in rows if row["method"] == "own"]
+    for column in ("adcc", "pointing_game", "energy"):
+        mean = np.mean([float(row[column]) for row in ours])
+        assert mean == pytest.approx(own["measures"][column]["value"])
+    assert all(row["predicted"] == row["class"] for row in ours)  # the class that is asked about
+    assert 0 < float(ours[0]["probability"]) <= 1
+
     html = (trained / "results" / "faithfulness.html").read_text()
     assert out.splitlines()[-1].endswith("faithfulness.html")
     page = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', html)[1])
+    assert f"lficam_jax {lficam_jax.__version__}" in dict(page["details"])["made"]
+    told = {image["id"]: (image["true"], image["predicted"]) for image in page["images"]}
+    assert told == {row["id"]: (row["label"], row["predicted"]) for row in ours}
     assert page["methods"] == list(result["methods"]) and len(page["images"]) == 10
     assert page["measures"]["rows"][0]["cells"][0]["value"] == own["measures"]["adcc"]["value"]
     assert page["images"][0]["outline"] and page["images"][0]["maps"][3]["method"] == "random"
 
     with pytest.raises(UserError, match="did you mean 'grad_cam'"):
         modes.faithfulness(tiny, str(trained), **QUICK, **asked | {"methods": ["grad_cm"]})
+
+
+def test_numbers_that_cannot_be_written_are_printed_before_that_is_said(
+    tiny, trained, tmp_path, capsys
+):
+    """A folder that one may only read: here, a file stands where the results would go."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("results"))
+    (run / "results").write_text("in the way")
+    for mode, asked, told in (
+        (modes.evaluate, {"split": "test"}, "pointing_game"),
+        (modes.faithfulness, QUICK | {"groups": ["sparseness"], "methods": ["own"]}, "gini ↑"),
+        (modes.sanity, QUICK | {"methods": ["own"]}, "classifier"),
+    ):
+        with pytest.raises(UserError, match="cannot write .*results"):
+            mode(tiny, str(run), **asked)
+        assert told in capsys.readouterr().out
 
 
 def test_the_class_is_the_models_own_or_the_true_one(tiny, trained):
@@ -85,7 +111,7 @@ def test_the_gallery_keeps_the_very_maps_that_were_measured(tiny, trained):
     session = Session(run, "test", 20, ["own", "cam"], batch_size=8)
     measure = Measurement(run.model, session.info, [], "mean", 2, "label")
     gallery = Gallery(session.sample, 4)
-    stream(measure, session, session.methods(), gallery)
+    stream(measure, session, session.methods(), [gallery.add])
     found = gallery.explanations
     assert [e.method for e in found] == ["own", "cam"] * 4
     (batch,) = session.sample.batches(20)

@@ -89,13 +89,19 @@ def commit() -> dict[str, Any] | None:
     return {"hash": name, "modified": bool(changed)}
 
 
-def told_versions() -> str:
-    """Writes versions and commit in one line."""
+def told_origin() -> str:
+    """Writes the date, versions and devices in one line, for a page."""
+    today = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return f"{today}; {told_versions('jax')}; {told_hardware()}"
+
+
+def told_versions(*names: str) -> str:
+    """Writes the versions of this package with its commit, and of `names` or all, in one line."""
     made, found = versions(), commit()
     state = ", modified" if found and found["modified"] else ""
     where = f" ({found['hash'][:9]}{state})" if found else ""
     ours = f"lficam_jax {made.pop('lficam_jax')}{where}"
-    return ", ".join([ours, *(f"{name} {number}" for name, number in made.items())])
+    return ", ".join([ours, *(f"{name} {made[name]}" for name in names or made)])
 
 
 def told_hardware() -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import lficam_jax
 from lficam_jax import modes
@@ -18,12 +19,14 @@ from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.session import Session
+from lficam_jax.measure import stability as comparison
 from lficam_jax.measure.faithfulness import TARGETS, Measurement, chosen, faithfulness, stream
 from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
 from lficam_jax.measure.stability import read_config
 from lficam_jax.measure.watchers import Gallery
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
+from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.table import aligned
 
@@ -144,10 +147,43 @@ def test_stability_of_a_run_with_its_copy(tiny, trained, tmp_path, capsys):
     found = json.loads((tmp_path / "out" / "results" / "stability.json").read_text())
     assert found["statistics"]["iou_equal_area"]["value"] == 1
     assert found["statistics"]["iou_equal_area"]["chance"] < 1
+    html = (tmp_path / "out" / "results" / "stability.html").read_text()
+    page = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', html)[1])
+    names = page["pairs"]["runs"]
+    assert page["methods"] == names and len(names) == 2 and names[1].endswith("b")
+    assert len(page["images"]) == 10 and len(page["images"][0]["maps"]) == 2
+    assert all(image["disagreement"] == 0 for image in page["images"])
+    square = {each["name"]: each["squares"] for each in page["pairs"]["statistics"]}
+    (own, cell), (same, _) = square["iou_equal_area"]
+    assert own is None and cell == same and cell["value"] == cell["adjusted"] == 1
+    with Image.open(tmp_path / "out" / "results" / "stability.png") as picture:
+        assert picture.width > 300
     with pytest.raises(UserError, match="two or more"):
         modes.compare(tiny, str(tmp_path), runs[:1], **QUICK)
     with pytest.raises(UserError, match="holds no run"):
         modes.compare(tiny, str(tmp_path), [runs[0], str(tmp_path / "none")], **QUICK)
+
+
+def test_the_squares_hold_each_pair_twice_and_images_are_found_by_their_id():
+    """Three runs, one of which read the examples in another order and knows other classes."""
+    same, other = np.zeros((2, 8, 8), np.float32), np.zeros((2, 8, 8), np.float32)
+    same[:, :4], other[:, 4:] = 1, 1
+    shown = [{"id": 7, "image": np.zeros((8, 8, 3), np.uint8), "label": 1}]
+    share = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32)
+    look = comparison.Look([7, 3], ("cat", "dog"), same, share, 0, shown)
+    turned = replace(look, ids=[3, 7], maps=other, probabilities=share[::-1])
+    looks = {"x/a": look, "x/b": turned, "x/c": replace(look, classes=("dog", "cat"))}
+    assert comparison.short_names(list(looks)) == ["a", "b", "c"]
+    agreement = Agreement({name: each.maps for name, each in looks.items()})
+    result = {"runs": looks, "pairs": agreement.pairs(), "statistics": agreement.statistics()}
+    found = comparison.for_page(result, ["a", "b", "c"])
+    (iou,) = [each for each in found["statistics"] if each["name"] == "iou"]
+    values = [[cell and cell["value"] for cell in row] for row in iou["squares"]]
+    assert values == [[None, 0, 1], [0, None, 0], [1, 0, None]]
+    maps = comparison.explanations(looks, ["a", "b", "c"])
+    assert [item.method for item in maps] == ["a", "b", "c"]
+    assert maps[0].probabilities == pytest.approx([0.2, 0.8]) and maps[0].correct
+    np.testing.assert_array_equal(maps[1].map, other[0])
 
 
 def test_a_config_file_that_is_not_ours(tmp_path):

@@ -114,10 +114,15 @@ def recorded(workdir: Path | str, data: ConfigDict) -> dict[str, Any]:
 def keep_compiled(workdir: Path | str) -> None:
     """Lets jax keep compiled programs in `<workdir>/.jax_cache`, so that a restart skips compiling.
 
-    Whoever chose another place, by JAX_COMPILATION_CACHE_DIR, keeps it.
+    Whoever chose another place, by JAX_COMPILATION_CACHE_DIR, keeps it; in a folder that one may
+    only read, nothing is kept.
     """
+    path = Path(workdir).absolute()
+    effective = os.access in os.supports_effective_ids
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=effective):
+        return
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(Path(workdir).absolute() / ".jax_cache"))
+        jax.config.update("jax_compilation_cache_dir", str(path / ".jax_cache"))
 
 
 def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:

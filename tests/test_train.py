@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import pytest
 
-from lficam_jax.config import as_json
 from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.training import loop
@@ -50,7 +49,7 @@ def run(tiny, finished, tmp_path):
 def test_a_run_leaves_what_it_promises(run):
     config, result, workdir = run
     stored = json.loads((workdir / "results" / "train.json").read_text())
-    assert stored.pop("made_by")["config"] == as_json(config)
+    assert stored.pop("made_by")["config"] == json.loads((workdir / "config.json").read_text())
     assert stored == result
     assert result["step"] == 4 and result["resumed_at_step"] == 0 and result["seconds"] > 0
     assert result["damaged_images"] == 0
@@ -161,7 +160,7 @@ def test_a_run_says_what_it_is_before_its_first_step(tiny, tmp_path, capsys):
     for fact in (
         str(tmp_path / "run"), f"jax {jax.__version__}", "8 x cpu", "cluttered_digits, 10 classes",
         "64 train, 40 validation, 50 test", "cifar_resnet-8, lfi head", "226,010 parameters",
-        "4 steps of 16 images (1 epochs)",
+        "4 steps of 16 images (1 epoch)",
     ):  # fmt: skip
         assert fact in told
     assert lines[6] == "compiling the training step …"

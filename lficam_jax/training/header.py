@@ -39,8 +39,9 @@ def tell_network(
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     kind = f"{model.backbone}-{model.depth}, {model.head} head, {model.dtype}"
     _line("network", f"{kind}; {count:,} parameters")
-    epochs = f"{round(total_steps / steps_per_epoch, 2):,g} epochs"
-    length = f"{total_steps:,} steps of {config.train.batch_size} images ({epochs})"
+    epochs = round(total_steps / steps_per_epoch, 2)
+    passes = f"{epochs:,g} epoch{'s' * (epochs != 1)}"
+    length = f"{total_steps:,} steps of {config.train.batch_size} images ({passes})"
     _line("training", f"{length}; {optim.name}, learning rate {optim.lr:g}, {optim.schedule}")
 
 

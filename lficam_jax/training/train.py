@@ -84,9 +84,7 @@ def train(
         )  # fmt: skip
         with Interruption() as interruption:
             loop.run(replicate(state, mode), workdir, interruption)
-        best_step, best = _best(checkpoints, variables)
-    say(f"measuring step {best_step}, the best on the validation split, on the test split …")
-    best = replicate(best, mode)
+        best_step, best = _best(checkpoints, variables, mode)
     result = {
         "test": Evaluation(model, splits["test"], mode).measure(best),
         "validation": validation.measure(best),
@@ -158,10 +156,13 @@ def _plan(config: ConfigDict, recipe: Recipe, data: Pipeline, profile: tuple[int
     )  # fmt: skip
 
 
-def _best(checkpoints: Checkpoints, like: Variables) -> tuple[int, Variables]:
+def _best(checkpoints: Checkpoints, like: Variables, mode: str) -> tuple[int, Variables]:
+    """Returns the step that is best on the validation split, and its variables, replicated."""
+
     def read() -> tuple[np.int32, Variables]:
         step = checkpoints.best_step()
         return np.int32(step), checkpoints.restore_model(like, step)
 
     step, variables = distributed.first(read, (np.int32(0), like))
-    return int(step), variables
+    say(f"measuring step {step}, the best on the validation split, on the test split …")
+    return int(step), replicate(variables, mode)

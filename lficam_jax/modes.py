@@ -61,8 +61,8 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     pipeline, mode = experiment.open_splits(config, split)[split], config.parallel.mode
     run = experiment.load_run(config, workdir)
     result = Evaluation(run.model, pipeline, mode).measure(replicate(run.variables, mode))
-    write_result(workdir, "evaluate", {"split": split, "step": run.step, **result})
-    print(table({f"{split} at step {run.step}": result}))
+    print(table({f"{split} at step {run.step}": result}))  # even where nothing can be written
+    write_result(workdir, "evaluate", {"split": split, "step": run.step, **result}, config)
     _draw_confusion(result, workdir)
     print(f"{workdir}/results/evaluate.json, confusion.png")
     return 0
@@ -124,7 +124,7 @@ def describe(
         found = describe_config(config)
         print(describe_text(found))
     if workdir is not None:
-        write_result(workdir, "compiled" if topology else "describe", found)
+        write_result(workdir, "compiled" if topology else "describe", found, config)
     return 0
 
 
@@ -136,7 +136,7 @@ def measure_speed(
     validate(config)
     found = benchmark.run(config, sections, methods, groups)
     if workdir is not None:
-        print(write_result(workdir, "benchmark", found))
+        print(write_result(workdir, "benchmark", found, config))
     return 0
 
 

@@ -53,6 +53,15 @@ def test_what_comes_back_is_bit_identical(tmp_path, ema):
     same(restored, state_at(1, ema))
 
 
+def test_saving_and_reading_log_no_advice_of_orbaxs(tmp_path, caplog):
+    """A save without an evaluation, and a look at it, would both warn."""
+    caplog.set_level(logging.WARNING, "absl")
+    save(tmp_path, None)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        checkpoints.best_step()
+    assert not caplog.records
+
+
 def test_the_latest_two_and_the_best_are_kept(tmp_path):
     kept, best = save(tmp_path, 0.1, 0.9, 0.2, 0.8, 0.3)
     assert kept == [2, 4, 5] and best == 2

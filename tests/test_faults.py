@@ -186,6 +186,10 @@ def test_compiled_programs_are_kept_with_the_run_unless_a_place_is_chosen(tmp_pa
     assert jax.config.jax_compilation_cache_dir == before  # conftest chose
     try:
         jax.config.update("jax_compilation_cache_dir", None)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "access", lambda *_, **__: False)  # one may only read there
+            workdir.keep_compiled(tmp_path)
+        assert jax.config.jax_compilation_cache_dir is None
         workdir.keep_compiled(tmp_path)
         assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".jax_cache")
     finally:

@@ -75,7 +75,8 @@ def test_a_released_pth_tar_is_read(tiny, tmp_path):
     torch = pytest.importorskip("torch")
     tensors = {f"module.{k}": torch.from_numpy(v) for k, v in state_of(LFI8).items()}
     torch.save({"epoch": 3, "state_dict": tensors}, tmp_path / "model_best.pth.tar")
-    assert "226,010 of 226,010" in import_run(tmp_path / "model_best.pth.tar", tiny, tmp_path / "r")
+    told = import_run(tmp_path / "model_best.pth.tar", tiny, tmp_path / "r")
+    assert "226,010 of 226,010" in told and "names   without module. in front" in told
 
 
 def refused(path, config, workdir):

@@ -187,13 +187,39 @@ def test_names_of_every_family(model, theirs, ours):
     assert ours is None or ours in modules
 
 
-def test_nested_state_dict_and_module_prefix_are_understood():
+WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "model._orig_mod.module.")
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_nested_weights_and_what_is_put_before_their_names_are_understood(wrapper):
     state = state_of(LFI8)
-    wrapped = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}
+    wrapped = {"epoch": 3, "state_dict": {f"{wrapper}{k}": v for k, v in state.items()}}
     jax.tree.map(
         np.testing.assert_array_equal,
         variables_from_torch(wrapped, lfi8()), variables_from_torch(state, lfi8()),
     )  # fmt: skip
+
+
+def test_names_may_be_wrapped_in_part_and_that_is_told():
+    """A detector's backbone beside a classifier of its own."""
+    state = {
+        k if k.startswith("fc") else f"module.backbone.{k}": v for k, v in state_of(LFI8).items()
+    }
+    model = lfi8()
+    start = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    imported = import_weights(state, model, start)
+    assert imported.wrappers == ("module.backbone.",) and imported.fresh == ()
+    assert import_weights(state_of(LFI8), model, start).wrappers == ()
+
+
+def test_two_names_that_would_become_one_are_refused():
+    """Weights and their running mean under two wrappers: which of them is meant?"""
+    state = state_of(LFI8)
+    both = {f"module.{k}": v for k, v in state.items()} | {
+        f"model.{k}": v for k, v in state.items()
+    }
+    with pytest.raises(UserError, match="only in the file: model.conv1.weight"):
+        variables_from_torch(both, lfi8())
 
 
 def test_fin_with_four_relus_in_one_sequence_counts_its_convolutions():
@@ -307,7 +333,7 @@ def safetensors(path, arrays, dtype="F32"):
 def test_safetensors_without_torch(tmp_path):
     arrays = {"module.a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([1.5])}
     read = load_torch_file(safetensors(tmp_path / "w.safetensors", arrays))
-    np.testing.assert_array_equal(read["a"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(read["module.a"], [[0, 1, 2], [3, 4, 5]])
     np.testing.assert_array_equal(read["b"], [1.5])
 
 
@@ -349,8 +375,8 @@ def test_a_training_checkpoint_with_optimiser_and_accuracy(tmp_path, zipped):
     path = tmp_path / "model_best.pth.tar"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     read = load_torch_file(path)
-    np.testing.assert_array_equal(read["fc.0.weight"], state_of(LFI8)["fc.0.weight"])
-    assert read["conv1.weight"].dtype == np.float32
+    np.testing.assert_array_equal(read["module.fc.0.weight"], state_of(LFI8)["fc.0.weight"])
+    assert read["module.conv1.weight"].dtype == np.float32
     assert count(variables_from_torch(read, lfi8())) == count(fresh(lfi8()))
 
 

@@ -32,9 +32,9 @@ def browser(tmp_path_factory):
 def show(browser, tmp_path):
     """Opens a page of some explanations; at the end nothing may have gone wrong in it."""
 
-    def opened(items, measures=None, **window):
+    def opened(items, measures=None, pairs=None, **window):
         path = tmp_path / "page.html"
-        path.write_text(report.page(items, measures=measures, **ABOUT))
+        path.write_text(report.page(items, measures=measures, pairs=pairs, **ABOUT))
         browser.open(path, **window)
         return browser
 
@@ -234,6 +234,25 @@ def contrast(*colors):
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
     return (high + 0.05) / (low + 0.05)
+
+
+def test_how_each_two_runs_agree_is_a_square_of_numbers(show):
+    cell = {"value": 0.8, "chance": 0.2, "adjusted": 0.75}
+    none = cell | {"value": np.nan, "adjusted": np.nan}
+    mean = {"name": "iou_auc", "adjusted": {"value": 0.75, "low": 0.5, "high": 0.9}}
+    squares = [[None, cell, none], [cell, None, none], [none, none, None]]
+    browser = show(
+        ITEMS,
+        pairs={"runs": ["own", "grad_cam", NASTY], "statistics": [mean | {"squares": squares}]},
+    )
+    text = "document.querySelector('#squares').innerText"
+    assert "iou auc" in browser.run(text) and "mean 0.75, 95 % 0.50 to 0.90" in browser.run(text)
+    assert f"3 {NASTY}" in browser.run(text)
+    cells = "[...document.querySelectorAll('#squares td[title]')]"
+    assert browser.run(f"{cells}.map(e => e.innerText)") == ["0.75", "–", "0.75", "–", "–", "–"]
+    assert browser.run(f"{cells}[0].title") == "own and grad_cam: 0.80, by chance 0.20"
+    assert browser.run("document.getElementById('measures').hidden")
+    assert not show(ITEMS).run("document.querySelectorAll('#squares figure').length")
 
 
 def test_a_phone_needs_no_sideways_scrolling(show):

@@ -10,25 +10,23 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
+import lficam_jax
 from lficam_jax import modes
 from lficam_jax.data import open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.session import Session
-from lficam_jax.measure.faithfulness import (
-    TARGETS,
-    Gallery,
-    Measurement,
-    chosen,
-    faithfulness,
-    stream,
-)
+from lficam_jax.measure import stability as comparison
+from lficam_jax.measure.faithfulness import TARGETS, Measurement, chosen, faithfulness, stream
 from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
 from lficam_jax.measure.stability import read_config
+from lficam_jax.measure.watchers import Gallery
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
+from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.table import aligned
 
@@ -52,15 +50,46 @@ def test_faithfulness_measures_what_it_says(tiny, trained, capsys):
     assert len(lines) == 5 * 4 and lines[0]["measure"] == "adcc"
     assert float(lines[0]["value"]) == pytest.approx(own["measures"]["adcc"]["value"])
 
+    with (trained / "results" / "faithfulness_images.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10 * 5 and len({row["id"] for row in rows}) == 10
+    assert {row["method"] for row in rows} == set(result["methods"])
+    ours = [row for row in rows if row["method"] == "own"]
+    for column in ("adcc", "pointing_game", "energy"):
+        mean = np.mean([float(row[column]) for row in ours])
+        assert mean == pytest.approx(own["measures"][column]["value"])
+    assert all(row["predicted"] == row["class"] for row in ours)  # the class that is asked about
+    assert 0 < float(ours[0]["probability"]) <= 1
+
     html = (trained / "results" / "faithfulness.html").read_text()
     assert out.splitlines()[-1].endswith("faithfulness.html")
     page = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', html)[1])
+    assert f"lficam_jax {lficam_jax.__version__}" in dict(page["details"])["made"]
+    told = {image["id"]: (image["true"], image["predicted"]) for image in page["images"]}
+    assert told == {row["id"]: (row["label"], row["predicted"]) for row in ours}
     assert page["methods"] == list(result["methods"]) and len(page["images"]) == 10
     assert page["measures"]["rows"][0]["cells"][0]["value"] == own["measures"]["adcc"]["value"]
     assert page["images"][0]["outline"] and page["images"][0]["maps"][3]["method"] == "random"
 
     with pytest.raises(UserError, match="did you mean 'grad_cam'"):
         modes.faithfulness(tiny, str(trained), **QUICK, **asked | {"methods": ["grad_cm"]})
+
+
+def test_numbers_that_cannot_be_written_are_printed_before_that_is_said(
+    tiny, trained, tmp_path, capsys
+):
+    """A folder that one may only read: here, a file stands where the results would go."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("results"))
+    (run / "results").write_text("in the way")
+    for mode, asked, told in (
+        (modes.evaluate, {"split": "test"}, "pointing_game"),
+        (modes.faithfulness, QUICK | {"groups": ["sparseness"], "methods": ["own"]}, "gini ↑"),
+        (modes.sanity, QUICK | {"methods": ["own"]}, "classifier"),
+    ):
+        with pytest.raises(UserError, match="cannot write .*results"):
+            mode(tiny, str(run), **asked)
+        assert told in capsys.readouterr().out
 
 
 def test_the_class_is_the_models_own_or_the_true_one(tiny, trained):
@@ -85,7 +114,7 @@ def test_the_gallery_keeps_the_very_maps_that_were_measured(tiny, trained):
     session = Session(run, "test", 20, ["own", "cam"], batch_size=8)
     measure = Measurement(run.model, session.info, [], "mean", 2, "label")
     gallery = Gallery(session.sample, 4)
-    stream(measure, session, session.methods(), gallery)
+    stream(measure, session, session.methods(), [gallery.add])
     found = gallery.explanations
     assert [e.method for e in found] == ["own", "cam"] * 4
     (batch,) = session.sample.batches(20)
@@ -118,10 +147,43 @@ def test_stability_of_a_run_with_its_copy(tiny, trained, tmp_path, capsys):
     found = json.loads((tmp_path / "out" / "results" / "stability.json").read_text())
     assert found["statistics"]["iou_equal_area"]["value"] == 1
     assert found["statistics"]["iou_equal_area"]["chance"] < 1
+    html = (tmp_path / "out" / "results" / "stability.html").read_text()
+    page = json.loads(re.search(r'type="application/json"[^>]*>(.*?)</script>', html)[1])
+    names = page["pairs"]["runs"]
+    assert page["methods"] == names and len(names) == 2 and names[1].endswith("b")
+    assert len(page["images"]) == 10 and len(page["images"][0]["maps"]) == 2
+    assert all(image["disagreement"] == 0 for image in page["images"])
+    square = {each["name"]: each["squares"] for each in page["pairs"]["statistics"]}
+    (own, cell), (same, _) = square["iou_equal_area"]
+    assert own is None and cell == same and cell["value"] == cell["adjusted"] == 1
+    with Image.open(tmp_path / "out" / "results" / "stability.png") as picture:
+        assert picture.width > 300
     with pytest.raises(UserError, match="two or more"):
         modes.compare(tiny, str(tmp_path), runs[:1], **QUICK)
     with pytest.raises(UserError, match="holds no run"):
         modes.compare(tiny, str(tmp_path), [runs[0], str(tmp_path / "none")], **QUICK)
+
+
+def test_the_squares_hold_each_pair_twice_and_images_are_found_by_their_id():
+    """Three runs, one of which read the examples in another order and knows other classes."""
+    same, other = np.zeros((2, 8, 8), np.float32), np.zeros((2, 8, 8), np.float32)
+    same[:, :4], other[:, 4:] = 1, 1
+    shown = [{"id": 7, "image": np.zeros((8, 8, 3), np.uint8), "label": 1}]
+    share = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32)
+    look = comparison.Look([7, 3], ("cat", "dog"), same, share, 0, shown)
+    turned = replace(look, ids=[3, 7], maps=other, probabilities=share[::-1])
+    looks = {"x/a": look, "x/b": turned, "x/c": replace(look, classes=("dog", "cat"))}
+    assert comparison.short_names(list(looks)) == ["a", "b", "c"]
+    agreement = Agreement({name: each.maps for name, each in looks.items()})
+    result = {"runs": looks, "pairs": agreement.pairs(), "statistics": agreement.statistics()}
+    found = comparison.for_page(result, ["a", "b", "c"])
+    (iou,) = [each for each in found["statistics"] if each["name"] == "iou"]
+    values = [[cell and cell["value"] for cell in row] for row in iou["squares"]]
+    assert values == [[None, 0, 1], [0, None, 0], [1, 0, None]]
+    maps = comparison.explanations(looks, ["a", "b", "c"])
+    assert [item.method for item in maps] == ["a", "b", "c"]
+    assert maps[0].probabilities == pytest.approx([0.2, 0.8]) and maps[0].correct
+    np.testing.assert_array_equal(maps[1].map, other[0])
 
 
 def test_a_config_file_that_is_not_ours(tmp_path):

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from lficam_jax.config import as_json
 from lficam_jax.data import dataset_info
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.session import Session
@@ -28,7 +29,9 @@ def test_a_run_is_named_after_its_network(fresh):
     assert fresh.title == "cifar_resnet-8 with lfi head"
     session = Session(fresh, "validation")
     data = "cluttered_digits, validation split"
-    assert session.details == {"model": fresh.title, "data": data, "step": 7}
+    told = session.details
+    assert "jax" in told.pop("made")
+    assert told == {"model": fresh.title, "data": data, "step": 7}
     assert Session(fresh, None).details["data"] == "files of your own"
 
 
@@ -67,7 +70,9 @@ def test_only_write_leaves_a_file(fresh):
     assert not fresh.workdir.exists()
     written = session.write("mine", result)
     assert written == fresh.workdir / "results" / "mine.json"
-    assert json.loads(written.read_text()) == result
+    stored = json.loads(written.read_text())
+    assert stored.pop("made_by")["config"] == as_json(fresh.config)
+    assert stored == result
     assert "images" not in Session(fresh, None).result({})
 
 

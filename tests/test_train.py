@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from lficam_jax.training import loop
 from lficam_jax.training.experiment import load_run
 from lficam_jax.training.loop import due
 from lficam_jax.training.train import train
+from lficam_jax.workdir import progress
 from lficam_jax.workdir.checkpoint import Checkpoints
 
 
@@ -46,7 +48,9 @@ def run(tiny, finished, tmp_path):
 
 def test_a_run_leaves_what_it_promises(run):
     config, result, workdir = run
-    assert json.loads((workdir / "results" / "train.json").read_text()) == result
+    stored = json.loads((workdir / "results" / "train.json").read_text())
+    assert stored.pop("made_by")["config"] == json.loads((workdir / "config.json").read_text())
+    assert stored == result
     assert result["step"] == 4 and result["resumed_at_step"] == 0 and result["seconds"] > 0
     assert result["damaged_images"] == 0
     for split, count in (("test", 50), ("validation", 40)):
@@ -94,6 +98,108 @@ def test_another_config_in_the_workdir_is_refused_with_the_difference(run):
     config.optim.lr, config.train.log_every_steps = 0.1, 2  # how often to print is free,
     config.optim.accumulate = 2  # and in how many pieces a device takes its rows
     train(config, workdir)
+
+
+@pytest.fixture
+def piecewise(tiny):
+    """A config of four steps whose learning rate drops behind the sixth; an epoch has four."""
+    tiny.optim.update(schedule="multistep", milestones_epochs=(1.5,))
+    return tiny
+
+
+def test_a_longer_run_ends_as_if_it_had_been_so_long_from_the_start(piecewise, tmp_path, capsys):
+    config = piecewise
+    first = train(config, tmp_path / "run")
+    config.train.total_steps = 8
+    result = train(config, tmp_path / "run")
+    assert result["step"] == 8 and result["resumed_at_step"] == 4
+    assert "goes on to step 8; the result so far is" in capsys.readouterr().out
+    stored = json.loads((tmp_path / "run" / "results" / "train_4.json").read_text())
+    assert stored["test"] == first["test"]
+    assert train(config, tmp_path / "run") == result  # and now it is finished
+    train(config, tmp_path / "unbroken")
+    same(weights(config, tmp_path / "run", 8), weights(config, tmp_path / "unbroken", 8))
+
+
+def test_a_longer_run_that_is_stopped_goes_on_with_the_same_call(piecewise, tmp_path, monkeypatch):
+    """It has the result of the shorter run, which must not pass for its own."""
+    config = piecewise
+    train(config, tmp_path)
+    config.train.update(total_steps=0, total_epochs=2.0)  # eight steps, said otherwise
+    steps = iter(range(5, 9))
+    monkeypatch.setattr(
+        loop, "waits", lambda: next(steps) == 6 and os.kill(os.getpid(), signal.SIGTERM) or True
+    )
+    with pytest.raises(Interrupted, match="saved step 6"):
+        train(config, tmp_path)
+    monkeypatch.undo()
+    config.train.update(total_steps=4, total_epochs=0.0)
+    with pytest.raises(UserError, match="has 6 steps already, more than the 4 .*to no less"):
+        train(config, tmp_path)
+    config.train.update(total_steps=8)
+    assert train(config, tmp_path)["resumed_at_step"] == 6
+
+
+def test_a_cosine_schedule_would_have_been_another_so_a_longer_run_is_refused(run):
+    config, _, workdir = run
+    assert config.optim.schedule == "cosine"
+    config.train.total_steps = 8
+    with pytest.raises(UserError, match=r"total_steps: 4 -> 8 \(a cosine .*--config.init_from="):
+        train(config, workdir)
+    assert (workdir / "results" / "train.json").exists()
+
+
+def test_a_run_says_what_it_is_before_its_first_step(tiny, tmp_path, capsys):
+    train(tiny, tmp_path / "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:6]] == [
+        "workdir", "versions", "devices", "data", "network", "training"
+    ]  # fmt: skip
+    assert {line[9] for line in lines[:6]} == {" "} and " " not in {line[10] for line in lines[:6]}
+    told = "\n".join(lines[:6])
+    for fact in (
+        str(tmp_path / "run"), f"jax {jax.__version__}", "8 x cpu", "cluttered_digits, 10 classes",
+        "64 train, 40 validation, 50 test", "cifar_resnet-8, lfi head", "226,010 parameters",
+        "4 steps of 16 images (1 epoch)",
+    ):  # fmt: skip
+        assert fact in told
+    assert lines[6] == "compiling the training step …"
+    assert lines[7].startswith("compiled the training step in ")
+    assert lines[8].startswith("epoch 1/1  step 1/4  loss ")
+
+
+def test_a_process_that_is_not_the_first_says_nothing(tiny, tmp_path, capsys, monkeypatch):
+    from lficam_jax.training import header
+
+    monkeypatch.setattr("jax.process_index", lambda: 1)
+    header.tell_place(tiny, tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def test_training_works_in_a_thread_and_leaves_the_signals_alone(run, tmp_path):
+    """As in a web service or a notebook's executor, where python forbids to listen."""
+    config, _, unbroken = run
+    found = []
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=lambda: found.append(train(config, tmp_path / "threaded")))
+    thread.start()
+    thread.join()
+    assert found and found[0]["step"] == 4 and signal.getsignal(signal.SIGINT) is before
+    same(weights(config, unbroken), weights(config, tmp_path / "threaded"))
+
+
+def test_slow_steps_are_shown_between_two_log_points(tiny, tmp_path, capsys, monkeypatch):
+    """The numbers file keeps to its steps, the lines to the clock: here it is always time."""
+    monkeypatch.setattr(progress, "LINES", (0.0, 0.0))
+    tiny.train.log_every_steps = tiny.eval.every_steps = 4
+    result = train(tiny, tmp_path)
+    shown = [line for line in capsys.readouterr().out.splitlines() if " step " in line]
+    shown = [line for line in shown if line.startswith("epoch")]
+    assert [line.split()[3] for line in shown] == ["1/4", "2/4", "3/4", "4/4", "4/4"]
+    assert "images/s" not in shown[0] and "left" not in shown[0]  # it compiled
+    assert "images/s" in shown[1] and "left" in shown[1]
+    assert [r["step"] for r in lines(tmp_path) if "train/loss" in r] == [4]
+    assert result["images_per_second"] > 0
 
 
 def test_a_run_from_before_a_key_existed_has_its_default(run):

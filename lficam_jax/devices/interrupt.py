@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from types import FrameType, TracebackType
 
 import jax
@@ -22,7 +23,8 @@ class Interruption:
     """Inside the context, the first signal is remembered; a second SIGINT stops at once.
 
     With several processes jax listens for SIGTERM, since all must stop behind the same step,
-    whichever of them was told; a SIGINT is handed on to it.
+    whichever of them was told; a SIGINT is handed on to it. Python lets the main thread alone
+    listen: in any other, signals stay whoever's they are.
     """
 
     def __init__(self) -> None:
@@ -38,6 +40,8 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         # A handler of ours for SIGTERM would take the place of jax's.
         ours = (signal.SIGINT,) if self._shared else (signal.SIGTERM, signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread():
+            ours = ()
         self._before = {s: signal.signal(s, self._note) for s in ours}
         return self
 

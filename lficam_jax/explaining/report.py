@@ -20,7 +20,7 @@ from lficam_jax.workdir.results import plain
 
 Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
 
-STYLE, SCRIPTS = "page.css", ("maps.js", "gallery.js", "measures.js")  # in this order
+STYLE, SCRIPTS = "page.css", ("maps.js", "gallery.js", "measures.js", "pairs.js")  # in this order
 ON_PAGE = 3  # how many of the most probable classes are written
 
 
@@ -49,6 +49,7 @@ def page(
     details: Mapping[str, Any],
     skipped: Skipped = (),
     measures: Mapping[str, Any] | None = None,
+    pairs: Mapping[str, Any] | None = None,
     number: int = 1,
     last: bool = True,
 ) -> str:
@@ -64,6 +65,7 @@ def page(
       details: what made the maps.
       skipped: files that were not explained, each with the reason.
       measures: the table and curves above the images, as `scoreboard.for_page` gives them.
+      pairs: how well the methods agree two by two, as `stability.for_page` gives it.
       number: of the page, if there are several; they link to each other.
       last: whether it is the last of them.
     """
@@ -75,6 +77,7 @@ def page(
         },
         "methods": list(dict.fromkeys(item.method for item in explanations)),
         "measures": measures,
+        "pairs": pairs,
         "pages": {
             "number": number,
             "before": page_name(number - 1) if number > 1 else None,

@@ -6,7 +6,6 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +16,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import Explanation, by_image
 from lficam_jax.explaining.report import Skipped, asked_about, page, page_name, safe_name
+from lficam_jax.workdir.origin import versions
 from lficam_jax.workdir.results import plain
 
 FORMAT = "lficam_jax explanations"  # says in a manifest that the folder is ours to replace
@@ -148,7 +148,7 @@ class Folder:
             "pages": [page_name(number) for number in range(1, self._pages + 1)],
             "images": self._rows,
             "skipped": [{"file": str(name), "reason": str(why)} for name, why in self.skipped],
-            "versions": {name: version(name) for name in ("jax", "flax", "numpy")},
+            "versions": versions(),
         }
         text = json.dumps(plain(manifest), indent=1, ensure_ascii=False, allow_nan=False)
         (self._partial / "manifest.json").write_text(text + "\n", encoding="utf-8")

@@ -14,6 +14,7 @@ from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.methods import TRIVIAL, check
 from lficam_jax.structs import Run, Variables
+from lficam_jax.workdir.origin import told_origin
 from lficam_jax.workdir.progress import Pace
 from lficam_jax.workdir.results import write_result
 
@@ -87,9 +88,10 @@ class Session:
 
     @property
     def details(self) -> dict[str, Any]:
-        """What a page says of its maps: model, data, step."""
+        """What a page says of its maps: model, data, step, and what made them when."""
         data = f"{self.info.name}, {self.split} split" if self.split else "files of your own"
-        return {"model": self.run.title, "data": data, "step": self.run.step}
+        about = {"model": self.run.title, "data": data, "step": self.run.step}
+        return about | {"made": told_origin()}
 
     def methods(self, *default: str) -> list[str]:
         """Returns the methods that were asked for, each once.
@@ -132,7 +134,7 @@ class Session:
         Raises:
           UserError: if it cannot be written.
         """
-        return write_result(self.run.workdir, mode, result)
+        return write_result(self.run.workdir, mode, result, self.run.config)
 
 
 def closing(result: Mapping[str, Any], written: Path, *beside: str) -> str:

@@ -59,6 +59,8 @@ def _told(imported: Imported) -> str:
     taken = {path: size for path, size in params.items() if group(path) not in imported.fresh}
     groups = ", ".join(dict.fromkeys(group(path) for path in taken))
     lines = [f"taken   {sum(taken.values()):,} of {sum(params.values()):,} parameters: {groups}"]
+    if imported.wrappers:
+        lines.append(f"names   without {' and '.join(imported.wrappers)} in front")
     if imported.fresh:
         lines.append(f"fresh   {', '.join(imported.fresh)} (random until trained)")
     if unused := imported.unused:

@@ -10,7 +10,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lficam_jax.errors import UserError
-from lficam_jax.interop.torch_names import translate
+from lficam_jax.interop.torch_names import translate, unwrapped
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.structs import Variables
 from lficam_jax.training.transfer import MAY_START_FRESH, group
@@ -31,11 +31,13 @@ class Imported:
       variables: of the whole model.
       fresh: groups (`head`, `classifier`) that the file does not hold and that keep their start.
       unused: names in the file that the model has no place for.
+      wrappers: what was in front of the names, such as `module.`, and was taken off.
     """
 
     variables: Variables
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
+    wrappers: tuple[str, ...] = ()
 
 
 def variables_from_torch(state: Mapping[str, Any], model: Classifier) -> Variables:
@@ -43,7 +45,7 @@ def variables_from_torch(state: Mapping[str, Any], model: Classifier) -> Variabl
 
     Args:
       state: {torch name: array}, as `state_dict()` gives it; may be nested under `state_dict`, and
-        its names may start with `module.`.
+        its names may begin with what `torch_names.unwrapped` knows.
       model: as made by `create_model`.
 
     Returns:
@@ -82,7 +84,8 @@ def import_weights(state: Mapping[str, Any], model: Classifier, initial: Variabl
     taken = {path: x for path, x in match.values.items() if group(path) not in fresh}
     unused = [name for path, name in match.names.items() if group(path) in fresh]
     start = flatten_dict(dict(initial), sep="/")
-    return Imported(unflatten_dict({**start, **taken}, sep="/"), fresh, (*unused, *match.unknown))
+    variables = unflatten_dict({**start, **taken}, sep="/")
+    return Imported(variables, fresh, (*unused, *match.unknown), match.wrappers)
 
 
 @dataclass
@@ -91,6 +94,7 @@ class _Match:
 
     Attributes:
       wanted: our path -> shape, of every leaf of the model.
+      wrappers: what was taken off the names.
       values: our path -> array in our layout.
       names: our path -> torch name.
       wrong: our path -> a line about a shape or a second name for it.
@@ -98,6 +102,7 @@ class _Match:
     """
 
     wanted: dict[str, tuple[int, ...]]
+    wrappers: tuple[str, ...] = ()
     values: dict[str, np.ndarray] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
@@ -120,11 +125,11 @@ class _Match:
 
 
 def _match(state: Mapping[str, Any], model: Classifier) -> _Match:
-    state = flat_state(state)
+    state, wrappers = unwrapped(flat_state(state))
     image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
     shapes = flatten_dict(dict(jax.eval_shape(model.init, jax.random.key(0), image)), sep="/")
     wanted = {path: leaf.shape for path, leaf in shapes.items()}
-    match = _Match(wanted)
+    match = _Match(wanted, wrappers)
     table = translate(state, {path.split("/", 1)[1].rpartition("/")[0] for path in wanted})
     for name, array in state.items():
         module, _, leaf = name.rpartition(".")
@@ -159,7 +164,7 @@ def _leaf(
 
 
 def flat_state(content: object) -> dict[str, np.ndarray]:
-    """Finds the weights in a checkpoint's content and takes `module.` off their names.
+    """Finds the weights in a checkpoint's content.
 
     Raises:
       UserError: if there are none.
@@ -172,7 +177,7 @@ def flat_state(content: object) -> dict[str, np.ndarray]:
     if not isinstance(content, Mapping):
         raise UserError("the checkpoint holds no weights: it is not a dictionary of names")
     arrays = {
-        str(name).removeprefix("module."): np.asarray(value)
+        str(name): np.asarray(value)
         for name, value in content.items()
         if hasattr(value, "shape") and not str(name).endswith("num_batches_tracked")
     }

@@ -27,7 +27,7 @@ def load_torch_file(path: Path | str) -> dict[str, np.ndarray]:
       path: a torch file needs torch (2.5 or later) installed; safetensors needs nothing.
 
     Returns:
-      {torch name: array}, found where training scripts nest them, without `module.` prefix.
+      {torch name: array}, found where training scripts nest them.
 
     Raises:
       UserError: if the file is absent, truncated, holds no weights, or would run code when loaded.

@@ -31,6 +31,8 @@ ABN = {
     "att_conv2": "head/conv_logits", "att_conv3": "head/conv_map", "bn_att3": "head/bn_map",
 }  # fmt: skip
 
+# What DataParallel, torch.compile and training frameworks put in front of every name.
+_WRAPPERS = re.compile(r"(?:(?:module|_orig_mod|model|backbone)\.)+")
 _STAGE = re.compile(
     r"(?:layer|dense|block|stage_)(\d)\.(?:layer\.|stage_\d_bottleneck_)?(\d+)\.(.+)"
 )
@@ -42,11 +44,33 @@ _FIN = re.compile(r"att_(conv|bn)(\d)")
 _FIN_SEQUENCE = re.compile(r"attention\.(\d+)")
 
 
+def unwrapped(
+    state: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Takes `module.`, `_orig_mod.`, `model.` and `backbone.` off the names, in any order.
+
+    No network that is known here has names that begin so. Where two names would become one, the
+    second stays as it is, and so fits nothing.
+
+    Returns:
+      The arrays by their own names, and what was taken off.
+    """
+    found: dict[str, np.ndarray] = {}
+    taken: dict[str, None] = {}
+    for name, array in state.items():
+        match = _WRAPPERS.match(name)
+        own = name[match.end() :] if match else name
+        if match and own not in found:
+            taken[match[0]] = None
+        found[name if own in found else own] = array
+    return found, tuple(taken)
+
+
 def translate(state: Mapping[str, np.ndarray], modules: Collection[str]) -> dict[str, str | None]:
     """Maps each torch module name in `state` to ours, such as `trunk/stage1/block0/conv1`.
 
     Args:
-      state: torch parameter names, without `module.` prefix, to arrays.
+      state: torch parameter names, as `unwrapped` gives them, to arrays.
       modules: paths of the modules that the model has: they tell what `bn1`, `att_conv2` or the
         last stage mean.
 

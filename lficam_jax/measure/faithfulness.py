@@ -14,14 +14,13 @@ from jaxtyping import Array
 
 from lficam_jax.config import nearest
 from lficam_jax.data import normalise
-from lficam_jax.data.sample import Sample
 from lficam_jax.devices.parallel import over_rows
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import report
-from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.session import Session, closing
 from lficam_jax.measure.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv
-from lficam_jax.methods import CLASSLESS, maps_of
+from lficam_jax.measure.watchers import Gallery, Table, Watcher
+from lficam_jax.methods import maps_of
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
@@ -32,7 +31,6 @@ METHODS = ("own", "grad_cam", "score_cam")  # unless others are asked for
 COSTLY = ("sensitivity",)  # draws each map ten times more; only when asked for
 TOP = (50, 15)  # percent of the pixels kept
 STEPS = 16
-SHOWN = 24  # images whose maps are on the page
 # The class that maps and measures are about, and how the results name it.
 TARGETS = {"predicted": "predicted, then frozen", "label": "true label"}
 
@@ -63,16 +61,18 @@ def chosen(names: Sequence[str], has_mask: bool) -> tuple[list[str], str]:
 def run(session: Session, groups: Sequence[str] = (), **asked: Any) -> int:
     """Measures; prints one table, writes `results/faithfulness.{json,csv,html}`.
 
-    The page adds the curves and some maps. The arguments and errors are those of `faithfulness`.
+    The page adds the curves and some maps; `faithfulness_images.csv` has the values of each image.
+    The arguments and errors are those of `faithfulness`.
     """
-    gallery = Gallery(session.sample)
-    result = faithfulness(session, groups, gallery=gallery, **asked)
+    gallery, images = Gallery(session.sample), Table(session.sample.classes)
+    result = faithfulness(session, groups, watchers=(gallery.add, images.add), **asked)
     found, note = result["methods"], result["left_out"]
+    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    print("\n".join(filter(None, [table(found, terminal), note])))  # even if it cannot be written
     written = session.write("faithfulness", result)
     write_csv(written.with_suffix(".csv"), found)
-    terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    print(table(found, terminal))
-    print("\n".join(filter(None, [note, closing(result, written, ".csv")])))
+    single = images.write(written.with_name("faithfulness_images.csv"))
+    print(closing(result, written, ".csv", single.name))
     details = session.details | {k: result[k] for k in ("images", "class", "baseline")}
     if note:
         details["left_out"] = note
@@ -85,7 +85,7 @@ def run(session: Session, groups: Sequence[str] = (), **asked: Any) -> int:
 
 def faithfulness(
     session: Session, groups: Sequence[str] = (), *, baseline: str = "mean",
-    target: str = "predicted", steps: int = STEPS, gallery: "Gallery | None" = None,
+    target: str = "predicted", steps: int = STEPS, watchers: Sequence[Watcher] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Measures the maps of a network beside each other and beside trivial ones.
 
@@ -95,7 +95,7 @@ def faithfulness(
       baseline: what a masked pixel shows, of `metrics.faithfulness.BASELINES`.
       target: the class that maps and measures are about, a key of `TARGETS`.
       steps: of the insertion and deletion curves.
-      gallery: takes some of the images with their maps.
+      watchers: see the single images and their maps.
 
     Returns:
       What `results/faithfulness.json` says; `methods` is as `scoreboard.summarise` gives it.
@@ -107,7 +107,7 @@ def faithfulness(
     names = session.with_trivial(*METHODS)
     _announce(len(session.sample), names, groups, steps)
     measure = Measurement(session.run.model, session.info, groups, baseline, steps, target)
-    found = summarise(stream(measure, session, names, gallery), groups)
+    found = summarise(stream(measure, session, names, watchers), groups)
     return session.result({
         "class": TARGETS[target], "baseline": baseline, "steps": steps, "left_out": note,
         "methods": found,
@@ -221,50 +221,25 @@ class Measurement:
         return found
 
 
-class Gallery:
-    """Keeps some of the measured images, spread evenly, with the maps that were drawn of them.
-
-    Attributes:
-      explanations: those of one image follow one another, in the order of the methods.
-    """
-
-    def __init__(self, sample: Sample, size: int = SHOWN) -> None:
-        count = min(size, len(sample))
-        self._places, self._seen = np.arange(count) * len(sample) // count, 0
-        self._classes = tuple(sample.classes)
-        self.explanations: list[Explanation] = []
-
-    def add(self, batch: Rows, seen: dict[str, Array], maps: Rows) -> None:
-        """Takes what is to be shown of the next batch; `maps` are those of each method."""
-        share, asked, first = np.asarray(seen["share"]), np.asarray(seen["class"]), self._seen
-        self._seen += int(batch["valid"].sum())
-        here = self._places[(first <= self._places) & (self._places < self._seen)] - first
-        self.explanations += [
-            Explanation(
-                id=str(batch["id"][i]), name=f"image {batch['id'][i]}", picture=batch["image"][i],
-                map=drawn[i], probabilities=share[i], classes=self._classes,
-                label=int(batch["label"][i]), mask=batch["mask"][i] if "mask" in batch else None,
-                method=name, class_index=None if name in CLASSLESS else int(asked[i]),
-            )
-            for i in here for name, drawn in maps.items()
-        ]  # fmt: skip
-
-
 def stream(
-    measure: Measurement, session: Session, names: Sequence[str], gallery: Gallery | None = None
+    measure: Measurement,
+    session: Session,
+    names: Sequence[str],
+    watchers: Sequence[Watcher] = (),
 ) -> dict[str, Rows]:
     """Measures a sample batch by batch; returns the rows of each named method, one per image."""
     parts: dict[str, list[Rows]] = {name: [] for name in names}
     pace = session.pace(len(names))
     for batch in session.batches():
-        seen, maps = measure.see(session.variables, batch), {}
+        seen, found = measure.see(session.variables, batch), {}
         for name in names:
-            rows = measure.rows(name, session.variables, seen, batch.get("mask"))
-            maps[name] = rows.pop("map")
-            parts[name].append({k: v[batch["valid"]] for k, v in rows.items()})
+            found[name] = measure.rows(name, session.variables, seen, batch.get("mask"))
             pace.tick(name)
-        if gallery is not None:
-            gallery.add(batch, seen, maps)
+        for watcher in watchers:
+            watcher(batch, seen, found)
+        for name, rows in found.items():
+            kept = {k: v[batch["valid"]] for k, v in rows.items() if k != "map"}
+            parts[name].append(kept)
     return {
         name: {k: np.concatenate([p[k] for p in part]) for k in part[0]}
         for name, part in parts.items()

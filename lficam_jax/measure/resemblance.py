@@ -88,7 +88,7 @@ def leave(
     session: Session, mode: str, result: Mapping[str, Any], found: Found, text: str,
     looks: Mapping[str, Seen], examples: int, *, over: bool,
 ) -> None:  # fmt: skip
-    """Writes `results/<mode>.{json,csv,png}` and prints the text and where they are.
+    """Prints the text, even where nothing can be written, and writes `results/<mode>.*`.
 
     Args:
       session: of the mode.
@@ -100,12 +100,13 @@ def leave(
       examples: how many are drawn, at most.
       over: see `picture`.
     """
+    print(text)
     written = session.write(mode, result)
     write_csv(written.with_suffix(".csv"), found)
     names, few = session.methods(*METHODS), session.few(examples)
     path = written.with_suffix(".png")
     picture(path, looks, session.info, names, few.classes, len(few), over)
-    print(text, closing(result, written, ".csv", ".png"), sep="\n")
+    print(closing(result, written, ".csv", ".png"))
 
 
 def picture(

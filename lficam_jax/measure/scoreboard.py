@@ -29,6 +29,7 @@ GROUPS: dict[str, dict[str, int]] = {
     "sensitivity": {"max_sensitivity": -1},
 }  # fmt: skip
 COLUMNS = {name: sign for group in GROUPS.values() for name, sign in group.items()}
+PERCENT = ("pointing_game", "energy", "max_box_acc")  # measured as shares
 CURVES = ("deletion_curve", "insertion_curve")
 Rows = dict[str, np.ndarray]  # one row per image
 
@@ -138,7 +139,7 @@ def _mean(curves: np.ndarray) -> np.ndarray:
 
 
 def _summary(column: str, values: np.ndarray) -> dict[str, float]:
-    scale = 100 if column in ("pointing_game", "energy", "max_box_acc") else 1
+    scale = 100 if column in PERCENT else 1
     if column == "max_box_acc":
         exists = np.isfinite(values).all(axis=1)
         value = localisation.max_box_acc(np.ones((1, len(values))), values)[0]

@@ -1,37 +1,69 @@
 """`--mode stability`: do the maps of models that were trained apart agree?"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from lficam_jax.config import default_config, validate
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
+from lficam_jax.explaining import report
+from lficam_jax.explaining.explanation import Explanation
+from lficam_jax.explaining.figure import pair_squares
 from lficam_jax.methods import maps_of
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.localisation import constant, on_image
 from lficam_jax.metrics.pairs import Agreement
+from lficam_jax.models.classifier import predict
+from lficam_jax.structs import Variables
 from lficam_jax.training.experiment import load_run
+from lficam_jax.workdir.origin import told_origin
 from lficam_jax.workdir.remote import fetched
 from lficam_jax.workdir.results import write_result
 from lficam_jax.workdir.table import aligned
 
 BATCH = 64
+SHOWN = 16  # images on the page
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one run says of the sample.
+
+    Attributes:
+      ids: of the examples.
+      classes: class names, in label order.
+      maps: the model's own, at the image's size.
+      probabilities: of every class.
+      constant: how many of its maps are.
+      shown: `id image label`, and `mask` where known, of some examples, spread evenly.
+    """
+
+    ids: list[int]
+    classes: tuple[str, ...]
+    maps: Float[np.ndarray, "n y x"]
+    probabilities: Float[np.ndarray, "n k"]
+    constant: int
+    shown: list[dict[str, np.ndarray]]
 
 
 def run(
     runs: Sequence[str], workdir: str | Path, *, split: str, limit: int,
     data: ConfigDict | None = None,
 ) -> int:  # fmt: skip
-    """Compares all pairs of runs, prints one table and writes `results/stability.json`.
+    """Compares all pairs of runs, prints one table, writes `results/stability.{json,png,html}`.
+
+    The picture shows how well each two runs agree; the page that, too, and some images with the
+    maps of all runs side by side.
 
     Args:
       runs: their workdirs; each brings its own config and its best checkpoint.
@@ -46,25 +78,99 @@ def run(
     """
     if len(set(runs)) < 2:
         raise UserError("stability compares models: give two or more, --runs DIR DIR …")
-    found = {path: _maps(path, split, limit, data) for path in runs}
-    orders = stability.pair({path: ids for path, (ids, _, _) in found.items()})
-    size = next(iter(found.values()))[1].shape[1:]
-    sizes = {path: maps.shape[1:] for path, (_, maps, _) in found.items()}
-    if set(sizes.values()) != {size}:
+    looks = {path: _look(path, split, limit, data) for path in runs}
+    orders = stability.pair({path: look.ids for path, look in looks.items()})
+    sizes = {path: look.maps.shape[1:] for path, look in looks.items()}
+    if len(set(sizes.values())) > 1:
         raise UserError(f"the runs look at images of different sizes: {sizes}; give runs of one")
-    maps = {path: maps[orders[path]] for path, (_, maps, _) in found.items()}
-    agreement = Agreement(maps)
+    agreement = Agreement({path: look.maps[orders[path]] for path, look in looks.items()})
     result = {
         "pairs": agreement.pairs(),
         "statistics": agreement.statistics(),
-        "runs": {path: {"constant_maps": degenerate} for path, (_, _, degenerate) in found.items()},
+        "runs": {path: {"constant_maps": look.constant} for path, look in looks.items()},
         "split": split,
         "images": len(orders[runs[0]]),
     }
-    written = write_result(workdir, "stability", result)
-    print(_told(result))
-    print(written)
+    print(_told(result))  # even where nothing can be written
+    written, names = write_result(workdir, "stability", result), short_names(list(looks))
+    squares = for_page(result, names)
+    pair_squares(squares["statistics"], squares["runs"], written.with_suffix(".png"))
+    html = report.page(
+        explanations(looks, names), title="Maps of several runs", pairs=squares,
+        details={
+            **{k: result[k] for k in ("split", "images")}, "runs": ", ".join(looks),
+            "prediction": "the mean of the runs", "made": told_origin(),
+        },
+    )  # fmt: skip
+    page = report.save_page(written.with_suffix(".html"), html)
+    print(f"{written}, .png\npage  {page}")
     return 0
+
+
+def short_names(runs: Sequence[str]) -> list[str]:
+    """Returns what tells the runs apart: their paths without what all have in front.
+
+    >>> short_names(["runs/lfi/seed0", "runs/lfi/seed1/"]), short_names(["a", "b/c"])
+    (['seed0', 'seed1'], ['a', 'b/c'])
+    """
+    parts = [run.rstrip("/").split("/") for run in runs]
+    same = 0
+    while all(len(each) > same + 1 for each in parts) and len({each[same] for each in parts}) == 1:
+        same += 1
+    return ["/".join(each[same:]) for each in parts]
+
+
+def for_page(result: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Returns the agreement of each two runs as `report.page` and the picture lay it out.
+
+    Args:
+      result: what `results/stability.json` says.
+      names: of its runs, in their order.
+
+    Returns:
+      `runs`: the names; `statistics`: of each its `name`, mean `value`, `chance` and `adjusted`,
+      and `squares`: a row for each run with a cell for each, None for the run itself.
+    """
+    paths, pairs = list(result["runs"]), result["pairs"]
+
+    def cell(a: str, b: str, name: str) -> dict[str, float] | None:
+        pair = pairs.get(f"{a} | {b}") or pairs.get(f"{b} | {a}")
+        return pair and {key: pair[name][key] for key in ("value", "chance", "adjusted")}
+
+    return {
+        "runs": list(names),
+        "statistics": [
+            {
+                "name": name, **{key: found[key] for key in ("value", "chance", "adjusted")},
+                "squares": [[cell(a, b, name) for b in paths] for a in paths],
+            }
+            for name, found in result["statistics"].items()
+        ],
+    }  # fmt: skip
+
+
+def explanations(looks: Mapping[str, Look], names: Sequence[str]) -> list[Explanation]:
+    """Returns some images with the maps of all runs, those of one image together.
+
+    The prediction is that of the mean over the runs that know the classes of the first.
+    """
+    first, *_ = looks.values()
+    found = []
+    for row in first.shown:
+        place = {path: look.ids.index(row["id"]) for path, look in looks.items()}
+        share = [
+            look.probabilities[place[path]] for path, look in looks.items()
+            if look.classes == first.classes
+        ]  # fmt: skip
+        found += [
+            Explanation(
+                id=str(row["id"]), name=f"image {row['id']}", picture=row["image"],
+                map=look.maps[place[path]], probabilities=np.mean(share, axis=0),
+                classes=first.classes, label=int(row["label"]), mask=row.get("mask"), method=name,
+            )
+            for (path, look), name in zip(looks.items(), names, strict=True)
+        ]  # fmt: skip
+    return found
 
 
 def read_config(path: str | Path, data: ConfigDict | None = None) -> ConfigDict:
@@ -88,27 +194,38 @@ def read_config(path: str | Path, data: ConfigDict | None = None) -> ConfigDict:
     return config
 
 
-def _maps(
-    path: str, split: str, limit: int, data: ConfigDict | None
-) -> tuple[list[int], Float[np.ndarray, "n y x"], int]:
-    """Returns ids, the model's own maps at the image's size, and how many are constant."""
+def _look(path: str, split: str, limit: int, data: ConfigDict | None) -> Look:
     with fetched(path) as here:
         config = read_config(here, data)
         trained = load_run(config, here)
     sample = Sample(trained.config.data, split, limit)
     print(f"{path}: step {trained.step}, {len(sample)} examples of {split}", flush=True)
     model, variables = trained.model, jax.device_put(dict(trained.variables))
-    draw = jax.jit(lambda v, pixels: maps_of("own", model, v, normalise(pixels, sample.info)))
-    ids, parts, degenerate = [], [], 0
+
+    @jax.jit
+    def draw(variables: Variables, pixels: Array) -> tuple[Array, Array]:
+        images = normalise(pixels, sample.info)
+        logits = predict(model, variables, images).logits.astype(jnp.float32)
+        return maps_of("own", model, variables, images), jax.nn.softmax(logits)
+
+    ids: list[int] = []
+    parts, shares, shown = [], [], []
+    degenerate = 0
+    count = min(SHOWN, len(sample))
+    places = {i * len(sample) // count for i in range(count)}
     for batch in sample.batches(BATCH):
         valid = batch["valid"]
-        maps = draw(variables, jnp.asarray(batch["image"]))
+        maps, share = draw(variables, jnp.asarray(batch["image"]))
         if not np.isfinite(maps[valid]).all():
             raise UserError(f"{path}: its maps are not finite; is the network trained?")
         degenerate += int(np.asarray(constant(maps))[valid].sum())
         parts.append(np.asarray(on_image(maps, batch["image"].shape[1:3]))[valid])
+        shares.append(np.asarray(share)[valid])
+        here = [i for i in range(int(valid.sum())) if len(ids) + i in places]
+        shown += [{name: rows[i] for name, rows in batch.items() if name != "valid"} for i in here]
         ids += batch["id"][valid].tolist()
-    return ids, np.concatenate(parts), degenerate
+    maps, share = np.concatenate(parts), np.concatenate(shares)
+    return Look(ids, tuple(sample.classes), maps, share, degenerate, shown)
 
 
 def _told(result: dict[str, Any]) -> str:

@@ -14,12 +14,10 @@ DIR/runs/MODEL/SETTING, which `python -m lficam_jax.main` opens.
 Any key can be set: --config.measure.limit=64 --config.base.train.total_epochs=1
 """
 
-import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import reduce
-from importlib.metadata import version
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -85,6 +83,7 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
     from lficam_jax.data import dataset_info
     from lficam_jax.study.runs import arrays_of, folder
     from lficam_jax.study.summary import summarise
+    from lficam_jax.workdir.origin import told_hardware, versions
     from lficam_jax.workdir.progress import duration_text
     from lficam_jax.workdir.results import write_result
 
@@ -93,14 +92,12 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
     first = arrays_of(folder(workdir, runs[0]))
     about = {
         "name": study.base.data.name, "command": f"python -m lficam_jax.study {_words()}",
-        "date": time.strftime("%Y-%m-%d"), "hardware": _hardware(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("jax", "flax", "optax", "numpy")},
+        "date": time.strftime("%Y-%m-%d"), "hardware": told_hardware(), "versions": versions(),
         "time": duration_text(_seconds(workdir, runs)), "planned": planned,
         "settings": _settings(study, runs),
         "test_examples": len(first["correct"]), "images": len(first["id"]),
     }  # fmt: skip
-    write_result(workdir, "study", about | found)
+    write_result(workdir, "study", about | found, study)
     _draw_grids(study, workdir)
 
 
@@ -144,18 +141,6 @@ def _draw_grids(study: ConfigDict, workdir: Path) -> None:
 
 def _words() -> str:
     return " ".join(sys.argv[1:])
-
-
-def _hardware() -> str:
-    """Names the processor and the devices that jax sees."""
-    import jax
-
-    info = Path("/proc/cpuinfo")  # where there is one, it says more than platform.processor()
-    rows = info.read_text().splitlines() if info.exists() else []
-    names = [row.split(":")[1].strip() for row in rows if row.startswith("model name")]
-    names = names or [platform.processor()]
-    devices = jax.devices()
-    return f"{len(names)} x {names[0]}; jax on {len(devices)} x {devices[0].device_kind}"
 
 
 if __name__ == "__main__":

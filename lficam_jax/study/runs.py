@@ -176,7 +176,7 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
         "step": trained.step,
         "seconds": time.monotonic() - started,
     }
-    write_result(here, "measures", done)  # last: it says that all is there
+    write_result(here, "measures", done, run.config)  # last: it says that all is there
 
 
 def _correct(session: Session) -> np.ndarray:

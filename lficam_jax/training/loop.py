@@ -1,8 +1,10 @@
 """The loop of one run: step, log, evaluate, save. Everything it needs was built by `train`."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from lficam_jax.workdir.metrics_file import MetricWriter
 from lficam_jax.workdir.progress import Progress
 
 AHEAD = 2  # steps that the host may queue before the devices have done them
+RECENT = 16  # steps whose loss is shown between two log points
 
 
 def due(step: int, every: int, total: int) -> bool:
@@ -60,6 +63,32 @@ class Plan:
 
 
 @dataclass
+class Speed:
+    """Images per second of training, without compiling, evaluating and saving."""
+
+    _images: float = 0.0
+    _seconds: float = 0.0
+    _step: int = 0  # up to which they are counted
+    _since: float = 0.0  # when that step was done, or training went on behind it
+
+    @property
+    def value(self) -> float | None:
+        """The mean over the run; None before anything was counted."""
+        return self._images / self._seconds if self._images else None
+
+    def go_on(self, step: int) -> None:
+        """The clock goes on behind `step`, after something else than training."""
+        self._step, self._since = step, time.monotonic()
+
+    def count(self, step: int, rows: float) -> float | None:
+        """Counts the steps up to `step`, of `rows` images each; returns the new value."""
+        self._images += rows * (step - self._step)
+        self._seconds += time.monotonic() - self._since
+        self.go_on(step)
+        return self.value
+
+
+@dataclass
 class Loop:
     """Steps from a state to the end of the run.
 
@@ -80,16 +109,14 @@ class Loop:
     validation: Evaluation
     checkpoints: Checkpoints
     plan: Plan
-    _images: float = 0.0  # trained on since the first log point, before which the step compiled
-    _seconds: float = 0.0  # spent on those
+    _speed: Speed = field(default_factory=Speed)
     _window: list[Sums] = field(default_factory=list)  # since the last log point, on the device
-    _since: float | None = None  # when that was; None before the first
     _saved: int = 0  # the newest step that has a checkpoint, or that the run began with
 
     @property
     def images_per_second(self) -> float | None:
         """The pace of training, without compiling, evaluating and saving; None if too short."""
-        return self._images / self._seconds if self._seconds else None
+        return self._speed.value
 
     def run(self, state: TrainState, workdir: Path, interruption: Interruption) -> None:
         """Trains to `total_steps`, or until a signal: then saves and raises Interrupted."""
@@ -106,16 +133,30 @@ class Loop:
                 compiles = step == first + 1
                 self._watchdog.watch(f"step {step}", GENEROUS if compiles else 1)
                 batch = self._next(batches, step, state)
-                with profile.step(step):
+                with profile.step(step), self._compiling(step, compiles):
                     state, sums = self.train_step(state, self.resident, batch)
-                self._window.append(sums)
+                    self._window.append(sums)
                 # No further ahead: queued steps hold their batches in memory, and a step that is
                 # stuck would be noticed late.
-                queued = len(self._window) - (0 if waits() else AHEAD)
-                jax.block_until_ready(self._window[:queued][-1:])
+                queued = 0 if waits() else AHEAD
+                done = self._window[: max(0, len(self._window) - queued)]
+                jax.block_until_ready(done[-1:])
                 profile.after(step, sums)
+                if done and self._progress.due():
+                    self._show(step - len(self._window) + len(done), done[-RECENT:])
                 self._after(step, state, interruption.at(step))
             self.checkpoints.wait()
+
+    @contextlib.contextmanager
+    def _compiling(self, step: int, compiles: bool) -> Iterator[None]:
+        """Around a step: the first of a process is waited for, and the clock starts behind it."""
+        if not compiles:
+            yield
+            return
+        with self._progress.compiling(step):
+            yield
+            jax.block_until_ready(self._window)
+        self._speed.go_on(step)
 
     def _next(self, batches: Iterator[HostBatch], step: int, state: TrainState) -> HostBatch:
         """Returns the batch of `step`. Data that can be read no more cost no step that is done."""
@@ -149,31 +190,34 @@ class Loop:
         self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None
     ) -> None:
         self.checkpoints.save(state, metrics=metrics)
-        self._saved, self._since = step, time.monotonic()
+        self._saved = step
+        self._speed.go_on(step)
+
+    def _show(self, step: int, recent: list[Sums]) -> None:
+        """Shows the last steps that the devices have done; waits for nothing."""
+        window = jax.device_get(recent)
+        speed = copy(self._speed).count(step, float(window[-1]["count"]))
+        self._progress.update(step, **_means(window), images_per_second=speed or math.nan)
 
     def _log(self, step: int) -> None:
         if not self._window:
             return
-        window, now = jax.device_get(self._window), time.monotonic()
+        window = jax.device_get(self._window)
         _check_finite(window, step)
-        count = sum(float(s["count"]) for s in window)
-        if self._since is not None:
-            self._images, self._seconds = self._images + count, self._seconds + now - self._since
-        shown = {
-            "loss": sum(float(s["loss"]) for s in window) / count,
-            "accuracy": sum(float(s["correct"]) for s in window) / count,
-            "images_per_second": self.images_per_second or math.nan,
-        }
+        speed = self._speed.count(step, float(window[-1]["count"]))
+        shown = _means(window) | {"images_per_second": speed or math.nan}
         more = {
             "grad_norm": float(window[-1]["grad_norm"]),
             "learning_rate": float(self.learning_rate(step - 1)),
             "epoch": step / self.data.steps_per_epoch,
         }
         self._writer.scalars(step, scalars("train", shown | more))
-        self._progress.update(step, **shown)
-        self._window, self._since = [], now
+        if step == self.plan.total_steps or self._progress.due():
+            self._progress.update(step, **shown)
+        self._window = []
 
     def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
+        self._progress.doing("measuring the validation split …")
         measures = self.validation.measure(state.variables)
         self._writer.scalars(step, scalars("validation", measures))
         if self.plan.tensorboard and jax.process_index() == 0:
@@ -184,6 +228,14 @@ class Loop:
         text = "  ".join(f"{k} {measures[k]:.4f}" for k in shown if k in measures)
         self._progress.note(f"validation at step {step}: {text}")
         return {METRIC: measures[METRIC]}
+
+
+def _means(window: list[Sums]) -> dict[str, float]:
+    count = sum(float(s["count"]) for s in window)
+    return {
+        "loss": sum(float(s["loss"]) for s in window) / count,
+        "accuracy": sum(float(s["correct"]) for s in window) / count,
+    }
 
 
 def _check_finite(window: list[Sums], last_step: int) -> None:

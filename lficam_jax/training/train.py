@@ -14,7 +14,9 @@ from lficam_jax.data import Pipeline, resolved
 from lficam_jax.devices import distributed
 from lficam_jax.devices.interrupt import Interruption
 from lficam_jax.devices.parallel import replicate, spmd
+from lficam_jax.errors import UserError
 from lficam_jax.structs import TrainState, Variables
+from lficam_jax.training import header
 from lficam_jax.training.evaluate import Evaluation
 from lficam_jax.training.experiment import (
     Recipe,
@@ -28,6 +30,7 @@ from lficam_jax.training.loop import Loop, Plan
 from lficam_jax.training.transfer import start_from
 from lficam_jax.workdir import folder
 from lficam_jax.workdir.checkpoint import Checkpoints
+from lficam_jax.workdir.progress import say
 from lficam_jax.workdir.results import write_result
 
 
@@ -36,15 +39,19 @@ def train(
 ) -> dict[str, Any]:
     """Trains, or continues, the run of `workdir`; chooses on validation and tests once.
 
+    A finished run whose config asks for more steps goes on, and ends as if it had been so long from
+    the start; with a cosine schedule, which that would change, it is refused. Signals are heeded in
+    the main thread alone; in another, nothing but the end of the process stops a run early.
+
     Args:
       config: of the run.
       workdir: its folder; with several processes, process 0's.
       profile: first and last step for JAX' profiler to record; (0, 0) for none.
 
     Returns:
-      What `results/train.json` holds: `test` and `validation` (the measures of the best step),
-      `step`, `best_step`, `resumed_at_step`, and of this process `damaged_images` (passed over),
-      `seconds`, `images_per_second`.
+      What `results/train.json` holds beside `made_by`: `test` and `validation` (the measures of
+      the best step), `step`, `best_step`, `resumed_at_step`, and of this process `damaged_images`
+      (passed over), `seconds`, `images_per_second`.
 
     Raises:
       UserError: for bad input. DivergedError: on a non-finite loss or gradient.
@@ -55,16 +62,19 @@ def train(
     config = recall(config, workdir)
     if finished := _finished(workdir, config):
         return finished
+    header.tell_place(config, workdir)
     splits = open_splits(config, "validation", "test", train=True)
     data = splits["train"]
+    header.tell_data(config, splits)
     model = make_model(config, data.dataset)
     recipe = make_recipe(config, data.steps_per_epoch)
     variables = initial_variables(model, config, data.dataset)
+    header.tell_network(config, variables, recipe.total_steps, data.steps_per_epoch)
     step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
     resident = replicate(dict(data.resident), mode)
     validation = Evaluation(model, splits["validation"], mode)
     config.data = resolved(config.data, data.dataset)
-    distributed.first(lambda: folder.claim(workdir, as_json(config)), None)
+    distributed.first(lambda: _claim(workdir, config, recipe.total_steps), None)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
         state = _first_state(config.init_from, recipe, variables, checkpoints)
         resumed_at = int(state.step)
@@ -74,8 +84,7 @@ def train(
         )  # fmt: skip
         with Interruption() as interruption:
             loop.run(replicate(state, mode), workdir, interruption)
-        best_step, best = _best(checkpoints, variables)
-    best = replicate(best, mode)
+        best_step, best = _best(checkpoints, variables, mode)
     result = {
         "test": Evaluation(model, splits["test"], mode).measure(best),
         "validation": validation.measure(best),
@@ -86,19 +95,39 @@ def train(
         "images_per_second": loop.images_per_second,
         "seconds": time.monotonic() - started,
     }
-    write_result(workdir, "train", result)
+    write_result(workdir, "train", result, config)
     return result
 
 
 def _finished(workdir: Path, config: ConfigDict) -> dict[str, Any]:
     """Returns the result of a run that has one, as process 0 reads it; else nothing."""
-    distributed.first(lambda: folder.check(workdir, as_json(config)), None)
+    asked = as_json(config)
+    distributed.first(lambda: folder.check(workdir, asked, resize=True), None)
     path = workdir / "results" / "train.json"
-    there = path.exists() and jax.process_index() == 0
+    there = jax.process_index() == 0 and path.exists() and not folder.resized(workdir, asked)
     (text, *_) = distributed.gather(path.read_text(encoding="utf-8") if there else "")
     if text:
-        print(f"this run is finished; its result is {path}")
-    return json.loads(text or "{}")
+        say(f"this run is finished; its result is {path}")
+    return {name: value for name, value in json.loads(text or "{}").items() if name != "made_by"}
+
+
+def _claim(workdir: Path, config: ConfigDict, total_steps: int) -> None:
+    """Takes the folder; of a run that was finished and goes on now, the result is set aside.
+
+    Raises:
+      UserError: if the folder is another run's, or of a run that is past `total_steps`.
+    """
+    done = folder.newest_step(workdir) or 0
+    if done > total_steps:
+        raise UserError(
+            f"{workdir} has {done} steps already, more than the {total_steps} that the config "
+            "asks for; set --config.train.total_steps or total_epochs to no less"
+        )
+    former = workdir / "results" / "train.json"
+    if former.exists():  # first, for a folder with a result counts as finished
+        kept = former.replace(former.with_name(f"train_{done}.json"))
+        say(f"this run goes on to step {total_steps}; the result so far is {kept}")
+    folder.claim(workdir, as_json(config), resize=True)
 
 
 def _first_state(
@@ -111,7 +140,7 @@ def _first_state(
         state = checkpoints.restore_latest(fresh)
         if state is None:
             return recipe.state(start_from(init_from, fresh.variables))
-        print(f"continuing at step {int(state.step)} of {recipe.total_steps}")
+        say(f"continuing at step {int(state.step)} of {recipe.total_steps}")
         return state
 
     return distributed.first(read, fresh)
@@ -127,10 +156,13 @@ def _plan(config: ConfigDict, recipe: Recipe, data: Pipeline, profile: tuple[int
     )  # fmt: skip
 
 
-def _best(checkpoints: Checkpoints, like: Variables) -> tuple[int, Variables]:
+def _best(checkpoints: Checkpoints, like: Variables, mode: str) -> tuple[int, Variables]:
+    """Returns the step that is best on the validation split, and its variables, replicated."""
+
     def read() -> tuple[np.int32, Variables]:
         step = checkpoints.best_step()
         return np.int32(step), checkpoints.restore_model(like, step)
 
     step, variables = distributed.first(read, (np.int32(0), like))
-    return int(step), variables
+    say(f"measuring step {step}, the best on the validation split, on the test split …")
+    return int(step), replicate(variables, mode)

@@ -85,7 +85,7 @@ class Checkpoints:
             model=ocp.args.StandardSave(model), train=ocp.args.StandardSave(train),
             meta=ocp.args.JsonSave(meta),
         )  # fmt: skip
-        with self._writing():  # also raises what went wrong with the save before
+        with self._writing(), _without_advice():  # raises what went wrong with the save before, too
             self._check_writable()
             step = int(host.step)
             self.manager.save(step, args=arguments, metrics=metrics or None, force=True)
@@ -243,7 +243,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Silences orbax's warnings of what `read_only` means, which is advice to who programs it."""
+    """Silences orbax's warnings of what `read_only` or no metrics mean, advice to programmers."""
     logger = logging.getLogger("absl")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -24,22 +24,28 @@ FREE = (
     "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
     "train.tensorboard", "train.watchdog_seconds",
 )  # fmt: skip
+LENGTH = ("train.total_epochs", "train.total_steps")
 # What must agree to read a run's weights.
 MODEL = ("model", *(f"data.{key}" for key in RECORDED))
 
 
-def claim(workdir: Path | str, config: Mapping[str, Any]) -> None:
+def claim(workdir: Path | str, config: Mapping[str, Any], *, resize: bool = False) -> None:
     """Makes the folder, or checks that it belongs to a run of the same config; writes the config.
 
     A folder without a checkpoint belongs to none yet, so that a mistake found late, for example in
     `init_from`, can be put right and the command given again.
+
+    Args:
+      workdir: the folder.
+      config: of the run.
+      resize: as for `check`.
 
     Raises:
       UserError: if it cannot be written, or belongs to another config; what differs is listed.
     """
     workdir = Path(workdir)
     path = workdir / "config.json"
-    check(workdir, config)
+    check(workdir, config, resize=resize)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".tmp")
@@ -51,20 +57,45 @@ def claim(workdir: Path | str, config: Mapping[str, Any]) -> None:
         ) from error
 
 
-def check(workdir: Path | str, config: Mapping[str, Any]) -> None:
+def check(workdir: Path | str, config: Mapping[str, Any], *, resize: bool = False) -> None:
     """Checks that the folder, if it holds a checkpoint, belongs to a run of the same config.
+
+    Args:
+      workdir: the folder.
+      config: of the run.
+      resize: allow another length, where the schedule does not follow from it: the steps that
+        are done are those of the longer run, too.
 
     Raises:
       UserError: if it belongs to another; what differs is listed.
     """
-    if holds_run(workdir):
-        _check(workdir, [d for d in _differing(workdir, config) if not among(d, FREE)])
+    if not holds_run(workdir):
+        return
+    cosine = config["optim"]["schedule"] == "cosine"
+    free = FREE if cosine or not resize else FREE + LENGTH
+    lines = [d for d in _differing(workdir, config) if not among(d, free)]
+    reason = (
+        " (a cosine schedule ends with the run, so each learning rate would have been another; to "
+        f"train on, start a new run with --config.init_from={workdir})"
+    )
+    _check(workdir, [d + reason * (cosine and among(d, LENGTH)) for d in lines])
+
+
+def resized(workdir: Path | str, config: Mapping[str, Any]) -> bool:
+    """Tells whether the folder's run was told to be of another length."""
+    differing = _differing(workdir, config) if holds_run(workdir) else ()
+    return any(among(difference, LENGTH) for difference in differing)
+
+
+def newest_step(workdir: Path | str) -> int | None:
+    """Returns the step of the newest checkpoint, damaged or not; None if there is none."""
+    names = [path.name for path in (Path(workdir) / "checkpoints").glob("*")]
+    return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 def holds_run(workdir: Path | str) -> bool:
     """Tells whether the folder belongs to a run: whether it has a config and a checkpoint."""
-    steps = (Path(workdir) / "checkpoints").glob("*")
-    return (Path(workdir) / "config.json").exists() and any(p.name.isdigit() for p in steps)
+    return (Path(workdir) / "config.json").exists() and newest_step(workdir) is not None
 
 
 def recorded(workdir: Path | str, data: ConfigDict) -> dict[str, Any]:
@@ -83,10 +114,15 @@ def recorded(workdir: Path | str, data: ConfigDict) -> dict[str, Any]:
 def keep_compiled(workdir: Path | str) -> None:
     """Lets jax keep compiled programs in `<workdir>/.jax_cache`, so that a restart skips compiling.
 
-    Whoever chose another place, by JAX_COMPILATION_CACHE_DIR, keeps it.
+    Whoever chose another place, by JAX_COMPILATION_CACHE_DIR, keeps it; in a folder that one may
+    only read, nothing is kept.
     """
+    path = Path(workdir).absolute()
+    effective = os.access in os.supports_effective_ids
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=effective):
+        return
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(Path(workdir).absolute() / ".jax_cache"))
+        jax.config.update("jax_compilation_cache_dir", str(path / ".jax_cache"))
 
 
 def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:

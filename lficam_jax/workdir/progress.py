@@ -1,20 +1,33 @@
 """What a run says while it goes: a bar on a terminal, plain lines elsewhere. Process 0 speaks."""
 
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn
 from rich.progress import Progress as Bar
+
+REFRESH = 1.0  # seconds between two looks of the bar
+LINES = (10.0, 30.0)  # seconds between two lines of a log, at first and later
+
+
+def say(text: str) -> None:
+    """Prints a line of process 0 at once, whatever standard output is."""
+    if jax.process_index() == 0:
+        print(text, flush=True)
 
 
 class Progress:
     """Shows epoch, loss, accuracy, images per second and the time that is left; a context manager.
+
+    What is shown goes by the clock, so that slow steps are seen and fast ones do not flood a log:
+    `due` says when it is time to `update`.
 
     Args:
       total_steps: where the run ends.
@@ -36,40 +49,77 @@ class Progress:
     ) -> None:
         self._total, self._per_epoch = total_steps, max(1, steps_per_epoch)
         self._clock = clock
-        # The first log point carries the compilation: the pace is measured from there on.
-        self._from = self._begin = (start_step, clock())
+        self._begin = clock()
+        self._from = (start_step, self._begin)  # where the pace is measured from
+        self._shown = -math.inf  # when
+        self._said: set[str] = set()
         self._silent = jax.process_index() != 0
         self._console = console or Console(file=sys.stdout, highlight=False)
         self._bar = None
         if self._console.is_terminal and not self._silent:
-            columns = (BarColumn(bar_width=None), TextColumn("{task.description}", markup=False))
+            # The spinner turns while a step or a compilation takes long; "line" is plain ASCII.
+            columns = (
+                SpinnerColumn("line"), BarColumn(bar_width=None),
+                TextColumn("{task.description}", markup=False),
+            )  # fmt: skip
             self._bar = Bar(*columns, console=self._console, expand=True)
-            self._task = self._bar.add_task("compiling …", total=total_steps, completed=start_step)
+            self._task = self._bar.add_task("", total=total_steps, completed=start_step)
             self._bar.start()
+
+    def due(self) -> bool:
+        """Tells whether it is time to show something new; costs one look at the clock."""
+        if self._silent:
+            return False
+        now = self._clock()
+        soon, late = LINES
+        every = min(late, max(soon, (now - self._begin) / 20)) if self._bar is None else REFRESH
+        return now - self._shown >= every
 
     def update(self, step: int, *, loss: float, accuracy: float, images_per_second: float) -> None:
         """Shows where the run is after `step` steps.
 
         Args:
           step: how many are done.
-          loss: of the last log window.
+          loss: of the last few steps.
           accuracy: likewise, a fraction in [0, 1].
           images_per_second: NaN while nobody knows it.
         """
         if self._silent:
             return
+        self._shown = self._clock()
         epochs = -(-self._total // self._per_epoch)
         epoch = min(epochs, -(-step // self._per_epoch))
-        speed = f"{images_per_second:,.0f} images/s  " if math.isfinite(images_per_second) else ""
         where = f"epoch {epoch}/{epochs}  "
-        how = (
-            f"loss {loss:.4f}  accuracy {100 * accuracy:.1f} %  {speed}{self._time_left(step)} left"
-        )
+        how = [f"loss {loss:.4f}", f"accuracy {100 * accuracy:.1f} %"]
+        if math.isfinite(images_per_second):
+            how.append(f"{images_per_second:,.0f} images/s")
+        how += self._time_left(step)
         if self._bar is None:
-            text = f"{where}step {step}/{self._total}  {how}"
-            print(text, file=self._console.file, flush=True)
+            print(
+                f"{where}step {step}/{self._total}  {'  '.join(how)}",
+                file=self._console.file, flush=True,
+            )  # fmt: skip
         else:  # which shows the step by its length, so that the rest fits 80 columns
-            self._bar.update(self._task, completed=step, description=where + how)
+            self._bar.update(self._task, completed=step, description=where + "  ".join(how))
+
+    @contextlib.contextmanager
+    def compiling(self, step: int) -> Iterator[None]:
+        """Around step `step`, which compiles: says so, and how long it took."""
+        since = self._clock()
+        self.doing("compiling the training step …")
+        yield
+        now = self._clock()
+        seconds = f"{now - since:.1f}s" if now - since < 10 else duration_text(now - since)
+        self.note(f"compiled the training step in {seconds}")
+        self._from = (step, now)
+
+    def doing(self, text: str) -> None:
+        """Says what is done besides training: in the bar each time, in a log once."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=text)
+        elif text not in self._said:
+            self._said.add(text)
+            self.note(text)
 
     def note(self, text: str) -> None:
         """Prints a line of its own, above the bar if there is one."""
@@ -85,13 +135,12 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def _time_left(self, step: int) -> str:
-        now = self._clock()
+    def _time_left(self, step: int) -> list[str]:
         since_step, since = self._from
-        pace = (now - since) / max(1, step - since_step)
-        if self._from is self._begin:
-            self._from = (step, now)
-        return duration_text(pace * max(0, self._total - step))
+        if not since_step < step < self._total:
+            return []  # nobody knows yet, or it is over
+        pace = (self._clock() - since) / (step - since_step)
+        return [f"{duration_text(pace * (self._total - step))} left"]
 
     def __enter__(self) -> Self:
         return self

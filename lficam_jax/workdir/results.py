@@ -1,4 +1,4 @@
-"""What a mode leaves behind: `results/<mode>.json`, whole or not at all."""
+"""What a mode leaves behind: `results/<mode>.json`, whole or not at all, and where it is from."""
 
 import contextlib
 import json
@@ -10,18 +10,26 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
+from lficam_jax.config import as_json
 from lficam_jax.errors import UserError
+from lficam_jax.workdir.origin import origin
 
 
-def write_result(workdir: str | os.PathLike, mode: str, result: Mapping[str, Any]) -> Path:
+def write_result(
+    workdir: str | os.PathLike, mode: str, result: Mapping[str, Any],
+    config: ConfigDict | None = None,
+) -> Path:  # fmt: skip
     """Writes `results/<mode>.json` in one step: a reader sees the old file or the new, never half.
 
     Args:
       workdir: the run's folder.
       mode: names the file.
       result: nested mappings, lists and numbers (numpy's and JAX' too). Keys with dots stay as
-        they are; a non-finite number becomes null, since JSON has no word for it.
+        they are; a non-finite number becomes null, since JSON has no word for it. What
+        `origin.origin` knows is added as `made_by`.
+      config: that made the result.
 
     Returns:
       The path of the file; on processes other than 0 nothing is written there.
@@ -33,7 +41,8 @@ def write_result(workdir: str | os.PathLike, mode: str, result: Mapping[str, Any
     if jax.process_index() == 0:
         with teaching(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(path, as_text(result, indent=2) + "\n")
+            made_by = origin(None if config is None else as_json(config))
+            replace_text(path, as_text({**result, "made_by": made_by}, indent=2) + "\n")
     return path
 
 

@@ -63,7 +63,7 @@ function addHeader() {
     document.getElementById("skipped").append(make("div", { class: "skipped" },
       data.skipped.length === 1 ? "One file was skipped:" : `${data.skipped.length} files were skipped:`,
       make("ul", {}, ...data.skipped.map(([name, why]) => make("li", {}, `${name}: ${why}`)))));
-  if (data.measures) return;  // the table tells more, of more images
+  if (data.measures || data.pairs) return;  // they tell more, of more images
   const figures = document.getElementById("figures");
   const share = (name, values) => {
     if (!values.length) return;

@@ -1,0 +1,94 @@
+"""What is kept of the single images while a sample is measured: some to look at, all as numbers."""
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lficam_jax.data.sample import Sample
+from lficam_jax.explaining.explanation import Explanation
+from lficam_jax.measure.scoreboard import COLUMNS, PERCENT, Rows
+from lficam_jax.methods import CLASSLESS
+
+SHOWN = 24  # images whose maps are on the page
+COUNTED = ("constant", "not_finite")
+
+
+# Takes each batch while it is measured: its images, what the network says of them, and the rows of
+# each method, `map` among them.
+Watcher = Callable[[Rows, Mapping[str, Any], Mapping[str, Rows]], None]
+
+
+class Gallery:
+    """Keeps some of the measured images, spread evenly, with the maps that were drawn of them.
+
+    Attributes:
+      explanations: those of one image follow one another, in the order of the methods.
+    """
+
+    def __init__(self, sample: Sample, size: int = SHOWN) -> None:
+        count = min(size, len(sample))
+        self._places, self._seen = np.arange(count) * len(sample) // count, 0
+        self._classes = tuple(sample.classes)
+        self.explanations: list[Explanation] = []
+
+    def add(self, batch: Rows, seen: Mapping[str, Any], found: Mapping[str, Rows]) -> None:
+        """Takes what is to be shown of the next batch; `found` are the rows of each method."""
+        share, asked, first = np.asarray(seen["share"]), np.asarray(seen["class"]), self._seen
+        self._seen += int(batch["valid"].sum())
+        here = self._places[(first <= self._places) & (self._places < self._seen)] - first
+        self.explanations += [
+            Explanation(
+                id=str(batch["id"][i]), name=f"image {batch['id'][i]}", picture=batch["image"][i],
+                map=rows["map"][i], probabilities=share[i], classes=self._classes,
+                label=int(batch["label"][i]), mask=batch["mask"][i] if "mask" in batch else None,
+                method=name, class_index=None if name in CLASSLESS else int(asked[i]),
+            )
+            for i in here for name, rows in found.items()
+        ]  # fmt: skip
+
+
+class Table:
+    """Keeps the measures of every image, one row for each image and method.
+
+    `win`, which compares methods, and `max_box_acc`, which chooses one threshold for all images,
+    are of no single image.
+
+    Args:
+      classes: class names, in label order.
+    """
+
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self._classes = classes
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, batch: Rows, seen: Mapping[str, Any], found: Mapping[str, Rows]) -> None:
+        """Takes the numbers of the next batch."""
+        share, asked = np.asarray(seen["share"]), np.asarray(seen["class"])
+        for i in np.flatnonzero(batch["valid"]):
+            about = {
+                "id": int(batch["id"][i]),
+                "label": self._classes[batch["label"][i]],
+                "predicted": self._classes[share[i].argmax()],
+                "class": self._classes[asked[i]],
+                "probability": float(share[i, asked[i]]),
+            }
+            for name, rows in found.items():
+                scalars = {
+                    c: rows[c][i] * (100 if c in PERCENT else 1)
+                    for c in COLUMNS
+                    if c in rows and rows[c].ndim == 1
+                }
+                counts = {c: int(rows[c][i]) for c in COUNTED}
+                self._rows.append(about | {"method": name} | scalars | counts)
+
+    def write(self, path: Path) -> Path:
+        """Writes a CSV file; a measure that does not exist for an image is empty."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(self._rows[0]))
+            writer.writeheader()
+            for row in self._rows:
+                writer.writerow({k: "" if v != v else v for k, v in row.items()})  # NaN
+        return path

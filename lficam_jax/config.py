@@ -63,7 +63,13 @@ def _data() -> ConfigDict:
     data = ConfigDict()
     data.name = "cluttered_digits"  # a row of data/datasets.py, `folder`, or a name known to TFDS
     data.dir = ""  # where data sets are prepared; '' = $TFDS_DATA_DIR, else ~/tensorflow_datasets
-    data.folder = ""  # for name='folder': holds {train,validation,test}/CLASS/image files
+    data.folder = (
+        ""  # for name='folder': holds CLASS/image files, or {train,validation,test}/CLASS/
+    )
+    data.split_file = (
+        ""  # a folder's CSV of path,class,split; '' = by its own folders, or by content
+    )
+    data.synthetic = False  # draw pictures like the data set's, unless dir or folder is given
     data.pipeline = "auto"  # resident: on the device as uint8; streaming: decoded by host threads
     data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted)
     data.image_size = 0  # pixels per side fed to the network; 0 = the data set's own
@@ -202,8 +208,27 @@ def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:
     return ConfigDict(parsed), smoke_wanted
 
 
+_SMALL: dict[str, dict[str, Any]] = {
+    "cifar_resnet": {"depth": 8}, "cifar_densenet": {"depth": 10}, "se_resnet": {"depth": 50},
+    "cifar_resnext": {"depth": 11, "cardinality": 2, "widen": 1}, "resnet": {},
+    "wide_resnet": {"depth": 10, "widen": 1},
+}  # fmt: skip
+
+
 def smoke(config: ConfigDict) -> ConfigDict:
-    """Shrinks any config to seconds: the whole program runs, nothing is learnt."""
+    """Shrinks any config to seconds: the whole program runs, nothing is learnt.
+
+    Pictures are drawn unless `data.dir` or `data.folder` says where real ones lie; they are small,
+    and the network is the least of its family.
+    """
+    model = config.model
+    if model.backbone == "cifar_resnet" and model.block == "auto":
+        model.block = "basic" if model.depth < 44 else "bottleneck"  # of the depth that it had
+    model.update(_SMALL[model.backbone])
+    if model.backbone in ("resnet", "se_resnet"):
+        model.depth, model.fin.width = 18 if model.depth < 50 else 50, 32
+    config.data.synthetic = True
+    config.data.image_size = min(config.data.image_size, 48)
     config.data.train_examples = 64
     config.train.batch_size = 16
     config.train.total_epochs, config.train.total_steps = 0.0, 4
@@ -229,7 +254,8 @@ def duration(group: ConfigDict, name: str, steps_per_epoch: int) -> int:
 def validate(config: ConfigDict) -> None:
     """Raises one UserError that lists everything that is wrong with `config`."""
     problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
-    if config.data.name == "folder" and not config.data.folder:
+    data = config.data
+    if data.name == "folder" and not (data.folder or data.synthetic or data.classes):
         problems.append("data.folder is empty; say --config.data.folder=DIR, which holds train/…")
     try:
         re.compile(config.optim.freeze)
@@ -304,19 +330,14 @@ def _bad_numbers(config: ConfigDict) -> list[str]:
 
 
 def _bad_data(data: ConfigDict) -> list[str]:
-    problems = []
-    for name in ("mean", "std"):
-        if len(data[name]) not in (0, 3) or any(value < 0 for value in data[name]):
-            problems.append(f"data.{name}={data[name]} must be three numbers of at least 0, or ()")
-    if 0 in data.std:
-        problems.append(f"data.std={data.std} must not hold 0")
-    if data.channels not in (0, 1, 3):
-        problems.append(f"data.channels={data.channels} must be 1 or 3, or 0 for the data set's")
-    if not 0 <= data.crop_share <= 1:
-        problems.append(f"data.crop_share={data.crop_share} must be in (0, 1], or 0 to derive it")
-    if len(set(data.classes)) != len(data.classes) or len(data.classes) == 1:
-        problems.append(f"data.classes={data.classes} must be two or more different names, or ()")
-    return problems
+    bad = {
+        "mean": (len(data.mean) not in (0, 3), "hold three numbers, or none"),
+        "std": (len(data.std) not in (0, 3) or 0 in data.std, "hold three numbers but 0, or none"),
+        "channels": (data.channels not in (0, 1, 3), "be 1 or 3, or 0 for the data set's own"),
+        "crop_share": (not 0 <= data.crop_share <= 1, "be in (0, 1], or 0 to derive it"),
+        "classes": (len({*data.classes}) != len(data.classes), "hold different names, or none"),
+    }
+    return [f"data.{k}={data[k]} must {how}" for k, (wrong, how) in bad.items() if wrong]
 
 
 def _at(config: ConfigDict, path: str) -> Any:

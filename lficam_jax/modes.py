@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config import validate
+from lficam_jax.data import counts
 from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
@@ -58,9 +59,10 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     """Measures the best checkpoint on a split."""
     validate(config)
     config = experiment.recall(config, workdir)
-    pipeline, mode = experiment.open_splits(config, split)[split], config.parallel.mode
+    splits, mode = experiment.open_splits(config, split), config.parallel.mode
+    print("\n".join(counts.told(splits)), flush=True)
     run = experiment.load_run(config, workdir)
-    result = Evaluation(run.model, pipeline, mode).measure(replicate(run.variables, mode))
+    result = Evaluation(run.model, splits[split], mode).measure(replicate(run.variables, mode))
     print(table({f"{split} at step {run.step}": result}))  # even where nothing can be written
     write_result(workdir, "evaluate", {"split": split, "step": run.step, **result}, config)
     _draw_confusion(result, workdir)

@@ -85,7 +85,7 @@ def test_folder_labels_are_the_sorted_class_names(data, folder):
     data.name, data.folder, data.image_size = "folder", str(folder), 10
     info = dataset_info(data)
     assert info.classes == ("cat", "dog") and info.image_size == 10
-    assert dict(info.examples) == {"train": 12, "validation": 4, "test": 6}
+    assert [len(open_source(data, s)) for s in ("train", "validation", "test")] == [12, 4, 6]
     source = open_source(data, "test")
     assert [source[i]["label"] for i in range(6)] == [0, 0, 0, 1, 1, 1]
     assert [source[i]["id"] for i in range(6)] == list(range(6))
@@ -107,19 +107,6 @@ def test_train_examples_shortens_training_alone(data, folder):
     data.name, data.folder, data.train_examples = "folder", str(folder), 5
     assert len(open_source(data, "train")) == 5
     assert len(open_source(data, "test")) == 6
-
-
-def test_what_is_wrong_with_a_folder(data, folder):
-    data.name, data.folder = "folder", str(folder)
-    (folder / "test/Dog").mkdir()
-    with pytest.raises(UserError, match="test/Dog: no such class in train — did you mean 'dog'"):
-        dataset_info(data)
-    (folder / "test").rename(folder / "val")
-    with pytest.raises(UserError, match="missing: test; it holds: train, val, validation"):
-        dataset_info(data)
-    data.folder = str(folder / "nowhere")
-    with pytest.raises(UserError, match="nowhere is not a directory"):
-        dataset_info(data)
 
 
 def test_empty_split_and_broken_picture_are_named(data, folder):

@@ -1,5 +1,6 @@
 """Fine-tuning: where a run starts, what starts fresh, and what does not move."""
 
+import json
 import shutil
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from PIL import Image
 
-from lficam_jax.config import default_config, validate
+from lficam_jax.config import as_json, default_config, validate
 from lficam_jax.errors import UserError
 from lficam_jax.models import create_model
 from lficam_jax.training.experiment import load_run
@@ -19,11 +20,19 @@ from lficam_jax.training.train import train
 from lficam_jax.training.transfer import start_from, transfer
 from lficam_jax.workdir.checkpoint import Checkpoints
 
+TEN = tuple("abcdefghij")
+
 
 def draw(classes=10, head="lfi", depth=8, seed=0, **options):
     model = create_model("cifar_resnet", depth, head, num_classes=classes, **options)
     variables = jax.jit(model.init)(jax.random.key(seed), jnp.zeros((1, 16, 16, 3)))
     return jax.device_get(variables)
+
+
+def of_classes(classes=TEN):
+    config = default_config()
+    config.data.classes = classes
+    return config
 
 
 def leaves(variables):
@@ -74,6 +83,7 @@ def test_another_backbone_is_refused_with_every_difference():
 def saved(tmp_path_factory):
     """A run's folder with steps 1 (the best) and 2."""
     workdir = tmp_path_factory.mktemp("saved")
+    (workdir / "config.json").write_text(json.dumps(as_json(of_classes())))
     config = default_config().optim
     tx = optimizer(config, schedule(config, 1, 1))
     with Checkpoints(workdir) as checkpoints:
@@ -86,27 +96,74 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize(("place", "step"), [("", 1), ("checkpoints/2", 2)])
 def test_init_from_reads_the_best_step_or_the_one_that_is_named(saved, capsys, place, step):
-    found = start_from(str(saved / place), draw(seed=5))
+    found = start_from(str(saved / place), draw(seed=5), of_classes().data)
     assert not changed(found, draw(seed=step))
     assert capsys.readouterr().out == f"starting from step {step} of {saved}\n"
 
 
 def test_init_from_says_what_starts_fresh(saved, capsys):
-    start_from(str(saved), draw(classes=3))
-    assert capsys.readouterr().out.endswith("; fresh: classifier\n")
+    start_from(str(saved), draw(classes=3), of_classes(tuple("xyz")).data)
+    assert capsys.readouterr().out.endswith(
+        "; fresh: classifier (its classes are a, b, c, d, e, f, g, h, i, j)\n"
+    )
+
+
+@pytest.mark.parametrize("head", ["lfi", "abn"])
+def test_the_same_classes_in_another_order_are_put_in_order(head):
+    theirs, ours = TEN, TEN[::-1]
+    source, start = draw(head=head, seed=1), draw(head=head, seed=2)
+    taken, fresh = transfer(source, start, (theirs, ours))
+    assert fresh == ()
+    by_class = {"params/classifier/kernel", "params/classifier/bias"}
+    by_class |= {"params/head/conv_logits/kernel"} if head == "abn" else set()
+    assert changed(source, taken) - {"params/classifier/bias"} == by_class - {
+        "params/classifier/bias"  # all zero at first
+    }
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
+    model = create_model("cifar_resnet", 8, head, num_classes=10)
+    before, after = model.apply(source, images), model.apply(taken, images)
+    np.testing.assert_array_equal(before.logits, after.logits[:, ::-1])
+    np.testing.assert_array_equal(before.attention, after.attention)
+    if head == "abn":
+        np.testing.assert_array_equal(before.attention_logits, after.attention_logits[:, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("head", "fresh"), [("lfi", ("classifier",)), ("abn", ("head", "classifier"))]
+)
+def test_other_classes_of_the_same_number_start_fresh(head, fresh):
+    """One of ten is called otherwise: the shapes fit, the meaning does not."""
+    start = draw(head=head, seed=2)
+    taken, told = transfer(draw(head=head, seed=1), start, (TEN, (*TEN[:9], "other")))
+    assert told == fresh
+    assert not any(p.split("/")[1] in fresh for p in changed(start, taken))
+
+
+def test_a_run_whose_class_names_nobody_knows_keeps_its_classifier_for_the_same_data(
+    saved, tmp_path, capsys
+):
+    shutil.copytree(saved / "checkpoints", tmp_path / "checkpoints")
+    config = of_classes(())
+    config.data.name = "imagenet2012"  # only its prepared files know the names
+    (tmp_path / "config.json").write_text(json.dumps(as_json(config)))
+    ours = of_classes()
+    start_from(str(tmp_path), draw(seed=5), ours.data)
+    assert "; fresh: classifier (nobody knows its class names)" in capsys.readouterr().out
+    ours.data.name = "imagenet2012"
+    assert not changed(start_from(str(tmp_path), draw(seed=5), ours.data), draw(seed=1))
 
 
 def test_init_from_tells_what_is_wrong(saved, tmp_path):
     fresh = draw(depth=14)
     with pytest.raises(UserError, match="init_from=.* is of another network; .*\n  .*block1/"):
-        start_from(str(saved), fresh)
+        start_from(str(saved), fresh, of_classes().data)
     with pytest.raises(UserError, match=r"holds no run .*WORKDIR/checkpoints/STEP"):
-        start_from(str(tmp_path), fresh)
+        start_from(str(tmp_path), fresh, of_classes().data)
     with pytest.raises(UserError, match="checkpoint 7 in .* cannot be read"):
-        start_from(str(saved / "checkpoints" / "7"), fresh)
+        start_from(str(saved / "checkpoints" / "7"), fresh, of_classes().data)
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(UserError, match="no checkpoint in"):
-        start_from(str(tmp_path), fresh)
+        start_from(str(tmp_path), fresh, of_classes().data)
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +185,7 @@ def test_a_run_starts_from_another_with_other_classes_and_frozen_parts_stay(
 ):
     """Weight decay, momentum and clipping are on; what is frozen stays to the bit."""
     tiny.data.name, tiny.data.folder, tiny.data.train_examples = "folder", str(photos), 0
+    tiny.train.batch_size = 16
     tiny.optim.freeze = "trunk/.*"
     tiny.optim.weight_decay, tiny.optim.clip_norm = 0.1, 1.0
     tiny.train.total_steps = tiny.eval.every_steps = 1

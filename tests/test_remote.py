@@ -54,7 +54,8 @@ def test_a_run_in_a_bucket_goes_on_from_where_another_machine_left_it(tiny, tmp_
         np.testing.assert_array_equal(weights(whole, tmp_path), weights(tiny, here))
     assert STORE.exists("/bucket/run/results/train.json")
     fresh = load_run(tiny, tmp_path).variables
-    started = start_from("memory://bucket/run/checkpoints/4", fresh)
+    tiny.data.classes = tuple("0123456789")
+    started = start_from("memory://bucket/run/checkpoints/4", fresh, tiny.data)
     np.testing.assert_array_equal(
         started["params"]["classifier"]["kernel"], weights(whole, tmp_path)
     )

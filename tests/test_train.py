@@ -12,6 +12,7 @@ import pytest
 
 from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.errors import DivergedError, UserError
+from lficam_jax.speed.describe import describe
 from lficam_jax.training import loop
 from lficam_jax.training.experiment import load_run
 from lficam_jax.training.loop import due
@@ -279,10 +280,17 @@ def test_a_workdir_that_cannot_be_made_is_told(tiny, tmp_path):
         train(tiny, tmp_path / "file" / "run")
 
 
-def test_more_rows_than_the_split_has_are_told(tiny, tmp_path):
-    tiny.train.batch_size = 128
-    with pytest.raises(UserError, match="64 examples, fewer than one batch of 128"):
-        train(tiny, tmp_path)
+def test_fewer_images_than_a_batch_shrink_it(tiny, tmp_path, capsys):
+    """64 of 128: eight devices get eight rows each, as `describe` says before."""
+    tiny.train.batch_size, tiny.train.total_steps = 128, 0
+    tiny.train.total_epochs = 2.0
+    assert describe(tiny)["total_steps"] == 2
+    assert train(tiny, tmp_path)["step"] == 2
+    out = capsys.readouterr().out
+    assert "batches of 64, for train.batch_size=128 is more than there are pictures" in out
+    tiny.data.train_examples = 7
+    with pytest.raises(UserError, match="7 examples, fewer than the 8 parts"):
+        train(tiny, tmp_path / "other")
 
 
 def test_one_cadence_rule():

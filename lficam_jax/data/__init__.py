@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -12,19 +13,16 @@ from ml_collections import ConfigDict
 from lficam_jax.config import RECORDED, nearest
 from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
-from lficam_jax.data.datasets import DATASETS, SPLITS, Dataset
-from lficam_jax.data.folder import FolderSource, folder_dataset, local_path
-from lficam_jax.data.images import DamagedImage, find_images, read_image
+from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
+from lficam_jax.data.division import from_csv
+from lficam_jax.data.examples import Blank, First, Source
+from lficam_jax.data.folder import Folder, FolderSource, folder_dataset, local_path
+from lficam_jax.data.images import DamagedImage, read_image
+from lficam_jax.data.listing import find_images
 from lficam_jax.data.pipeline import Pipeline
-from lficam_jax.data.sampling import sampling
-from lficam_jax.data.sources import (
-    Blank,
-    First,
-    Source,
-    TfdsSource,
-    data_directory,
-    tfds_dataset,
-)
+from lficam_jax.data.sampling import fitting, sampling
+from lficam_jax.data.sources import TfdsSource, data_directory, tfds_dataset
+from lficam_jax.data.synthetic import SyntheticSource, synthetic
 from lficam_jax.data.transforms import Preprocess, denormalise, fit_box, fit_image, normalise
 from lficam_jax.errors import UserError
 
@@ -38,11 +36,15 @@ __all__ = [
     "find_images",
     "fit_box",
     "fit_image",
+    "is_synthetic",
     "normalise",
     "open_pipeline",
     "open_source",
     "read_image",
     "resolved",
+    "split_table",
+    "split_table_fits",
+    "train_examples",
 ]
 
 _CENTRE = 224 / 256  # evaluation after random resized crops: resize to 256, centre 224
@@ -75,6 +77,11 @@ def dataset_info(data: ConfigDict) -> Dataset:
     )
 
 
+def is_synthetic(data: ConfigDict) -> bool:
+    """Tells whether pictures are drawn: `data.synthetic`, and no place of real ones is given."""
+    return bool(data.synthetic and not (data.dir or data.folder))
+
+
 def resolved(data: ConfigDict, dataset: Dataset) -> ConfigDict:
     """Returns a copy of `config.data` with what it leaves to be derived filled in.
 
@@ -85,6 +92,8 @@ def resolved(data: ConfigDict, dataset: Dataset) -> ConfigDict:
     filled = copy.deepcopy(data)
     for key in RECORDED:
         filled[key] = getattr(dataset, key)
+    filled.synthetic = is_synthetic(data)
+    filled.split_file = ""  # a run keeps its own
     return filled
 
 
@@ -93,8 +102,29 @@ def open_source(data: ConfigDict, split: str) -> Source:
     return _open(dataset_info(data), data, split)
 
 
+def train_examples(data: ConfigDict) -> int:
+    """Returns how many examples there are to train on; of a table's row without its files."""
+    count = dataset_info(data).examples.get("train") or len(open_source(data, "train"))
+    return min(count, data.train_examples or count)
+
+
+def split_table(data: ConfigDict) -> str:
+    """Returns, as CSV, the split of every picture of a folder; '' where the folder itself says it.
+
+    A run keeps it, and continues with it, whatever comes into the folder later.
+    """
+    return _folder(data).table() if data.name == "folder" and not is_synthetic(data) else ""
+
+
+def split_table_fits(data: ConfigDict, file: Path) -> bool:
+    """Tells whether most pictures of a split file are in `data.folder`."""
+    folder = local_path(data.folder)
+    rows = [row for rows in from_csv(file).values() for row in rows]
+    return 2 * sum((folder / path).is_file() for path, _ in rows) > len(rows)
+
+
 def open_pipeline(
-    data: ConfigDict, split: str, *, batch_size: int, train: bool, seed: int = 0,
+    data: ConfigDict, split: str, *, batch_size: int, train: bool, seed: int = 0, parts: int = 0,
     blank: bool = False,
 ) -> Pipeline:  # fmt: skip
     """Opens a split to feed a step.
@@ -106,6 +136,8 @@ def open_pipeline(
       train: shuffle, augment, repeat for ever and drop the incomplete last batch; otherwise read
         once, in order, and pad the last batch.
       seed: of the order and, when streaming, of the augmentation.
+      parts: devices and microbatches that divide a training batch, which a smaller split then
+        shrinks; 0: it does not.
       blank: black pictures instead of the data set's, which need not be there; all shapes are its.
 
     Raises:
@@ -117,8 +149,10 @@ def open_pipeline(
     source = files = _open(dataset, data, split, blank)
     damaged: Mapping[int, str] = {}
     if train:
-        source = Mended(source, seed=seed, limit=data.max_corrupt)
-        damaged = source.damaged
+        _check_classes(files)
+        batch_size = fitting(batch_size, len(files), parts) if parts else batch_size
+        source = mended = Mended(files, seed=seed, limit=data.max_corrupt)
+        damaged = mended.damaged
     order = sampling(len(source), batch_size, train=train, seed=seed)
     options = {"augment": data.augment if train else "none", "crop_padding": data.crop_padding}
     kind = data.pipeline
@@ -134,11 +168,15 @@ def open_pipeline(
     return replace(
         opened, dataset=replace(dataset, classes=source.classes),
         damaged=damaged, fingerprint=partial(_fingerprint, files),
+        batch_size=batch_size, labels=opened.resident.get("label", source.labels),
+        notes=files.folder.notes() if isinstance(files, FolderSource) else (),
     )  # fmt: skip
 
 
 def _row(data: ConfigDict) -> Dataset:
     """Returns what the data set itself says, or a stand-in where `data` says everything."""
+    if is_synthetic(data):
+        return synthetic(_imitated(data))
     if data.name in DATASETS:
         return DATASETS[data.name]
     if all(data[key] for key in RECORDED):
@@ -149,27 +187,56 @@ def _row(data: ConfigDict) -> Dataset:
     return _look(data)
 
 
+def _imitated(data: ConfigDict) -> Dataset:
+    """Returns the row that synthetic pictures imitate; of a folder nothing is known."""
+    if data.name in DATASETS:
+        return DATASETS[data.name]
+    if data.name == "folder" or data.classes:
+        return Dataset(
+            name=data.name, tfds_name="", num_classes=3, classes=("a", "b", "c"), image_size=224,
+            mean=IMAGENET_MEAN, std=IMAGENET_STD, splits={}, examples={},
+        )  # fmt: skip
+    raise UserError(
+        f"data.synthetic draws pictures like those of {', '.join(DATASETS)} or of a folder; "
+        f"{data.name!r} is none of them: say its --config.data.classes"
+    )
+
+
 def _look(data: ConfigDict) -> Dataset:
     """Looks into the files of a data set outside the table."""
     if data.name == "folder":
-        return folder_dataset(local_path(data.folder))
+        return folder_dataset(_folder(data))
     return tfds_dataset(data.name, data_directory(data.dir))
 
 
 def _open(dataset: Dataset, data: ConfigDict, split: str, blank: bool = False) -> Source:
     if split not in SPLITS:
         raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
-    classes = tuple(data.classes)
+    classes, limit = tuple(data.classes), data.train_examples if split == "train" else 0
     if blank:
-        source: Source = Blank(dataset, split)
+        count = dataset.examples.get(split) or len(_open(dataset, data, split))
+        source: Source = Blank(dataset, count)
+    elif is_synthetic(data):
+        source = SyntheticSource(dataset, split)
     elif data.name == "folder":
-        source = FolderSource(local_path(data.folder), split, classes, dataset.channels)
+        return FolderSource(_folder(data), split, classes, dataset.channels, limit)
     else:
         row = dataset if dataset.splits else _look(data)
         row = replace(row, channels=dataset.channels)
         source = TfdsSource(row, data_directory(data.dir), split, classes)
-    limited = split == "train" and data.train_examples
-    return First(source, data.train_examples) if limited else source
+    return First(source, limit) if limit else source
+
+
+def _folder(data: ConfigDict) -> Folder:
+    return Folder(local_path(data.folder), data.split_file)
+
+
+def _check_classes(source: Source) -> None:
+    if isinstance(source, FolderSource) and source.missing:
+        raise UserError(
+            f"{source.folder.path} has no picture to train of {', '.join(source.missing)}; add "
+            "some, or remove the class"
+        )
 
 
 def _fingerprint(source: Source) -> str:
@@ -182,4 +249,6 @@ def _fingerprint(source: Source) -> str:
             example = {"damaged": np.frombuffer(error.name.encode(), np.uint8)}
         for name in sorted(example):
             crc = zlib.crc32(np.ascontiguousarray(example[name]).tobytes(), crc)
+    names = source.names if isinstance(source, FolderSource) else source.classes
+    crc = zlib.crc32("\n".join(names).encode(errors="replace"), crc)
     return f"{len(source)} examples, CRC {crc:08x}"

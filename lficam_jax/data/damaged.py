@@ -4,9 +4,11 @@ import sys
 import threading
 from collections.abc import Mapping
 
+import numpy as np
+
+from lficam_jax.data.examples import Example, Source
 from lficam_jax.data.images import DamagedImage
 from lficam_jax.data.sampling import generator
-from lficam_jax.data.sources import Example, Source
 from lficam_jax.errors import UserError
 
 _SHOWN = 5  # names in the message that stops the run
@@ -35,8 +37,17 @@ class Mended:
         """Position -> name of the damaged examples that this process met so far."""
         return self._damaged
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Of all examples, those that turn out to be damaged included."""
+        return self._source.labels
+
     def __len__(self) -> int:
         return len(self._source)
+
+    def name(self, i: int) -> str:
+        """Returns what people call example i, damaged or not."""
+        return self._source.name(i)
 
     def __getitem__(self, i: int) -> Example:
         example = self._readable(i)

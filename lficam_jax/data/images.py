@@ -1,8 +1,6 @@
-"""Pictures from files: finding them, and decoding them to uint8 arrays."""
+"""Picture files, decoded to uint8 arrays."""
 
-import glob
 import io
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +8,7 @@ import numpy as np
 from lficam_jax.errors import UserError
 
 JPEG, EXIF = b"\xff\xd8\xff", b"Exif\0\0"  # how such a file, and the camera's notes, begin
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+HEIF, AVIF = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"}, {b"avif", b"avis"}
 
 
 class DamagedImage(UserError):
@@ -19,42 +17,6 @@ class DamagedImage(UserError):
     def __init__(self, name: str, problem: str):
         super().__init__(f"{name} {problem}; replace or remove it")
         self.name = name
-
-
-def find_images(patterns: Iterable[str | Path]) -> list[Path]:
-    """Finds image files.
-
-    Args:
-      patterns: each a file, a directory (searched below, by suffix) or a glob.
-
-    Returns:
-      The files, in the order of the patterns and sorted within each, without repetitions. A file
-      that was named is returned whatever its suffix: reading it tells what it is.
-
-    Raises:
-      UserError: for a pattern that finds nothing.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_file():
-            matches = [path]
-        elif path.is_dir():
-            matches = sorted(p for p in path.rglob("*") if is_image(p))
-        else:
-            matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
-            matches = [p for p in matches if p.is_file()]
-        if not matches:
-            raise UserError(
-                f"no image found at {str(pattern)!r}; give files, a directory or a glob"
-            )
-        found |= dict.fromkeys(matches)
-    return list(found)
-
-
-def is_image(path: Path) -> bool:
-    """Tells by the suffix; hidden files are none."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
@@ -82,9 +44,11 @@ def decode(content: bytes, *, channels: int, name: str, upright: bool = False) -
 
     Raises:
       DamagedImage: if it is damaged or no image.
+      UserError: if a package that decodes its format is missing.
     """
     from PIL import Image, UnidentifiedImageError  # `describe` and `benchmark` do without
 
+    _check_format(content, name)
     mode = "L" if channels == 1 else "RGB"
     array = _decode_jpeg(content, mode, upright)
     try:
@@ -95,6 +59,24 @@ def decode(content: bytes, *, channels: int, name: str, upright: bool = False) -
     except (OSError, ValueError, SyntaxError, IndexError, Image.DecompressionBombError) as error:
         raise DamagedImage(name, f"is damaged ({error})") from error
     return array[..., None] if array.ndim == 2 else array
+
+
+def _check_format(content: bytes, name: str) -> None:
+    """Lets Pillow read HEIC, if the package for it is there."""
+    if content[4:8] != b"ftyp":
+        return
+    brands = {content[i : i + 4] for i in range(8, min(content[3], 64), 4)}
+    if brands & AVIF:
+        from PIL import features
+
+        if not features.check("avif"):
+            raise UserError(f"{name} is AVIF, which this Pillow cannot read; take 11.3 or later")
+    elif brands & HEIF:
+        try:
+            import pillow_heif
+        except ImportError as error:
+            raise UserError(f"{name} is HEIC; to read it: pip install pillow-heif") from error
+        pillow_heif.register_heif_opener()
 
 
 def _decode_jpeg(content: bytes, mode: str, upright: bool) -> np.ndarray | None:

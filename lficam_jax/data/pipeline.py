@@ -1,6 +1,6 @@
 """The contract between the data and the steps."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +33,9 @@ class Pipeline:
       has_mask: whether batches carry `mask`.
       damaged: position -> name of the pictures that could not be decoded and were replaced, filled
         while training reads.
+      batch_size: rows of a batch, over all processes; of a small training split fewer than asked.
+      labels: of all examples, where they are known without reading the pictures.
+      notes: what is to be said of the files, line by line.
       fingerprint: tells one content of the split from another, for processes to compare.
     """
 
@@ -45,4 +48,7 @@ class Pipeline:
     classes: tuple[str, ...]
     has_mask: bool = False
     damaged: Mapping[int, str] = field(default_factory=dict)
+    batch_size: int = 0
+    labels: np.ndarray | None = None
+    notes: Sequence[str] = ()
     fingerprint: Callable[[], str] = str

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
+from lficam_jax.data.examples import Example, Source
 from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling
-from lficam_jax.data.sources import Example, Source
 from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample
 from lficam_jax.errors import UserError
 from lficam_jax.structs import Batch, Key

@@ -7,7 +7,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.data import dataset_info, fit_image, open_source
-from lficam_jax.data.sources import Example
 from lficam_jax.data.transforms import fit_box, resample
 
 
@@ -32,20 +31,23 @@ class Sample:
     def batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields `image` uint8 [size y x 3], `label`, `id`, `valid`, and `mask` where known.
 
-        The last batch is padded with its first example; `valid` is False there.
+        `name` is what people call each example: a file, or the split and the id. The last batch is
+        padded with its first example; `valid` is False there.
         """
         for start in range(0, len(self), size):
-            rows = [self._fitted(self._source[int(i)]) for i in self._places[start : start + size]]
+            rows = [self._fitted(int(i)) for i in self._places[start : start + size]]
             valid = np.arange(size) < len(rows)
             rows += rows[:1] * (size - len(rows))
             batch = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
             yield batch | {"valid": valid}
 
-    def _fitted(self, example: Example) -> dict[str, Any]:
+    def _fitted(self, i: int) -> dict[str, Any]:
+        example = self._source[i]
         fitted: dict[str, Any] = {
             "image": fit_image(example["image"], self.info),
             "label": np.int32(example["label"]),
             "id": np.int32(example["id"]),
+            "name": np.str_(self._source.name(i)),
         }
         if self.info.has_mask:
             height, width = example["mask"].shape[:2]

@@ -91,6 +91,33 @@ def sampling(
     return Sampling(examples, batch_size, train, seed, index, count)
 
 
+def fitting(batch_size: int, examples: int, parts: int) -> int:
+    """Returns the size of a training batch: as asked, or what a smaller split can fill.
+
+    That is the largest power of two, so that machines of 1, 2, 4 and 8 devices agree.
+
+    Args:
+      batch_size: as asked.
+      examples: of the training split.
+      parts: devices and microbatches among which a batch is divided.
+
+    >>> fitting(64, 100, 1), fitting(128, 100, 8), fitting(128, 100, 3)
+    (64, 64, 99)
+
+    Raises:
+      UserError: for fewer examples than parts.
+    """
+    if examples >= batch_size:
+        return batch_size
+    if examples < parts:
+        raise UserError(
+            f"the training split has {examples} examples, fewer than the {parts} parts into which "
+            "devices and optim.accumulate divide a batch"
+        )
+    power = 1 << (examples.bit_length() - 1)
+    return power if power % parts == 0 else examples // parts * parts
+
+
 @lru_cache(maxsize=2)  # the epoch that is read, and its successor while threads read ahead
 def _permutation(examples: int, seed: int, epoch: int) -> np.ndarray:
     return generator(seed, epoch).permutation(examples)

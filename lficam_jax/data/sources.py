@@ -1,76 +1,21 @@
 """Random access to the splits that TensorFlow Datasets prepared, without TensorFlow."""
 
-import difflib
 import os
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from lficam_jax.config import nearest
+from lficam_jax.data.classes import places
 from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
+from lficam_jax.data.examples import Example
 from lficam_jax.data.images import decode
 from lficam_jax.errors import UserError
 
-Example = dict[str, Any]  # image uint8 [y x c], label int, id int, and mask uint8 [y x 1] or absent
-
 _MASKS = ("mask", "segmentation_mask")  # what data sets call it
-_SHOWN = 20  # class names in a message
 _TRIMAP_GROUND = 2  # in segmentation_mask: 1 is the object, 2 the ground, 3 the object's rim
-
-
-class Source(Protocol):
-    """A split whose examples are numbered from 0."""
-
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, i: int) -> Example: ...
-
-    def read(self, start: int, stop: int) -> list[Example]:
-        """Returns consecutive examples, faster than one by one where the files allow it."""
-        ...
-
-
-class Blank:
-    """Black pictures, as many and as large as a data set has: for who asks only for shapes."""
-
-    def __init__(self, dataset: Dataset, split: str):
-        self._count, self.classes = dataset.examples[split], dataset.classes
-        size = dataset.stored_size or dataset.image_size
-        self._example = {"image": np.zeros((size, size, dataset.channels), np.uint8)}
-        if dataset.has_mask:
-            self._example["mask"] = np.zeros((size, size, 1), np.uint8)
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, i: int) -> Example:
-        return self._example | {"label": 0, "id": i}
-
-    def read(self, start: int, stop: int) -> list[Example]:
-        """Returns consecutive examples."""
-        return [self[i] for i in range(start, min(stop, len(self)))]
-
-
-class First:
-    """The first `count` examples of another source."""
-
-    def __init__(self, source: Source, count: int):
-        self._source, self._count, self.classes = source, min(count, len(source)), source.classes
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, i: int) -> Example:
-        return self._source[i]
-
-    def read(self, start: int, stop: int) -> list[Example]:
-        """Returns consecutive examples."""
-        return self._source.read(start, min(stop, self._count))
 
 
 class TfdsSource:
@@ -80,12 +25,15 @@ class TfdsSource:
     split: so `train[45000:]` keeps the numbers that its examples have in `train`.
     """
 
+    labels: np.ndarray | None = None
+
     def __init__(
         self, dataset: Dataset, directory: Path, split: str, classes: tuple[str, ...] = ()
     ):
         """Opens the split; labels count the names in `classes`, or () for the files' own order."""
         builder = open_builder(dataset.tfds_name, directory)
         self._name, self._path, self._channels = dataset.name, builder.data_path, dataset.channels
+        self._ours = split
         self._split, self._start, self._stop = _slice(builder, dataset.splits[split], dataset.name)
         self._records = _records(builder, self._split)
         features = builder.info.features
@@ -102,6 +50,11 @@ class TfdsSource:
         if not 0 <= i < len(self):
             raise IndexError(i)
         return self.read(int(i), int(i) + 1)[0]
+
+    def name(self, i: int) -> str:
+        """Returns the split and the id."""
+        id_ = self[i]["id"] if self._own_id else self._start + i
+        return f"{self._ours} {id_}"
 
     def read(self, start: int, stop: int) -> list[Example]:
         """Returns consecutive examples in one read of the file.
@@ -131,39 +84,6 @@ class TfdsSource:
             inside = mask > 0 if self._mask == "mask" else mask != _TRIMAP_GROUND
             example["mask"] = inside.astype(np.uint8)
         return example
-
-
-def places(found: Sequence[str], classes: Sequence[str], where: str) -> list[int]:
-    """Returns where each of a data set's class names stands among a run's.
-
-    >>> places(["cat", "ant"], ["ant", "bee", "cat"], "photos")
-    [2, 0]
-
-    Raises:
-      UserError: for names that are not among them; both lists are shown.
-    """
-    unknown = [name for name in found if name not in classes]
-    if unknown:
-        told = ", ".join(repr(name) + _nearest(name, classes) for name in unknown[:_SHOWN])
-        raise UserError(
-            f"{where} has classes that the run does not know: {told}{_more(unknown)}\n"
-            f"  there: {_listed(found)}\n  the run: {_listed(classes)}"
-        )
-    order = {name: place for place, name in enumerate(classes)}
-    return [order[name] for name in found]
-
-
-def _nearest(name: str, classes: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, classes, n=1, cutoff=0.5)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + _more(names)
-
-
-def _more(names: Sequence[str]) -> str:
-    return f", … ({len(names)})" if len(names) > _SHOWN else ""
 
 
 def data_directory(configured: str) -> Path:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
+from lficam_jax.data.examples import Example, Source
 from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling, generator
-from lficam_jax.data.sources import Example, Source
 from lficam_jax.data.transforms import (
     crop_flip,
     crop_scale,

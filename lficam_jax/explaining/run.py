@@ -87,7 +87,7 @@ def _examples(session: Session) -> Iterator[Part]:
     """Yields the examples of the session, with all that is known of them."""
     for batch in session.sample.batches(min(AT_ONCE, len(session.sample))):
         rows = {name: values[batch["valid"]] for name, values in batch.items()}
-        names = [f"{session.split} {i}" for i in rows["id"]]
+        names = rows["name"].tolist()
         inputs = Inputs(normalise(rows["image"], session.info), rows["image"], names)
         about = {"labels": rows["label"].tolist(), "ids": rows["id"].tolist()}
         yield inputs, about | ({"masks": list(rows["mask"])} if "mask" in rows else {})

@@ -41,7 +41,7 @@ class Gallery:
         here = self._places[(first <= self._places) & (self._places < self._seen)] - first
         self.explanations += [
             Explanation(
-                id=str(batch["id"][i]), name=f"image {batch['id'][i]}", picture=batch["image"][i],
+                id=str(batch["id"][i]), name=str(batch["name"][i]), picture=batch["image"][i],
                 map=rows["map"][i], probabilities=share[i], classes=self._classes,
                 label=int(batch["label"][i]), mask=batch["mask"][i] if "mask" in batch else None,
                 method=name, class_index=None if name in CLASSLESS else int(asked[i]),
@@ -70,6 +70,7 @@ class Table:
         for i in np.flatnonzero(batch["valid"]):
             about = {
                 "id": int(batch["id"][i]),
+                "name": str(batch["name"][i]),
                 "label": self._classes[batch["label"][i]],
                 "predicted": self._classes[share[i].argmax()],
                 "class": self._classes[asked[i]],

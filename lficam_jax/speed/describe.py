@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax.data import Dataset, dataset_info
+from lficam_jax.data import Dataset, dataset_info, train_examples
+from lficam_jax.data.sampling import fitting
 from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.structs import Variables
 from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
@@ -31,8 +32,11 @@ def describe(config: ConfigDict) -> dict[str, Any]:
     info = dataset_info(config.data)
     model = make_model(config, info)
     variables, rows, activations = _layers(lambda: initial_variables(model, config, info))
-    examples = config.data.train_examples or info.examples["train"]
-    per_epoch = max(1, examples // config.train.batch_size)
+    examples = train_examples(config.data)
+    batch = fitting(
+        config.train.batch_size, examples, jax.device_count() * config.optim.accumulate
+    )  # fmt: skip
+    per_epoch = examples // batch
     recipe = make_recipe(config, per_epoch)
     state = jax.eval_shape(recipe.state, variables)
     points = np.linspace(0, max(0, recipe.total_steps - 1), 60).astype(int)
@@ -43,7 +47,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
         "parameters": parameter_groups(variables["params"]),
         "flops_per_image": _flops(model, variables, info.image_size),
         "bytes": {
-            "state": _bytes(state), "activations": activations * config.train.batch_size
+            "state": _bytes(state), "activations": activations * batch
         },
         "steps_per_epoch": per_epoch,
         "total_steps": recipe.total_steps,

@@ -25,7 +25,12 @@ from lficam_jax.training import optim
 from lficam_jax.training.steps import create_state, make_train_step
 from lficam_jax.workdir.folder import among, check_model, recorded
 
-OWN = ("data.dir", "data.folder", "data.threads")  # keys that may differ from host to host
+OWN = (
+    "data.dir",
+    "data.folder",
+    "data.split_file",
+    "data.threads",
+)  # keys that may differ from host to host
 
 
 def recall(config: ConfigDict, workdir: Path | str) -> ConfigDict:
@@ -39,6 +44,9 @@ def recall(config: ConfigDict, workdir: Path | str) -> ConfigDict:
     (text, *_) = distributed.gather(json.dumps(recorded(workdir, config.data)) if ours else "")
     recalled = copy.deepcopy(config)
     recalled.data.update(json.loads(text))
+    file = Path(recalled.data.split_file)
+    if not file.exists() and file.parent == Path(workdir):
+        recalled.data.split_file = ""  # the folder of the run is on process 0's machine alone
     return recalled
 
 
@@ -64,8 +72,9 @@ def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[st
         splits = {name: evaluated(config.data, name) for name in names}
         if train:
             splits["train"] = open_pipeline(
-                config.data, "train", batch_size=train_size, train=True, seed=config.seed
-            )
+                config.data, "train", batch_size=train_size, train=True, seed=config.seed,
+                parts=devices * config.optim.accumulate,
+            )  # fmt: skip
         return splits
 
     splits = distributed.together(opened)

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, duration, validate
-from lficam_jax.data import Pipeline, resolved
+from lficam_jax.data import Pipeline, resolved, split_table
 from lficam_jax.devices import distributed
 from lficam_jax.devices.interrupt import Interruption
 from lficam_jax.devices.parallel import replicate, spmd
@@ -69,14 +69,15 @@ def train(
     model = make_model(config, data.dataset)
     recipe = make_recipe(config, data.steps_per_epoch)
     variables = initial_variables(model, config, data.dataset)
-    header.tell_network(config, variables, recipe.total_steps, data.steps_per_epoch)
+    header.tell_network(config, variables, recipe.total_steps, data)
     step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
     resident = replicate(dict(data.resident), mode)
     validation = Evaluation(model, splits["validation"], mode)
+    division = split_table(config.data)
     config.data = resolved(config.data, data.dataset)
-    distributed.first(lambda: _claim(workdir, config, recipe.total_steps), None)
+    distributed.first(lambda: _claim(workdir, config, recipe.total_steps, division), None)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
-        state = _first_state(config.init_from, recipe, variables, checkpoints)
+        state = _first_state(config, recipe, variables, checkpoints)
         resumed_at = int(state.step)
         loop = Loop(
             data, resident, step, recipe.learning_rate, validation, checkpoints,
@@ -111,7 +112,7 @@ def _finished(workdir: Path, config: ConfigDict) -> dict[str, Any]:
     return {name: value for name, value in json.loads(text or "{}").items() if name != "made_by"}
 
 
-def _claim(workdir: Path, config: ConfigDict, total_steps: int) -> None:
+def _claim(workdir: Path, config: ConfigDict, total_steps: int, division: str) -> None:
     """Takes the folder; of a run that was finished and goes on now, the result is set aside.
 
     Raises:
@@ -127,11 +128,11 @@ def _claim(workdir: Path, config: ConfigDict, total_steps: int) -> None:
     if former.exists():  # first, for a folder with a result counts as finished
         kept = former.replace(former.with_name(f"train_{done}.json"))
         say(f"this run goes on to step {total_steps}; the result so far is {kept}")
-    folder.claim(workdir, as_json(config), resize=True)
+    folder.claim(workdir, as_json(config), division, resize=True)
 
 
 def _first_state(
-    init_from: str, recipe: Recipe, variables: Variables, checkpoints: Checkpoints
+    config: ConfigDict, recipe: Recipe, variables: Variables, checkpoints: Checkpoints
 ) -> TrainState:
     """Returns the newest checkpoint's state; before there is one, that of `init_from`, or fresh."""
     fresh = recipe.state(variables)
@@ -139,7 +140,7 @@ def _first_state(
     def read() -> TrainState:
         state = checkpoints.restore_latest(fresh)
         if state is None:
-            return recipe.state(start_from(init_from, fresh.variables))
+            return recipe.state(start_from(config.init_from, fresh.variables, config.data))
         say(f"continuing at step {int(state.step)} of {recipe.total_steps}")
         return state
 

@@ -1,20 +1,28 @@
 """Weights from one network into another: the backbone must fit, head and classifier may start anew.
 
 The one rule for torch files and for runs of this project: a group of the model that does not fit in
-full, because the classes, the head or its options differ, is taken whole from its fresh start.
+full, because the classes, the head or its options differ, is taken whole from its fresh start. Of
+runs the names of the classes decide, too: the same names in another order are put in order, others
+start fresh.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
+from ml_collections import ConfigDict
 
+from lficam_jax.data.classes import listed
 from lficam_jax.errors import UserError
 from lficam_jax.structs import Variables
+from lficam_jax.workdir import folder
 from lficam_jax.workdir.remote import fetched
 
 MAY_START_FRESH = ("head", "classifier")
+# Leaves whose last axis is the classes. What ABN has inside before its logits may keep its order.
+BY_CLASS = ("params/classifier/", "params/head/conv_logits/")
 
 
 def group(path: str) -> str:
@@ -27,12 +35,15 @@ def group(path: str) -> str:
     return parts[1] if parts[0] in ("params", "batch_stats") else parts[0]
 
 
-def transfer(source: Variables, fresh: Variables) -> tuple[Variables, tuple[str, ...]]:
+def transfer(
+    source: Variables, fresh: Variables, classes: tuple[Sequence[str], Sequence[str]] | None = None
+) -> tuple[Variables, tuple[str, ...]]:
     """Puts another network's weights in the place of fresh ones.
 
     Args:
       source: variables of a network with the same backbone.
       fresh: variables of the network to fill, as `init` draws them.
+      classes: names of the source's classes and of ours; None: whoever fits is the same.
 
     Returns:
       The variables, and the groups (`head`, `classifier`) that stayed fresh.
@@ -41,6 +52,8 @@ def transfer(source: Variables, fresh: Variables) -> tuple[Variables, tuple[str,
       UserError: listing every name and shape of the backbone that does not match.
     """
     found, wanted = flatten_dict(dict(source), sep="/"), flatten_dict(dict(fresh), sep="/")
+    if classes is not None:
+        found = _in_order(found, *classes)
     problems = _problems(found, wanted)
     stay = tuple(g for g in MAY_START_FRESH if g in {group(path) for path in problems})
     lines = [text for path, text in problems.items() if group(path) not in MAY_START_FRESH]
@@ -52,13 +65,14 @@ def transfer(source: Variables, fresh: Variables) -> tuple[Variables, tuple[str,
     return unflatten_dict({**taken, **kept}, sep="/"), tuple(g for g in stay if g in present)
 
 
-def start_from(source: str, fresh: Variables) -> Variables:
+def start_from(source: str, fresh: Variables, data: ConfigDict) -> Variables:
     """Reads the weights that `config.init_from` names, and says what starts fresh.
 
     Args:
       source: a workdir, for its best step; one step of it, `WORKDIR/checkpoints/STEP`; or '' for
         the fresh ones.
       fresh: variables of the network to fill.
+      data: our `config.data`, resolved: names our classes.
 
     Raises:
       UserError: if there is no such run or step, or its backbone differs.
@@ -68,12 +82,34 @@ def start_from(source: str, fresh: Variables) -> Variables:
     place, step = _locate(source)
     with fetched(place) as workdir:
         step, theirs = _read_model(Path(workdir), step, source)
+        names = folder.read_data(workdir)
+    known = names.get("classes") or (data.classes if names.get("name") == data.name else ())
     try:
-        variables, stay = transfer(theirs, fresh)
+        variables, stay = transfer(theirs, fresh, (known, data.classes))
     except UserError as error:
         raise UserError(f"init_from={source} is of another network; {error}") from None
-    print(f"starting from step {step} of {place}{told(stay)}")
+    why = "" if {*known} == {*data.classes} or "classifier" not in stay else _why(known)
+    print(f"starting from step {step} of {place}{told(stay)}{why}")
     return variables
+
+
+def _why(known: Sequence[str]) -> str:
+    return f" (its classes are {listed(known)})" if known else " (nobody knows its class names)"
+
+
+def _in_order(
+    found: Mapping[str, Any], theirs: Sequence[str], ours: Sequence[str]
+) -> Mapping[str, Any]:
+    """Puts columns in the order of our classes; leaves them out where the classes are others."""
+    if list(theirs) == list(ours):
+        return found
+    if sorted(theirs) != sorted(ours):
+        return {path: leaf for path, leaf in found.items() if not path.startswith(BY_CLASS)}
+    order = np.array([list(theirs).index(name) for name in ours])
+    return {
+        path: np.asarray(leaf)[..., order] if path.startswith(BY_CLASS) else leaf
+        for path, leaf in found.items()
+    }
 
 
 def told(fresh: Iterable[str]) -> str:

@@ -11,50 +11,73 @@ import jax
 from ml_collections import ConfigDict
 
 from lficam_jax.config import RECORDED, as_json, default_config
-from lficam_jax.data import dataset_info, resolved
+from lficam_jax.data import dataset_info, is_synthetic, resolved, split_table_fits
 from lficam_jax.errors import UserError
 
 # Keys that change where things are read, how often something is written, or how a step is spread
 # over devices and their memory: a run may go on with others, on other machines.
 # `init_from` is none of them: once there is a checkpoint it is not read again, but it shaped it.
 FREE = (
-    "data.dir", "data.folder", "data.threads", "data.max_corrupt", "eval.batch_size", "explain",
-    "optim.accumulate", "parallel.mode", "parallel.platform", "parallel.connect_seconds",
-    "parallel.heartbeat_seconds",
+    "data.dir", "data.folder", "data.split_file", "data.threads", "data.max_corrupt",
+    "eval.batch_size", "explain", "optim.accumulate", "parallel.mode", "parallel.platform",
+    "parallel.connect_seconds", "parallel.heartbeat_seconds",
     "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
     "train.tensorboard", "train.watchdog_seconds",
 )  # fmt: skip
 LENGTH = ("train.total_epochs", "train.total_steps")
+SPLIT_FILE = "split.csv"  # who is in which split, where the folder of pictures does not say it
 # What must agree to read a run's weights.
-MODEL = ("model", *(f"data.{key}" for key in RECORDED))
+MODEL = ("model", "data.synthetic", *(f"data.{key}" for key in RECORDED))
 
 
-def claim(workdir: Path | str, config: Mapping[str, Any], *, resize: bool = False) -> None:
+def claim(
+    workdir: Path | str, config: Mapping[str, Any], division: str = "", *, resize: bool = False
+) -> None:
     """Makes the folder, or checks that it belongs to a run of the same config; writes the config.
 
     A folder without a checkpoint belongs to none yet, so that a mistake found late, for example in
     `init_from`, can be put right and the command given again.
 
     Args:
-      workdir: the folder.
-      config: of the run.
+      workdir: of the run.
+      config: of the run, with what it derived.
+      division: as CSV, the split of every picture of a folder that does not say it itself.
       resize: as for `check`.
 
     Raises:
       UserError: if it cannot be written, or belongs to another config; what differs is listed.
     """
     workdir = Path(workdir)
-    path = workdir / "config.json"
     check(workdir, config, resize=resize)
+    _check_division(workdir, division)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp")
-        partial.write_text(json.dumps(config, indent=2) + "\n")
-        os.replace(partial, path)
+        _write(workdir / SPLIT_FILE, division)
+        _write(workdir / "config.json", json.dumps(config, indent=2) + "\n")
     except OSError as error:
         raise UserError(
             f"cannot write to --workdir {workdir}: {error.strerror}; choose a writable folder"
         ) from error
+
+
+def _check_division(workdir: Path, division: str) -> None:
+    file = workdir / SPLIT_FILE
+    before = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
+    if holds_run(workdir) and division != before:
+        raise UserError(
+            f"{workdir} belongs to a run on other splits of the pictures; use another --workdir, "
+            f"or leave out data.split_file: {file} is taken"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    """Writes a file whole or not at all; no text removes it."""
+    if not text:
+        path.unlink(missing_ok=True)
+        return
+    partial = path.with_suffix(".tmp")
+    partial.write_text(text, "utf-8", "surrogateescape")
+    os.replace(partial, path)
 
 
 def check(workdir: Path | str, config: Mapping[str, Any], *, resize: bool = False) -> None:
@@ -108,7 +131,18 @@ def recorded(workdir: Path | str, data: ConfigDict) -> dict[str, Any]:
     if not holds_run(workdir):
         return {}
     theirs = _read(Path(workdir) / "config.json", data)["data"]
-    return {key: theirs[key] for key in RECORDED if theirs[key] and not data[key]}
+    known = {key: theirs[key] for key in RECORDED if theirs[key] and not data[key]}
+    file = Path(workdir) / SPLIT_FILE
+    if file.exists() and data.name == "folder" and not data.split_file:
+        if data.folder == theirs["folder"] or split_table_fits(data, file):
+            known["split_file"] = str(file)
+    return known
+
+
+def read_data(workdir: Path | str) -> dict[str, Any]:
+    """Returns the group `data` of a run's config; {} where there is none."""
+    path = Path(workdir) / "config.json"
+    return dict(_read(path)["data"]) if path.exists() else {}
 
 
 def keep_compiled(workdir: Path | str) -> None:
@@ -156,9 +190,11 @@ def among(difference: str, prefixes: tuple[str, ...]) -> bool:
 
 def _differing(workdir: Path | str, config: Mapping[str, Any]) -> list[str]:
     """Lists in what a config differs from a run's; "derive it" agrees with anything."""
-    theirs = _read(Path(workdir) / "config.json", ConfigDict(config["data"]))
-    open_ = [f"data.{k}" for k in RECORDED if not (config["data"][k] and theirs["data"][k])]
-    return [d for d in differences(config, theirs) if not among(d, tuple(open_))]
+    data = ConfigDict(config["data"])
+    theirs = _read(Path(workdir) / "config.json", data)
+    ours = {**config, "data": config["data"] | {"synthetic": is_synthetic(data)}}
+    open_ = [f"data.{k}" for k in RECORDED if not (data[k] and theirs["data"][k])]
+    return [d for d in differences(ours, theirs) if not among(d, tuple(open_))]
 
 
 def _check(workdir: Path | str, lines: list[str]) -> None:
@@ -169,11 +205,11 @@ def _check(workdir: Path | str, lines: list[str]) -> None:
         )
 
 
-def _read(path: Path, given: ConfigDict) -> dict[str, Any]:
+def _read(path: Path, given: ConfigDict | None = None) -> dict[str, Any]:
     """Returns a run's config; a key that is newer than the run has its default.
 
-    What a run from before it was recorded has to derive is derived here, from the data where
-    `given` says that they lie, if they are there.
+    What a run from before it was recorded has to derive is derived here, from its data or, if they
+    moved, from those of `given`.
     """
     try:
         theirs = _filled(json.loads(path.read_text()), as_json(default_config()))
@@ -181,7 +217,9 @@ def _read(path: Path, given: ConfigDict) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"cannot read {path}: {error}; is the folder a run's?") from error
     if not all(data[key] for key in RECORDED):
-        data.dir, data.folder = given.dir or data.dir, given.folder or data.folder
+        if given is not None:
+            data.dir = given.dir or data.dir
+            data.folder = data.folder if Path(data.folder).is_dir() else given.folder
         with contextlib.suppress(UserError):
             derived = as_json(resolved(data, dataset_info(data)))
             theirs["data"] |= {key: derived[key] for key in RECORDED}

@@ -1,0 +1,45 @@
+"""How many pictures there are, told before a run starts."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lficam_jax.data.datasets import SPLITS
+from lficam_jax.data.pipeline import Pipeline
+
+LISTED = 10  # classes that are told one by one
+
+
+def told(splits: Mapping[str, Pipeline], asked: int = 0) -> list[str]:
+    """Returns lines: the pictures of each split and class, and what is to be said of the files.
+
+    Args:
+      splits: as they were opened.
+      asked: the size of a training batch as the config says it; 0 = none is trained.
+    """
+    width, names = max(map(len, splits)), sorted(splits, key=SPLITS.index)
+    lines = [f"{name:{width}}  {_count(splits[name])}" for name in names]
+    if "train" in splits and splits["train"].batch_size < asked:
+        lines.append(
+            f"batches of {splits['train'].batch_size}, for train.batch_size={asked} is more than "
+            "there are pictures to train on"
+        )
+    if next(iter(splits.values())).dataset.name == "synthetic":
+        lines.append(
+            "the pictures are synthetic, to see that all runs: nothing is learnt of your data; "
+            "say --config.data.dir or --config.data.folder to take real ones"
+        )
+    return lines + list(dict.fromkeys(note for split in splits.values() for note in split.notes))
+
+
+def _count(split: Pipeline) -> str:
+    pictures = f"{split.examples:,} pictures"
+    if split.labels is None:
+        return pictures
+    counts = np.bincount(split.labels, minlength=len(split.classes))
+    by_class = dict(zip(split.classes, counts.tolist(), strict=True))
+    if len(by_class) <= LISTED:
+        return f"{pictures}: " + ", ".join(f"{name} {count}" for name, count in by_class.items())
+    few, most = (by := sorted(by_class, key=by_class.__getitem__))[0], by[-1]
+    span = f"from {by_class[few]} ({few}) to {by_class[most]} ({most})"
+    return f"{pictures} of {len(by_class)} classes, {span} each"

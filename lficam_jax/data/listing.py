@@ -1,0 +1,136 @@
+"""Picture files: what counts as one, and finding them below folders."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lficam_jax.errors import UserError
+
+SUFFIXES = (
+    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif",
+    ".tiff", ".webp",
+)  # fmt: skip
+JUNK = ("__MACOSX",)  # what archives of macOS bring along
+SHOWN = 5  # paths in a message
+
+
+@dataclass
+class Listing:
+    """What lies below a folder.
+
+    Attributes:
+      files: the pictures, sorted.
+      passed: hidden folders and files, `__MACOSX`, and folders named like pictures: not looked at.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    passed: list[Path] = field(default_factory=list)
+
+
+def walk(folder: Path) -> Listing:
+    """Lists the pictures below a folder, by their suffix; links to folders are followed.
+
+    A link that leads back to a folder above it ends there.
+
+    Raises:
+      UserError: if a folder cannot be read.
+    """
+    found = Listing()
+    _walk(folder, (), found)
+    found.files.sort()
+    return found
+
+
+def subfolders(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Returns the folders in a folder, sorted by name, and what `walk` would pass over.
+
+    Raises:
+      UserError: if it is not there, or cannot be read.
+    """
+    found = _children(folder)
+    passed = [path for path, is_folder in found if _is_passed(path, is_folder)]
+    return [p for p, is_folder in found if is_folder and p not in passed], passed
+
+
+def told(paths: Iterable[Path], folder: Path) -> str:
+    """Names a few paths, relative to a folder.
+
+    >>> told([Path("photos/.git")], Path("photos"))
+    '.git'
+    """
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return ", ".join(names[:SHOWN]) + (f", … ({len(names)} in all)" if len(names) > SHOWN else "")
+
+
+def find_images(patterns: Iterable[str | Path]) -> list[Path]:
+    """Finds image files.
+
+    Args:
+      patterns: each a file, a directory (searched below, by suffix) or a glob.
+
+    Returns:
+      The files, in the order of the patterns and sorted within each, without repetitions. A file
+      that was named is returned whatever its suffix: reading it tells what it is. What a directory
+      hides is passed over, and named on standard error.
+
+    Raises:
+      UserError: for a pattern that finds nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.is_file():
+            matches = [path]
+        elif path.is_dir():
+            below = walk(path)
+            matches = below.files
+            if below.passed:
+                print(f"passed over in {path}: {told(below.passed, path)}", file=sys.stderr)
+        else:
+            matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+            matches = [p for p in matches if p.is_file()]
+        if not matches:
+            raise UserError(
+                f"no image found at {str(pattern)!r}; give files, a directory or a glob"
+            )
+        found |= dict.fromkeys(matches)
+    return list(found)
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...], found: Listing) -> None:
+    status = folder.stat()
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for path, is_folder in _children(folder):
+        if _is_passed(path, is_folder):
+            found.passed.append(path)
+        elif is_folder:
+            _walk(path, (*above, here), found)
+        elif path.suffix.lower() in SUFFIXES:
+            found.files.append(path)
+
+
+def _children(folder: Path) -> list[tuple[Path, bool]]:
+    """Returns what is in a folder, sorted, and whether it is a folder or a link to one."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((Path(entry.path), _is_folder(entry)) for entry in entries)
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_passed(path: Path, is_folder: bool) -> bool:
+    """Tells what is no picture and no folder of pictures, though it may look like one."""
+    picture, hidden = path.suffix.lower() in SUFFIXES, path.name.startswith(".")
+    return picture or hidden or path.name in JUNK if is_folder else picture and hidden

@@ -39,7 +39,8 @@ def walk(folder: Path) -> Listing:
       UserError: if a folder cannot be read.
     """
     found = Listing()
-    _walk(folder, (), found)
+    above = {*folder.absolute().parents, *folder.resolve().parents}
+    _walk(folder, frozenset(map(_identity, above)), found)
     found.files.sort()
     return found
 
@@ -100,18 +101,22 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     return list(found)
 
 
-def _walk(folder: Path, above: tuple[tuple[int, int], ...], found: Listing) -> None:
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
+def _walk(folder: Path, above: frozenset[tuple[int, int]], found: Listing) -> None:
+    here = _identity(folder)
     if here in above:
         return
     for path, is_folder in _children(folder):
         if _is_passed(path, is_folder):
             found.passed.append(path)
         elif is_folder:
-            _walk(path, (*above, here), found)
+            _walk(path, above | {here}, found)
         elif path.suffix.lower() in SUFFIXES:
             found.files.append(path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _children(folder: Path) -> list[tuple[Path, bool]]:

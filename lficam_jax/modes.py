@@ -64,7 +64,8 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     run = experiment.load_run(config, workdir)
     result = Evaluation(run.model, splits[split], mode).measure(replicate(run.variables, mode))
     print(table({f"{split} at step {run.step}": result}))  # even where nothing can be written
-    write_result(workdir, "evaluate", {"split": split, "step": run.step, **result}, config)
+    about = {"data": splits[split].dataset.name, "split": split, "step": run.step}
+    write_result(workdir, "evaluate", about | result, config)
     _draw_confusion(result, workdir)
     print(f"{workdir}/results/evaluate.json, confusion.png")
     return 0

@@ -123,8 +123,10 @@ class Session:
         return Pace(looks * -(-len(self.sample) // self.size))
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `found` behind what it was found on: split, images, step, and the seconds."""
-        sample = {} if self.split is None else {"split": self.split, "images": len(self.sample)}
+        """Returns `found` behind what it was found on: data, images, step, and the seconds."""
+        sample = {} if self.split is None else {
+            "data": self.info.name, "split": self.split, "images": len(self.sample)
+        }  # fmt: skip
         seconds = round(time.monotonic() - self._start)
         return {**sample, "step": self.run.step, "seconds": seconds, **found}
 

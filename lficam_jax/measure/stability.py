@@ -164,7 +164,7 @@ def explanations(looks: Mapping[str, Look], names: Sequence[str]) -> list[Explan
         ]  # fmt: skip
         found += [
             Explanation(
-                id=str(row["id"]), name=f"image {row['id']}", picture=row["image"],
+                id=str(row["id"]), name=str(row["name"]), picture=row["image"],
                 map=look.maps[place[path]], probabilities=np.mean(share, axis=0),
                 classes=first.classes, label=int(row["label"]), mask=row.get("mask"), method=name,
             )

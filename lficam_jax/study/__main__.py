@@ -87,11 +87,12 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
     from lficam_jax.workdir.progress import duration_text
     from lficam_jax.workdir.results import write_result
 
-    size = dataset_info(study.base.data).image_size
+    info = dataset_info(study.base.data)
+    size = info.image_size
     found = summarise(study, runs, workdir, (size, size))
     first = arrays_of(folder(workdir, runs[0]))
     about = {
-        "name": study.base.data.name, "command": f"python -m lficam_jax.study {_words()}",
+        "name": info.name, "command": f"python -m lficam_jax.study {_words()}",
         "date": time.strftime("%Y-%m-%d"), "hardware": told_hardware(), "versions": versions(),
         "time": duration_text(_seconds(workdir, runs)), "planned": planned,
         "settings": _settings(study, runs),

@@ -1,5 +1,6 @@
 """Training: build the parts, restore, run the loop, then one look at the test split."""
 
+import copy
 import json
 import time
 from pathlib import Path
@@ -49,9 +50,9 @@ def train(
       profile: first and last step for JAX' profiler to record; (0, 0) for none.
 
     Returns:
-      What `results/train.json` holds beside `made_by`: `test` and `validation` (the measures of
-      the best step), `step`, `best_step`, `resumed_at_step`, and of this process `damaged_images`
-      (passed over), `seconds`, `images_per_second`.
+      What `results/train.json` holds beside `made_by`: `data` (its name), `test` and `validation`
+      (the measures of the best step), `step`, `best_step`, `resumed_at_step`, and of this process
+      `damaged_images` (passed over), `seconds`, `images_per_second`.
 
     Raises:
       UserError: for bad input. DivergedError: on a non-finite loss or gradient.
@@ -73,9 +74,7 @@ def train(
     step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
     resident = replicate(dict(data.resident), mode)
     validation = Evaluation(model, splits["validation"], mode)
-    division = split_table(config.data)
-    config.data = resolved(config.data, data.dataset)
-    distributed.first(lambda: _claim(workdir, config, recipe.total_steps, division), None)
+    config = _claimed(workdir, config, data, recipe.total_steps)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
         state = _first_state(config, recipe, variables, checkpoints)
         resumed_at = int(state.step)
@@ -87,6 +86,7 @@ def train(
             loop.run(replicate(state, mode), workdir, interruption)
         best_step, best = _best(checkpoints, variables, mode)
     result = {
+        "data": data.dataset.name,
         "test": Evaluation(model, splits["test"], mode).measure(best),
         "validation": validation.measure(best),
         "step": recipe.total_steps,
@@ -110,6 +110,14 @@ def _finished(workdir: Path, config: ConfigDict) -> dict[str, Any]:
     if text:
         say(f"this run is finished; its result is {path}")
     return {name: value for name, value in json.loads(text or "{}").items() if name != "made_by"}
+
+
+def _claimed(workdir: Path, config: ConfigDict, data: Pipeline, total_steps: int) -> ConfigDict:
+    """Takes the folder for the run, and returns the config with what it came to."""
+    division, claimed = split_table(config.data), copy.deepcopy(config)
+    claimed.data = resolved(config.data, data.dataset)
+    distributed.first(lambda: _claim(workdir, claimed, total_steps, division), None)
+    return claimed
 
 
 def _claim(workdir: Path, config: ConfigDict, total_steps: int, division: str) -> None:

@@ -9,10 +9,9 @@ RUN = runs/quickstart
 .PHONY: quickstart test lint clean
 
 quickstart: .venv/ready
-	$(BIN)/python -m lficam_jax.prepare cluttered_digits
-	$(BIN)/python -m lficam_jax.main --config configs/cluttered_digits.py --workdir $(RUN)
-	$(BIN)/python -m lficam_jax.main --config configs/cluttered_digits.py --workdir $(RUN) \
-	  --mode explain
+	$(BIN)/lficam prepare cluttered_digits
+	$(BIN)/lficam train --config cluttered_digits --workdir $(RUN)
+	$(BIN)/lficam explain --workdir $(RUN)
 
 test: .venv/ready-dev
 	$(BIN)/python -m pytest -n 2
@@ -25,12 +24,12 @@ lint: .venv/ready-dev
 clean:
 	rm -rf .venv .cache $(RUN)
 
-.venv/ready: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+.venv/ready: pyproject.toml requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
 	  { echo "python 3.11 to 3.13 is needed: make PYTHON=python3.12 quickstart"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
 
 .venv/ready-dev: .venv/ready requirements-dev.txt

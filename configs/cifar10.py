@@ -13,8 +13,8 @@ Not measured yet.
 
 from ml_collections import ConfigDict
 
-from lficam_jax import paper
 from lficam_jax.config import finish
+from lficam_jax.training import paper
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -14,8 +14,8 @@ Not measured: it depends on the pictures. Small ones train like CIFAR's, with
 
 from ml_collections import ConfigDict
 
-from lficam_jax import paper
 from lficam_jax.config import finish
+from lficam_jax.training import paper
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -14,8 +14,8 @@ The official validation split is the test split here; ours is a slice of train. 
 
 from ml_collections import ConfigDict
 
-from lficam_jax import paper
 from lficam_jax.config import finish
+from lficam_jax.training import paper
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -11,9 +11,9 @@ Not measured yet.
 
 from ml_collections import ConfigDict
 
-from configs.cats_vs_dogs import get_config as recipe
+from lficam_jax.config_file import load_config
 from lficam_jax.study.plan import paper_study
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    return paper_study(recipe(), arg)
+    return paper_study(load_config("cats_vs_dogs"), arg)

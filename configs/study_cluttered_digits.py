@@ -11,14 +11,14 @@ percent, mean ± sd over the five settings: plain 90.26 ± 5.88, abn 93.78 ± 4.
 
 from ml_collections import ConfigDict
 
-from configs.cluttered_digits import get_config as recipe
 from lficam_jax.config import options
+from lficam_jax.config_file import load_config
 from lficam_jax.study.plan import default_study, finish_study
 
 
 def get_config(arg: str = "") -> ConfigDict:
     _, smoke = options(arg)
-    study = default_study(recipe())
+    study = default_study(load_config("cluttered_digits"))
     study.base.data.train_examples = 3_000  # with all 6,000 every network is right on 99 %
     study.base.train.total_epochs = 4.0
     study.settings = {

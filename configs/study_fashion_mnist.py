@@ -11,14 +11,14 @@ percent, mean ± sd over the five settings: plain 82.28 ± 1.33, abn 82.82 ± 0.
 
 from ml_collections import ConfigDict
 
-from configs.fashion_mnist import get_config as recipe
 from lficam_jax.config import options
+from lficam_jax.config_file import load_config
 from lficam_jax.study.plan import default_study, finish_study
 
 
 def get_config(arg: str = "") -> ConfigDict:
     _, smoke = options(arg)
-    study = default_study(recipe("depth=8"))
+    study = default_study(load_config("fashion_mnist:depth=8"))
     study.base.data.train_examples = 12_000
     study.settings = {
         "a": {"seed": 0},

@@ -111,7 +111,7 @@ cd ~/lficam
 sudo systemctl stop unattended-upgrades 2> /dev/null || true
 python3 -m pip install --quiet --user uv
 [ -x .venv/bin/python ] || ~/.local/bin/uv venv --quiet --python 3.12 .venv
-~/.local/bin/uv pip install --quiet --python .venv -r requirements.txt 'jax[tpu]' gcsfs 'etils[epath]'
+~/.local/bin/uv pip install --quiet --python .venv --editable '.[tpu,gcs]'
 REMOTE
   [ -n "${BUCKET:-}" ] || return 0
   echo "bucket=$(quoted "$BUCKET")"

@@ -204,7 +204,7 @@ def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:
                 raise UserError(f"config option {word} is not of type {kind.__name__}") from error
         else:
             known = ["smoke", *(f"{n}=…" for n in defaults)]
-            raise UserError(f"config option {word!r} is unknown here; known: {', '.join(known)}")
+            raise UserError(f"config option {word!r} is unknown here{nearest(name, known)}")
     return ConfigDict(parsed), smoke_wanted
 
 
@@ -266,15 +266,27 @@ def validate(config: ConfigDict) -> None:
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """Returns ` — did you mean 'x'?` for a typo, or the list of what is known."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" — did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    """Returns ` — did you mean 'x'?` for a typo, or the list of what is known.
+
+    >>> nearest("Grad-CAM++", ("grad_cam", "grad_cam_pp"))
+    " — did you mean 'grad_cam_pp'?"
+    """
+    by_letters = {_letters(name): name for name in reversed(known)}
+    close = difflib.get_close_matches(_letters(word), by_letters, n=1, cutoff=0.5)
+    if close:
+        return f" — did you mean {by_letters[close[0]]!r}?"
+    return f"; known: {', '.join(known)}"
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
     """Returns the config as JSON gives it back: tuples become lists."""
     plain: dict[str, Any] = json.loads(config.to_json_best_effort())
     return plain
+
+
+def _letters(name: str) -> str:
+    """Returns a name without what people write in several ways: case, punctuation, ++ for pp."""
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "p"))
 
 
 def _bad_choices(config: ConfigDict) -> list[str]:

@@ -21,3 +21,29 @@ class LostError(UserError):
     """Another process is gone or a step is stuck; the same command, given again, goes on."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+PLATFORMS = {"Linux": ("x86_64", "aarch64"), "Darwin": ("arm64",)}
+
+
+def check_platform(system: str, machine: str) -> None:
+    """Tells at once where the libraries below have no packages.
+
+    >>> check_platform("Linux", "aarch64")
+    >>> check_platform("Windows", "AMD64")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    lficam_jax.errors.UserError: lficam_jax runs on Linux (x86-64, ARM) and macOS (ARM), not on...
+
+    Args:
+      system: as `platform.system()` names it.
+      machine: as `platform.machine()` names it.
+
+    Raises:
+      UserError: on any other platform.
+    """
+    if machine not in PLATFORMS.get(system, ()):
+        raise UserError(
+            f"lficam_jax runs on Linux (x86-64, ARM) and macOS (ARM), not on {system} ({machine}), "
+            "for which array_record has no package; on Windows, use WSL 2"
+        )

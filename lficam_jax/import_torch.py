@@ -1,6 +1,6 @@
 """Turns a torch checkpoint into a run that evaluate, explain and train take.
 
-  python -m lficam_jax.import_torch FILE --config configs/NAME.py[:OPTIONS] --workdir DIR
+  lficam import-torch FILE --config NAME[:OPTIONS] --workdir DIR
 
 FILE is one of:
   .pth.tar, .pth, .pt   as torch saves it; needs torch (pip install torch). Only weights are read:
@@ -16,30 +16,33 @@ DIR gets config.json and the checkpoint of step 0. Training with the same config
 with another config, start a new run from it: --config.init_from=DIR.
 
 Examples:
-  python -m lficam_jax.import_torch model_best.pth.tar --config configs/cifar10.py --workdir runs/a
-  python -m lficam_jax.main --config configs/cifar10.py --workdir runs/a --mode evaluate
-  python -m lficam_jax.import_torch resnet50.pth \\
-      --config configs/imagenet.py:backbone=resnet50,head=lfi --workdir runs/b
-  python -m lficam_jax.main --config configs/folder.py:backbone=resnet50 --workdir runs/c \\
+  lficam import-torch model_best.pth.tar --config cifar10 --workdir runs/a
+  lficam evaluate --workdir runs/a
+  lficam import-torch resnet50.pth --config imagenet:backbone=resnet50,head=lfi --workdir runs/b
+  lficam train --config folder:backbone=resnet50 --workdir runs/c \\
       --config.data.folder=photos --config.init_from=runs/b
 """
 
-from absl import flags
-
-from lficam_jax import cli
+from lficam_jax import cli, config_file
 from lficam_jax.errors import UserError
 
-flags.adopt_module_key_flags(cli)  # so that --help shows them
 
-
-def main(argv: list[str]) -> int:
+def main(words: list[str], prog: str = "python -m lficam_jax.import_torch") -> int:
     """Imports the file and prints what was taken."""
-    if len(argv) != 2:
-        raise UserError(f"give one FILE to import, not {len(argv) - 1}; see --help")
-    config, workdir = cli.config(), cli.workdir()
+    words, overrides = config_file.split_overrides(words)
+    parser = cli.Parser(prog=prog, usage=f"{prog} FILE [FLAGS]", description=__doc__)
+    parser.add_argument("file", nargs="*", metavar="FILE", help="the torch file")
+    parser.add_argument("--config", metavar="NAME[:OPTIONS]", help=config_file.HELP)
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the new run")
+    asked = parser.parse(words)
+    if len(asked.file) != 1:
+        raise UserError(f"give one FILE to import, not {len(asked.file)}; see {prog} --help")
+    config = config_file.configured(asked.config, overrides)
+    if not asked.workdir:
+        raise UserError("--workdir is missing; for example --workdir runs/imported")
     from lficam_jax.interop.run import import_run  # here, so that --help and a typo answer at once
 
-    print(import_run(argv[1], config, workdir))
+    print(import_run(asked.file[0], config, asked.workdir))
     return 0
 
 

@@ -1,145 +1,306 @@
-"""Trains, evaluates and explains image classifiers that draw their own attention map.
+"""Trains, explains and measures image classifiers that draw their own attention map.
 
-  python -m lficam_jax.main --config configs/NAME.py[:OPTIONS] --workdir DIR [--mode MODE]
-
-Modes:
-  train         (default) trains, or continues, the run of DIR; writes results/train.json
-  evaluate      measures its best checkpoint on --split; writes results/evaluate.json
-  explain       draws its maps on the sample that config.explain names, or on your own files:
-                --images a.jpg dir/ '*.png'; --methods own,grad_cam,score_cam lays several side by
-                side
-  describe      layers, parameters, FLOPs and schedule of a config; needs no data and no DIR;
-                --topology v5e:2x4 (or v5litepod-8) compiles its programs for that TPU, without one:
-                memory, traffic, collectives, a bound of the time (--sections train,evaluate,maps
-                --methods own,score_cam; docs/benchmarks.md)
-  faithfulness  measures maps on --limit examples of --split: --methods own,grad_cam,score_cam
-                --measures confidence,deletion,insertion,road,adcc,sparseness,localisation,
-                sensitivity (docs/measures.md); writes results/faithfulness.json, .csv and .html
-  stability     compares the maps of several runs, pair by pair: --runs DIR DIR …; needs no
-                --config; writes results/stability.json in --workdir
-  robustness    attacks (fgsm) and corrupts --limit examples: does the class hold, and the map?
-                --perturbations fgsm,contrast,jpeg_compression --severities 1,3,5
-                --epsilons 1,2,4,8; writes results/robustness.json, .csv, .png
-  sanity        re-initialises the network from the top down: does the map change?
-                writes results/sanity.json, .csv, .png
-  benchmark     speed of everything, on random images: --sections forward,methods,measures,
-                train,pipeline,compile (docs/benchmarks.md); needs no data and no DIR
-
-Many runs compared by one command: python -m lficam_jax.study --help
-
-Any key of the config can be set: --config.optim.lr=0.05 --config.train.total_epochs=30
-`:smoke` after the file shrinks any config to seconds: --config configs/cifar10.py:smoke
-Fine-tune from another run, or from torch weights (python -m lficam_jax.import_torch --help):
-  --config.init_from=OTHER_DIR --config.optim.freeze='trunk/.*'
-
-Many devices and machines: --distributed=auto|HOST:PORT,N,I; what happens when: docs/operations.md
-
-Exit codes: 0 done; 1 some of --images could not be read, or a bug, with its traceback; 2 bad input;
-3 training diverged; 143 / 130 stopped by SIGTERM / SIGINT after saving, 75 stuck or another process
-lost: give the same command again to continue.
-
-Examples:
-  python -m lficam_jax.prepare cluttered_digits
-  python -m lficam_jax.main --config configs/cluttered_digits.py --workdir runs/a
-  python -m lficam_jax.main --config configs/cluttered_digits.py --workdir runs/a --mode explain
-  python -m lficam_jax.main --workdir runs/compared --mode stability --runs runs/a runs/b
+The installed command is `lficam MODE …`; `python -m lficam_jax.main --mode MODE …` is the same.
 """
 
+import argparse
+import ast
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
-from absl import flags
 from ml_collections import ConfigDict
 
-from lficam_jax import cli
+import lficam_jax
+from lficam_jax import cli, config_file
+from lficam_jax.config import default_config, nearest
 from lficam_jax.errors import UserError
 
-MODES = (
-    "train", "evaluate", "explain", "describe", "faithfulness", "stability", "robustness", "sanity",
-    "benchmark",
+# The names that flags take, here so that help and typos need no jax; tests hold them to the code.
+SPLITS = ("train", "validation", "test")
+METHODS = (
+    "own", "cam", "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "score_cam",
+    "ablation_cam", "eigen_cam", "mean_features", "gaussian", "random", "fakecam",
 )  # fmt: skip
-# Flags that not every mode listens to; the others refuse them rather than ignore them.
-LISTEN = {
-    "split": ("evaluate", "faithfulness", "stability", "robustness", "sanity"),
-    "limit": ("faithfulness", "stability", "robustness", "sanity"),
-    "methods": ("explain", "faithfulness", "robustness", "sanity", "benchmark", "describe"),
-    "images": ("explain",),
-    "measures": ("faithfulness", "benchmark"), "sections": ("benchmark", "describe"),
-    "topology": ("describe",),
-    "baseline": ("faithfulness",), "target": ("faithfulness",),
-    "runs": ("stability",),
-    "perturbations": ("robustness",), "severities": ("robustness",), "epsilons": ("robustness",),
-    "profile_steps": ("train",), "distributed": ("train", "evaluate"),
+MEASURES = (
+    "confidence", "deletion", "insertion", "road", "adcc", "sparseness", "localisation",
+    "sensitivity",
+)  # fmt: skip
+PERTURBATIONS = (
+    "fgsm", "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "zoom_blur",
+    "brightness", "contrast", "pixelate", "jpeg_compression",
+)  # fmt: skip
+SECTIONS = ("forward", "methods", "measures", "train", "pipeline", "compile")
+COMPILED = ("train", "evaluate", "maps")  # by describe --topology
+
+
+def _flag(help: str, kind: Any = str, default: Any = None, metavar: str = "", **more: Any) -> Any:
+    """Returns the arguments of `add_argument`."""
+    return {"help": help, "type": kind, "default": default, "metavar": metavar or None, **more}
+
+
+_LIST = {"nargs": "+", "action": "extend"}
+FLAGS: dict[str, dict[str, Any]] = {
+    "split": _flag("train, validation or test (default: test)", cli.names(SPLITS, False), "test"),
+    "limit": _flag("examples of the split (default: 1000)", cli.whole(1, 10**9), 1000),
+    "methods": _flag(f"maps, with commas between: {', '.join(METHODS)}", cli.names(METHODS), []),
+    "images": _flag("files, folders or globs of your own", default=[], metavar="FILE", **_LIST),
+    "measures": _flag(
+        f"with commas between: {', '.join(MEASURES)} (default: all but sensitivity; "
+        "docs/measures.md)", cli.names(MEASURES), [],
+    ),
+    "sections": _flag(f"default: {','.join(SECTIONS)}", cli.names(SECTIONS), []),
+    "describe sections": _flag(
+        f"of what --topology compiles (default: {','.join(COMPILED)})", cli.names(COMPILED), []
+    ),
+    "describe methods": _flag(
+        "maps that --topology compiles (default: own,score_cam)", cli.names(METHODS), []
+    ),
+    "topology": _flag(
+        "TPU to compile for, without one: v5e:2x4, v5litepod-8, v6e-8, v4-16, v5p-8 "
+        "(docs/benchmarks.md)", default="",
+    ),
+    "baseline": _flag(
+        "what a masked pixel shows: mean (default), black or blur",
+        cli.names(("mean", "black", "blur"), False), "mean",
+    ),
+    "target": _flag(
+        "the class that is measured: predicted (default) or label",
+        cli.names(("predicted", "label"), False), "predicted",
+    ),
+    "explain target": _flag(
+        "the class that maps are asked about, by name or number (default: the predicted one); own "
+        "and some others ask about none", metavar="CLASS",
+    ),
+    "out": _flag(
+        "folder for the page (default: a new one in DIR/explanations); an earlier explanation in "
+        "it is replaced", default="", metavar="DIR",
+    ),
+    "runs": _flag("workdirs of the runs to compare", default=[], metavar="DIR", **_LIST),
+    "perturbations": _flag(
+        f"with commas between: {', '.join(PERTURBATIONS)} (default: all)",
+        cli.names(PERTURBATIONS), [],
+    ),
+    "severities": _flag("1 to 5 (default: 1,3,5)", cli.whole(1, 5, True), [1, 3, 5]),
+    "epsilons": _flag(
+        "of fgsm, in 255ths of a pixel's range (default: 1,2,4,8)", cli.whole(1, 255, True),
+        [1, 2, 4, 8],
+    ),
+    "profile_steps": _flag("steps that are profiled", default="", metavar="FIRST:LAST"),
+    "distributed": _flag(
+        "many processes: auto, or HOST:PORT,N,I to be process I of N; process 0 is at HOST:PORT",
+        default="", metavar="SPEC",
+    ),
 }  # fmt: skip
-FREE = ("describe", "benchmark")  # of a workdir, and of data
-WORDS = {"explain": "images", "stability": "runs"}  # `--runs A B` leaves B behind the flag
-
-_MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
-flags.DEFINE_string("split", "test", "Split to measure: train, validation or test.")
-flags.DEFINE_integer("limit", 1000, "Examples of --split to measure.", lower_bound=1)
-flags.DEFINE_list(
-    "methods", [], "Maps; default: explain own, else grad_cam; robustness and sanity own,grad_cam; "
-    "faithfulness own,grad_cam,score_cam; benchmark all.",
-)  # fmt: skip
-flags.DEFINE_multi_string("images", [], "Files, folders or globs to explain.")
-flags.DEFINE_list("measures", [], "Groups of measures; default: all but sensitivity.")
-flags.DEFINE_list("sections", [], "Of benchmark, or of describe --topology; default: all.")
-flags.DEFINE_string(
-    "topology", "", "TPU to compile for: v5e:2x4, v5litepod-8, v6e-8, v4-16, v5p-8."
-)
-flags.DEFINE_enum("baseline", "mean", ("mean", "black", "blur"), "What a masked pixel shows.")
-flags.DEFINE_enum("target", "predicted", ("predicted", "label"), "The class that is measured.")
-flags.DEFINE_multi_string("runs", [], "Workdirs of the runs to compare.")
-flags.DEFINE_list("perturbations", [], "fgsm and corruptions (docs/measures.md); default: all.")
-flags.DEFINE_list("severities", ["1", "3", "5"], "Of the corruptions, 1 to 5.")
-flags.DEFINE_list("epsilons", ["1", "2", "4", "8"], "Of fgsm, in 255ths of a pixel's range.")
-flags.DEFINE_string("profile_steps", "", "FIRST:LAST training steps to profile.")
-_DISTRIBUTED = flags.DEFINE_string(
-    "distributed", "", "auto, or HOST:PORT,N,I: be process I of N; process 0 is at HOST:PORT."
-)
-flags.adopt_module_key_flags(cli)  # so that --help shows them
 
 
-def main(argv: list[str]) -> int:
-    """Dispatches on --mode and returns the exit code."""
-    mode = _MODE.value
-    asked = _asked(mode, argv[1:])
-    config = cli.CONFIG.value if mode == "stability" else cli.config()
-    workdir = cli.WORKDIR.value if mode in FREE else cli.workdir()
-    if mode != "stability":  # whose runs bring configs of their own
-        _start(mode, config, "cpu" if asked.get("topology") else config.parallel.platform)
-    from lficam_jax.modes import RUN  # here, so that --help and a typo answer at once
+@dataclass(frozen=True)
+class Mode:
+    """What `lficam MODE` is.
+
+    Attributes:
+      does: one line.
+      flags: of `FLAGS`, beside --config, --workdir and the config's keys.
+      reads: whether it reads the run of --workdir, and so needs no config.
+      example: words behind `lficam MODE`.
+    """
+
+    does: str
+    flags: tuple[str, ...]
+    reads: bool
+    example: str
+
+
+MODES = {
+    "train": Mode(
+        "trains, or continues, the run of --workdir; writes results/train.json",
+        ("profile_steps", "distributed"), False, "--config cluttered_digits --workdir runs/a",
+    ),
+    "evaluate": Mode(
+        "measures its best checkpoint on a split; writes results/evaluate.json",
+        ("split", "distributed"), True, "--workdir runs/a --split validation",
+    ),
+    "explain": Mode(
+        "draws its maps on a sample of the data, or on your own files; makes a page",
+        ("images", "methods", "target", "out"), True, "--workdir runs/a --images photo.jpg",
+    ),
+    "faithfulness": Mode(
+        "measures maps side by side; writes results/faithfulness.json, .csv and .html",
+        ("methods", "measures", "split", "limit", "baseline", "target"), True,
+        "--workdir runs/a --methods own,grad_cam --limit 200",
+    ),
+    "robustness": Mode(
+        "attacks and corrupts pictures: does the class hold, and the map?",
+        ("methods", "perturbations", "severities", "epsilons", "split", "limit"), True,
+        "--workdir runs/a --perturbations fgsm,contrast --limit 200",
+    ),
+    "sanity": Mode(
+        "re-initialises the network from the top down: does the map change?",
+        ("methods", "split", "limit"), True, "--workdir runs/a --limit 200",
+    ),
+    "stability": Mode(
+        "compares the maps of several runs; writes results/stability.json",
+        ("runs", "split", "limit"), False, "--runs runs/a runs/b --workdir runs/compared",
+    ),
+    "describe": Mode(
+        "layers, parameters, FLOPs and schedule of a config; needs no data",
+        ("topology", "sections", "methods"), False, "--config cifar10:depth=20",
+    ),
+    "benchmark": Mode(
+        "speed of everything, on random images (docs/benchmarks.md); needs no data",
+        ("sections", "methods", "measures"), False, "--config cifar10 --sections forward,train",
+    ),
+}  # fmt: skip
+FREE = ("describe", "benchmark")  # of a workdir
+PROGRAMS = {  # of the command `lficam`, beside the modes
+    "prepare": ("lficam_jax.prepare", "writes a data set to disk, once: lficam prepare NAME"),
+    "study": ("lficam_jax.study.__main__", "trains and compares whole families of networks"),
+    "import-torch": ("lficam_jax.import_torch", "turns a torch checkpoint into a run"),
+}
+
+
+def main(words: list[str]) -> int:
+    """Runs `python -m lficam_jax.main --mode MODE …`; returns the exit code."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--mode", nargs="?", const="")
+    found, rest = first.parse_known_args(words)
+    if found.mode is None and {"-h", "--help"} & {*words}:
+        cli.show(_help())
+        return 0
+    mode = "train" if found.mode is None else found.mode
+    if mode not in MODES:
+        raise UserError(f"--mode {mode!r} is unknown{nearest(mode, [*MODES])}")
+    return run(mode, rest, f"python -m lficam_jax.main --mode {mode}")
+
+
+def lficam() -> None:
+    """Runs the installed command."""
+    cli.run(_command)
+
+
+def _command(words: list[str]) -> int:
+    name, *rest = words or ["--help"]
+    if name in ("-h", "--help", "help"):
+        cli.show(_help())
+    elif name == "--version":
+        python = sys.version.split()[0]
+        print(f"lficam_jax {lficam_jax.__version__} (python {python}, jax {version('jax')})")
+    elif name in PROGRAMS:
+        return import_module(PROGRAMS[name][0]).main(rest, f"lficam {name}")
+    elif name in MODES:
+        return run(name, rest, f"lficam {name}")
+    else:
+        known = [*MODES, *PROGRAMS, "--help", "--version"]
+        raise UserError(f"lficam {name}: {name!r} is unknown{nearest(name, known)}")
+    return 0
+
+
+def run(mode: str, words: Sequence[str], prog: str) -> int:
+    """Runs a mode with the words behind it, and returns the exit code."""
+    words, overrides = config_file.split_overrides(words)
+    flags = vars(parser(mode, prog).parse(words, _elsewhere(mode)))
+    text, address, wanted = (flags.pop(name) for name in ("config", "workdir", "help_config"))
+    if wanted:
+        cli.show(config_file.keys_text(config_file.load_config(text) if text else default_config()))
+        return 0
+    if not address and mode not in FREE:
+        raise UserError("--workdir is missing; for example --workdir runs/first")
+    address, spec = address or None, flags.pop("distributed", "")
+    source = cli.Source(mode, text, overrides, address, MODES[mode].reads)
+    # Of many processes the first alone reads the folder, and a bucket is read after the start.
+    late = bool(spec) or "://" in (address or "")
+    config = source.preliminary() if late else source.config(source.theirs(address))
+    _start(mode, spec, config, "cpu" if flags.get("topology") else config.parallel.platform)
+    from lficam_jax.modes import RUN  # here, so that help and a typo answer at once
     from lficam_jax.workdir.folder import keep_compiled
     from lficam_jax.workdir.remote import mirrored
 
-    with mirrored(workdir) as here:
+    with mirrored(address) as here:
         if here is not None:
             keep_compiled(here)
+        if late:
+            config = source.config(cli.told_by_the_first(lambda: source.theirs(here)))
+        asked = {("groups" if name == "measures" else name): v for name, v in flags.items()}
         return RUN[mode](config, here, **asked)
 
 
-def _asked(mode: str, words: list[str]) -> dict[str, Any]:
-    """Returns what the flags ask of a mode."""
-    for flag, modes in LISTEN.items():
-        if flags.FLAGS[flag].present and mode not in modes:
-            raise UserError(f"--{flag} is for --mode {', '.join(modes)}; leave it out of {mode}")
-    if words and mode not in WORDS:
-        raise UserError(f"unexpected arguments: {' '.join(words)}; see --help")
-    asked = {flag: flags.FLAGS[flag].value for flag, modes in LISTEN.items() if mode in modes}
-    if words:
-        asked[WORDS[mode]] = [*asked[WORDS[mode]], *words]
-    asked.pop("distributed", None)  # see _start
-    return {"groups" if flag == "measures" else flag: value for flag, value in asked.items()}
-
-
-def _start(mode: str, config: ConfigDict, platform: str) -> None:
+def _start(mode: str, spec: str, config: ConfigDict, platform: str) -> None:
     from lficam_jax.devices.distributed import start
 
     start(
-        _DISTRIBUTED.value, platform, preemptible=mode == "train",
+        spec, platform, preemptible=mode == "train",
         connect_seconds=config.parallel.connect_seconds,
         heartbeat_seconds=config.parallel.heartbeat_seconds,
     )  # fmt: skip
 
+
+def parser(mode: str, prog: str) -> cli.Parser:
+    """Returns the flags of a mode."""
+    about = MODES[mode]
+    found = cli.Parser(
+        prog=prog, usage=f"{prog} [FLAGS] [--config.KEY=VALUE …]", description=about.does,
+        epilog=f"{_KEYS}\n\nexample: {prog} {about.example}",
+    )  # fmt: skip
+    needed = "; not needed for a run that is there" if about.reads or mode == "train" else ""
+    found.add_argument("--config", metavar="NAME[:OPTIONS]", help=config_file.HELP + needed)
+    found.add_argument("--workdir", metavar="DIR", help="folder of the run, or gs://BUCKET/RUN")
+    for name in about.flags:
+        found.add_argument(f"--{name}", **(FLAGS.get(f"{mode} {name}") or FLAGS[name]))
+    found.add_argument("--help-config", action="store_true", help="lists the config's keys")
+    return found
+
+
+def _elsewhere(mode: str) -> dict[str, str]:
+    """Returns what to say of a flag that other modes listen to."""
+    names = {name for about in MODES.values() for name in about.flags}
+    listening = {name: [m for m in MODES if name in MODES[m].flags] for name in names}
+    return {
+        f"--{name}": f"--{name} is for {', '.join(modes)}; leave it out of {mode}"
+        for name, modes in listening.items() if mode not in modes
+    }  # fmt: skip
+
+
+def _help() -> str:
+    rows = {name: mode.does for name, mode in MODES.items()}
+    rows |= {name: does for name, (_, does) in PROGRAMS.items()}
+    configs = {
+        name: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
+        for name, path in config_file.shipped().items()
+    }
+    return _HELP.format(modes=_lines(rows), configs=_lines(configs), keys=_KEYS)
+
+
+def _lines(rows: Mapping[str, str]) -> str:
+    width = max(map(len, rows)) + 2
+    return "\n".join(f"  {name:<{width}}{text}" for name, text in rows.items())
+
+
+_KEYS = """Any key of the config can be set, --config.optim.lr=0.05; --help-config lists them all.
+`:smoke` behind a config shrinks it to seconds: --config cifar10:smoke"""
+_HELP = """Trains, explains and measures image classifiers that draw their own attention map.
+
+usage: lficam MODE [FLAGS]          (lficam MODE --help: its flags)
+       python -m lficam_jax.main --mode MODE [FLAGS]
+
+modes:
+{modes}
+
+configs, for --config NAME[:OPTIONS]; or a path to your own .py file:
+{configs}
+
+{keys}
+
+examples:
+  lficam prepare cluttered_digits
+  lficam train --config cluttered_digits --workdir runs/a
+  lficam explain --workdir runs/a --images photo.jpg
+
+exit codes: 0 done; 1 some of --images could not be read, or a bug, with its traceback; 2 bad input;
+3 training diverged; 143 / 130 stopped by SIGTERM / SIGINT after saving, 75 stuck or another process
+lost: give the same command again to continue."""
 
 if __name__ == "__main__":
     cli.run(main)

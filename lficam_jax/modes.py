@@ -18,7 +18,7 @@ from lficam_jax.explaining.run import run as explain_run
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure import stability
 from lficam_jax.measure.faithfulness import run as faithfulness_run
-from lficam_jax.methods import check
+from lficam_jax.methods import CLASSLESS, check
 from lficam_jax.speed import benchmark
 from lficam_jax.speed.compiled import compile_for
 from lficam_jax.speed.describe import describe as describe_config
@@ -71,11 +71,20 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     return 0
 
 
-def explain(config: ConfigDict, workdir: str, images: Sequence[str], **asked: Any) -> int:
+def explain(
+    config: ConfigDict, workdir: str, *, images: Sequence[str] = (), target: str | None = None,
+    out: str = "", **asked: Any,
+) -> int:  # fmt: skip
     """Draws the maps of the best checkpoint on a split's sample, or on the user's own files."""
     split = None if images else config.explain.split
     session = _session(config, workdir, split=split, limit=config.explain.limit, **asked)
-    return explain_run(session, images)
+    drawn = session.methods() or session.methods("own", "grad_cam")[:1]
+    if target is not None and not {*drawn} - {*CLASSLESS}:
+        raise UserError(
+            f"--target={target}: {', '.join(drawn)} asks about no class; choose other --methods, "
+            "for example grad_cam"
+        )
+    return explain_run(session, images, target=_class(target, session.classes), out=out)
 
 
 def faithfulness(
@@ -88,15 +97,14 @@ def faithfulness(
 
 
 def robustness(
-    config: ConfigDict, workdir: str, *, perturbations: Sequence[str], severities: Sequence[str],
-    epsilons: Sequence[str], **asked: Any,
+    config: ConfigDict, workdir: str, *, perturbations: Sequence[str], severities: Sequence[int],
+    epsilons: Sequence[int], **asked: Any,
 ) -> int:  # fmt: skip
     """Attacks and corrupts the pictures: does the class hold, and does the map?"""
     from lficam_jax.measure.observe import planned  # brings Pillow, which `describe` does without
     from lficam_jax.measure.robustness import run as robustness_run
 
-    levels = _whole("severities", severities), _whole("epsilons", epsilons)
-    plan = planned(perturbations, *levels)  # a typo is told before anything is read
+    plan = planned(perturbations, severities, epsilons)
     return robustness_run(_session(config, workdir, **asked), plan)
 
 
@@ -172,11 +180,9 @@ def _session(config: ConfigDict, workdir: str, *, methods: Sequence[str], **samp
     return Session(experiment.load_run(config, workdir), methods=methods, **sample)
 
 
-def _whole(flag: str, words: Sequence[str]) -> list[int]:
-    try:
-        return [int(word) for word in words]
-    except ValueError as error:
-        raise UserError(f"--{flag}={','.join(words)}: give whole numbers") from error
+def _class(text: str | None, names: Sequence[str]) -> str | int | None:
+    """Returns a class's name, where there is one of that name, or its number."""
+    return int(text) if text is not None and text.isdecimal() and text not in names else text
 
 
 def _draw_confusion(result: Mapping[str, Any], workdir: str) -> None:

@@ -1,22 +1,22 @@
 """Writes a data set to disk, once, in the format that training reads; needs no TensorFlow.
 
-python -m lficam_jax.prepare cluttered_digits
-python -m lficam_jax.prepare fashion_mnist --from /usr/share/datasets/fashion-mnist
+lficam prepare cluttered_digits
+lficam prepare fashion_mnist --from /usr/share/datasets/fashion-mnist
 """
 
-import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lficam_jax import cli
 from lficam_jax.config import nearest
-from lficam_jax.data.builders import BUILDERS, builder_class
-from lficam_jax.data.datasets import DATASETS
-from lficam_jax.data.sources import data_directory, not_prepared
 from lficam_jax.errors import UserError
+
+# Keys of data.builders.BUILDERS, and what TFDS prepares; here so that help and typos need no jax.
+NAMES = ("cluttered_digits", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "stl10")
+OTHERS = ("cats_vs_dogs", "imagenet2012", "imagenette", "oxford_iiit_pet")
 
 
 def prepare(name: str, directory: Path, originals: Path | None = None) -> Any:
@@ -37,7 +37,15 @@ def prepare(name: str, directory: Path, originals: Path | None = None) -> Any:
       UserError: for an unknown name, archives that are missing or differ, or a directory that
         cannot be written.
     """
-    _check_name(name, directory)
+    from lficam_jax.data.builders import BUILDERS, builder_class
+    from lficam_jax.data.datasets import DATASETS
+    from lficam_jax.data.sources import not_prepared
+
+    if name in DATASETS and name not in BUILDERS:
+        raise UserError(not_prepared(DATASETS[name].tfds_name, directory))
+    if name not in BUILDERS:
+        raise UserError(f"data set {name!r} is unknown{nearest(name, [*BUILDERS])}")
+
     try:
         directory.mkdir(parents=True, exist_ok=True)
         builder = builder_class(name)(data_dir=str(directory), file_format="array_record")
@@ -48,27 +56,21 @@ def prepare(name: str, directory: Path, originals: Path | None = None) -> Any:
     return builder
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(words: list[str], prog: str = "python -m lficam_jax.prepare") -> int:
     """Runs the command line; returns the exit code."""
-    arguments = _parser().parse_args(argv)
-    directory = data_directory(arguments.data_dir)
-    try:
-        builder = prepare(arguments.name, directory, arguments.originals)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    asked = _parser(prog).parse(words)
+    if len(asked.name) != 1:
+        raise UserError(f"give one NAME, not {len(asked.name)}; known: {', '.join(NAMES)}")
+    (name,) = asked.name
+    if name not in (*NAMES, *OTHERS):
+        raise UserError(f"data set {name!r} is unknown{nearest(name, [*NAMES, *OTHERS])}")
+    from lficam_jax.data.sources import data_directory
+
+    builder = prepare(name, data_directory(asked.data_dir), asked.originals)
     splits = builder.info.splits
     sizes = ", ".join(f"{split} {splits[split].num_examples}" for split in splits)
-    print(f"{arguments.name} is prepared in {builder.data_path}: {sizes} examples")
+    print(f"{name} is prepared in {builder.data_path}: {sizes} examples")
     return 0
-
-
-def _check_name(name: str, directory: Path) -> None:
-    if name in BUILDERS:
-        return
-    if name in DATASETS:
-        raise UserError(not_prepared(DATASETS[name].tfds_name, directory))
-    raise UserError(f"data set {name!r} is unknown{nearest(name, [*BUILDERS])}")
 
 
 def _write(builder: Any, directory: Path, originals: Path | None) -> None:
@@ -90,14 +92,15 @@ def _write(builder: Any, directory: Path, originals: Path | None) -> None:
         builder.download_and_prepare()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lficam_jax.prepare",
+def _parser(prog: str) -> cli.Parser:
+    parser = cli.Parser(
+        prog=prog,
+        usage=f"{prog} NAME [FLAGS]",
         description="Writes a data set to disk, once, in the format that training reads.",
-        epilog="names: " + ", ".join(BUILDERS) + ". Other data sets are prepared by TFDS itself; "
-        "training tells the command. A folder of images needs no preparation.",
+        epilog=f"names: {', '.join(NAMES)}\nOther data sets are prepared by TFDS itself; training "
+        "tells the command. A folder of images needs no preparation.",
     )
-    parser.add_argument("name", metavar="NAME", help="the data set; see the list below")
+    parser.add_argument("name", nargs="*", metavar="NAME", help="the data set; see the list below")
     parser.add_argument(
         "--data_dir",
         metavar="DIR",
@@ -116,4 +119,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

@@ -19,9 +19,9 @@ from lficam_jax.explaining.inputs import read_inputs
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure.faithfulness import faithfulness
 from lficam_jax.measure.measures import Measures
-from lficam_jax.measure.stability import read_config
 from lficam_jax.methods.perturbation import CHUNK_SIZE
 from lficam_jax.training.experiment import load_run
+from lficam_jax.workdir.folder import read_config
 from lficam_jax.workdir.remote import fetched
 from lficam_jax.workdir.table import aligned
 

@@ -165,8 +165,8 @@ import sys, time
 from lficam_jax import cli
 from lficam_jax.devices import distributed
 
-def main(argv):
-    distributed.start(argv[1])
+def main(words):
+    distributed.start(words[0])
     print("met", file=sys.stderr, flush=True)
     while True:
         distributed.gather("alive")

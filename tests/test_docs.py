@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lficam_jax import paper
 from lficam_jax.config import CHOICES, default_config
 from lficam_jax.models import BACKBONES
+from lficam_jax.training import paper
 
 MODELS = Path("docs/models.md").read_text()
 PAGES = [Path(n) for n in ("README.md", "CONTRIBUTING.md", "launch/README.md")]

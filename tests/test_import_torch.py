@@ -168,7 +168,10 @@ def test_the_command_teaches_and_tells_mistakes_in_one_line(command, tmp_path):
         ([*CONFIG, "--workdir", tmp_path], "give one FILE to import, not 0"),
         (["file.pth", "--workdir", tmp_path], "--config is missing"),
         (["file.pth", *CONFIG], "--workdir is missing"),
-        (["file.pth", *CONFIG, "--workdri", tmp_path], "Unknown command line flag 'workdri'"),
+        (
+            ["file.pth", *CONFIG, "--workdri", tmp_path],
+            "unknown flag --workdri — did you mean '--workdir'?",
+        ),
         (["file.pth", *CONFIG, "--workdir", tmp_path], "error: file.pth: no such file"),
     ]:
         done = command("import_torch", *words)

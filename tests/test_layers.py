@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent / "lficam_jax"
 # The rooms from the ground up; one may import from the rows before its own, and rooms of one row
 # must not import each other in a circle.
 FLOORS = (
-    ("errors", "structs", "config", "paper"),
+    ("errors", "structs", "config", "config_file"),
     ("ops",),
     ("data", "models", "metrics", "workdir"),
     ("devices", "methods"),

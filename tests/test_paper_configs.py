@@ -4,11 +4,11 @@ import importlib
 
 import pytest
 
-from lficam_jax import paper
 from lficam_jax.config import CHOICES, validate
 from lficam_jax.data import dataset_info
 from lficam_jax.errors import UserError
 from lficam_jax.speed import describe
+from lficam_jax.training import paper
 from lficam_jax.training.experiment import make_model
 
 CIFAR, RESNET18 = [*paper.CIFAR], ["resnet18"]
@@ -63,7 +63,7 @@ def test_every_name_is_in_an_experiment():
 def test_a_name_that_does_not_exist_gets_the_nearest(name):
     with pytest.raises(UserError, match=r"backbone='resnet1' is unknown — did you mean 'resnet1"):
         load(name, "backbone=resnet1")
-    with pytest.raises(UserError, match="'bakbone=resnet18' is unknown here; known: smoke, backbo"):
+    with pytest.raises(UserError, match="'bakbone=resnet18' is unknown here — did you mean 'backb"):
         load(name, "bakbone=resnet18")
     config = load(name, "head=lif")
     with pytest.raises(UserError, match="model.head='lif' is unknown — did you mean 'lfi'"):

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from scipy.io import savemat
 from lficam_jax import prepare as command
 from lficam_jax.data.builders import BUILDERS, archives, builder_class
 from lficam_jax.data.datasets import DATASETS
+from lficam_jax.errors import UserError
 
 
 @pytest.fixture
@@ -141,28 +143,28 @@ def test_download_checks_and_keeps_the_archive(monkeypatch, tmp_path, pictures):
     assert kept.read_bytes() == (published / kept.name).read_bytes()
 
 
-def test_a_tampered_download_is_refused(monkeypatch, tmp_path, capsys):
+def test_a_tampered_download_is_refused(monkeypatch, tmp_path):
     for part in ("train", "test"):
         (tmp_path / f"{part}_32x32.mat").write_bytes(b"published")
     publish(monkeypatch, tmp_path, "train_32x32.mat", "test_32x32.mat", url=tmp_path.as_uri())
     (tmp_path / "train_32x32.mat").write_bytes(b"tampered!")
-    assert command.main(["svhn_cropped", "--data_dir", str(tmp_path / "data")]) == 2
-    assert "SHA-256 differs" in capsys.readouterr().err
+    with pytest.raises(UserError, match="SHA-256 differs"):
+        command.main(["svhn_cropped", "--data_dir", str(tmp_path / "data")])
     assert not list((tmp_path / "data/downloads").rglob("*.*"))
 
 
-def test_no_network_is_one_line(monkeypatch, tmp_path, capsys):
+def test_no_network_is_one_line(monkeypatch, tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(b"x")
     publish(monkeypatch, tmp_path, "cifar-10-binary.tar.gz", url=(tmp_path / "gone").as_uri())
-    assert command.main(["cifar10", "--data_dir", str(tmp_path / "data")]) == 2
-    message = capsys.readouterr().err
-    assert "cannot download" in message and "--from DIR" in message
+    with pytest.raises(UserError, match="cannot download.*--from DIR"):
+        command.main(["cifar10", "--data_dir", str(tmp_path / "data")])
 
 
-def test_wrong_archive_names_everything_that_is_wanted(tmp_path, capsys):
+def test_wrong_archive_names_everything_that_is_wanted(tmp_path):
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(b"something else"))
-    assert run("fashion_mnist", tmp_path / "data", tmp_path) == 2
-    message = capsys.readouterr().err
+    with pytest.raises(UserError) as error:
+        run("fashion_mnist", tmp_path / "data", tmp_path)
+    message = str(error.value)
     assert "train-images-idx3-ubyte.gz differs from the published file" in message
     assert "t10k-labels-idx1-ubyte.gz is missing" in message
     assert message.count("sha256") == 4 and message.count("http://") == 4
@@ -235,14 +237,20 @@ def test_an_interrupted_preparation_is_started_again(monkeypatch, tmp_path, pict
     ("words", "expected"),
     [
         (["fashion_mist"], "did you mean 'fashion_mnist'?"),
+        (["CIFAR-10x"], "did you mean 'cifar10'?"),
+        ([], "give one NAME, not 0; known: cluttered_digits"),
+        (["cifar10", "--form", "x"], "unknown flag --form — did you mean '--from'?"),
         (["imagenette"], "tfds build imagenette/320px-v2 --data_dir"),
         (["cifar10", "--from", "/nowhere"], "cifar-10-binary.tar.gz is missing"),
         (["cluttered_digits", "--data_dir", "/proc/forbidden"], "cannot write to /proc/forbidden"),
     ],
 )
-def test_bad_input_is_one_clear_message(words, expected, capsys, monkeypatch, tmp_path):
+def test_bad_input_is_one_clear_message(words, expected, monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    assert command.main(words) == 2
-    printed = capsys.readouterr()
-    assert printed.err.startswith("error: ") and expected in printed.err
-    assert "Traceback" not in printed.err
+    with pytest.raises(UserError, match=re.escape(expected)):
+        command.main(words)
+
+
+def test_the_names_that_help_knows_are_those_that_can_be_prepared():
+    assert {*command.NAMES} == {*BUILDERS}
+    assert {*command.NAMES, *command.OTHERS} == {*DATASETS}

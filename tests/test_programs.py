@@ -121,9 +121,11 @@ def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
 
 
 MISTAKES = {
-    "a key that does not exist": (["--config.optim.lrr=1"], "unknown config key 'lrr' — did you"),
-    "a group that does not exist": (["--config.optm.lr=1"], "'optm' — did you mean 'optim'"),
-    "a value of the wrong type": (["--config.optim.lr=fast"], "could not convert string to float"),
+    "a key that does not exist": (
+        ["--config.optim.lrr=1"], "unknown config key 'optim.lrr' — did you mean 'optim.lr'?"
+    ),
+    "a group that does not exist": (["--config.optm.lr=1"], "'optm.lr' — did you mean 'optim.lr'?"),
+    "a value of the wrong type": (["--config.optim.lr=fast"], "optim.lr=fast is not a number"),
     "a name that does not exist": (["--config.optim.name=sdg"], "did you mean 'sgd'"),
     "a depth that does not exist": (["--config.model.depth=9"], "6n + 2, nearest: 8, 14"),
     "a data set that does not exist": (
@@ -132,9 +134,9 @@ MISTAKES = {
     "data that are not prepared": (
         ["--config.data.name=cifar10"], "python -m lficam_jax.prepare cifar10 --data_dir"
     ),
-    "a mode that does not exist": (["--mode", "trian"], "train|evaluate|explain|describe"),
+    "a mode that does not exist": (["--mode", "trian"], "--mode 'trian' is unknown — did you"),
     "a word too many": (["nonsense"], "unexpected arguments: nonsense"),
-    "maps where none is drawn": (["--methods", "own"], "--methods is for --mode explain, faithful"),
+    "maps where none is drawn": (["--methods", "own"], "--methods is for explain, faithfulness"),
     "a limit that is not used": (["--mode", "evaluate", "--limit", "1000"], "leave it out of eval"),
     "a perturbation that does not exist": (
         ["--mode", "robustness", "--perturbations", "fgsm,contarst"], "did you mean 'contrast'"
@@ -154,8 +156,11 @@ def test_a_mistake_gets_one_clear_line(run, tmp_path, mistake):
 
 def test_missing_flags_and_files_are_told(run):
     assert "--workdir is missing" in run()[2]
-    assert "cannot read the config file configs/nothing.py" in run(config="configs/nothing.py")[2]
-    assert "known: smoke, head=…" in run(config="configs/cluttered_digits.py:smok")[2]
+    words = ("--workdir", "nowhere")
+    told = run(*words, config="configs/nothing.py")[2]
+    assert "cannot read the config file configs/nothing.py: no such file" in told
+    told = run(*words, config="configs/cluttered_digits.py:smok")[2]
+    assert "option 'smok' is unknown here — did you mean 'smoke'?" in told
 
 
 def test_describe_needs_neither_data_nor_workdir(run):
@@ -167,7 +172,7 @@ def test_describe_needs_neither_data_nor_workdir(run):
 def test_help_teaches():
     command = [sys.executable, "-m", "lficam_jax.main", "--help"]
     out = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-    assert "Modes:" in out and "Exit codes:" in out and "Examples:" in out
+    assert "modes:" in out and "exit codes:" in out and "examples:" in out
     readme = Path("README.md").read_text()
     assert "make quickstart" in readme and "make test" in readme
 

@@ -22,12 +22,12 @@ from lficam_jax.explaining.session import Session
 from lficam_jax.measure import stability as comparison
 from lficam_jax.measure.faithfulness import TARGETS, Measurement, chosen, faithfulness, stream
 from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
-from lficam_jax.measure.stability import read_config
 from lficam_jax.measure.watchers import Gallery
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.training.experiment import load_run
+from lficam_jax.workdir.folder import read_config
 from lficam_jax.workdir.table import aligned
 
 QUICK = {"limit": 10, "split": "test"}

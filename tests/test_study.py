@@ -310,8 +310,8 @@ def test_the_report_follows_from_the_record_alone(study):
 @pytest.mark.parametrize(
     ("program", "config", "message"),
     [
-        ("main", "configs/study_cluttered_digits.py", "give it to python -m lficam_jax.study"),
-        ("study", "configs/cluttered_digits.py", "give it to python -m lficam_jax.main"),
+        ("main", "configs/study_cluttered_digits.py", "give it to lficam study"),
+        ("study", "configs/cluttered_digits.py", "give it to lficam train"),
     ],
 )
 def test_a_config_of_the_other_program_is_told(program, config, message, tmp_path):

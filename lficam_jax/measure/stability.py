@@ -1,6 +1,5 @@
 """`--mode stability`: do the maps of models that were trained apart agree?"""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from lficam_jax.config import default_config, validate
 from lficam_jax.data import normalise
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
@@ -26,6 +24,7 @@ from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Variables
 from lficam_jax.training.experiment import load_run
+from lficam_jax.workdir.folder import read_config
 from lficam_jax.workdir.origin import told_origin
 from lficam_jax.workdir.remote import fetched
 from lficam_jax.workdir.results import write_result
@@ -171,27 +170,6 @@ def explanations(looks: Mapping[str, Look], names: Sequence[str]) -> list[Explan
             for (path, look), name in zip(looks.items(), names, strict=True)
         ]  # fmt: skip
     return found
-
-
-def read_config(path: str | Path, data: ConfigDict | None = None) -> ConfigDict:
-    """Returns the config that a run left behind, its data found where `data` says, if given.
-
-    Raises:
-      UserError: if the folder holds no run, or one that this version cannot read.
-    """
-    file, config = Path(path) / "config.json", default_config().lock()
-    try:
-        config.update(json.loads(file.read_text()))
-    except FileNotFoundError as error:
-        raise UserError(f"--runs {path} holds no run (no config.json)") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot read {file}: {reason}; is the folder a run's?") from error
-    if data is not None:
-        config.data.dir = data.dir or config.data.dir
-        config.data.folder = data.folder or config.data.folder
-    validate(config)
-    return config
 
 
 def _look(path: str, split: str, limit: int, data: ConfigDict | None) -> Look:

@@ -1,15 +1,12 @@
 """Trains, measures and compares whole families of networks; writes tables, plots and a page.
 
-  python -m lficam_jax.study --config configs/study_NAME.py[:smoke] --workdir DIR
+  lficam study --config study_NAME[:smoke] --workdir DIR
 
 Trains plain, ABN (with both losses and with one) and LFI networks and the ablations of FIN under
 several settings, measures accuracy, faithfulness, localisation and stability of their maps, and
 writes into DIR/results: study.json, index.html, study.md, tables/*.{md,csv,tex}, *.png.
 Stop it whenever you like; the same command continues. Each run is an ordinary workdir,
-DIR/runs/MODEL/SETTING, which `python -m lficam_jax.main` opens.
-
-  --so_far   compares the settings that are done, and trains nothing
-  --report   writes tables, plots and page again, from study.json
+DIR/runs/MODEL/SETTING, which every mode of `lficam` opens.
 
 Any key can be set: --config.measure.limit=64 --config.base.train.total_epochs=1
 """
@@ -23,22 +20,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import flags
 from ml_collections import ConfigDict
 
-from lficam_jax import cli
+from lficam_jax import cli, config_file
 from lficam_jax.errors import UserError
 
-_SO_FAR = flags.DEFINE_bool("so_far", False, "Compare what is done so far; train nothing.")
-_REPORT = flags.DEFINE_bool("report", False, "Only write tables, plots and page again.")
-flags.adopt_module_key_flags(cli)
 
-
-def main(argv: Sequence[str]) -> int:
+def main(words: list[str], prog: str = "python -m lficam_jax.study") -> int:
     """Carries out a study, or writes its report again; returns the exit code."""
-    if len(argv) > 1:
-        raise UserError(f"unexpected arguments: {' '.join(argv[1:])}; see --help")
-    address, study = cli.workdir(), None if _REPORT.value else cli.config(study=True)
+    words, overrides = config_file.split_overrides(words)
+    asked = _parser(prog).parse(words)
+    if not asked.workdir:
+        raise UserError("--workdir is missing; for example --workdir runs/study")
+    address = asked.workdir
+    study = None if asked.report else config_file.configured(asked.config, overrides, study=True)
     from lficam_jax.devices.distributed import start
     from lficam_jax.devices.interrupt import Interrupted
     from lficam_jax.study import page
@@ -50,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         workdir = Path(here)
         try:
             if study is not None:
-                _compare(study, workdir)
+                _compare(study, workdir, so_far_only=asked.so_far)
         except Interrupted as stop:
             print(stop)
             return stop.exit_code
@@ -60,15 +55,30 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _compare(study: ConfigDict, workdir: Path) -> None:
-    """Carries out what is missing, unless --so_far, and compares what there is."""
+def _parser(prog: str) -> cli.Parser:
+    parser = cli.Parser(
+        prog=prog, usage=f"{prog} [FLAGS] [--config.KEY=VALUE …]", description=__doc__
+    )
+    parser.add_argument("--config", metavar="NAME[:smoke]", help=config_file.HELP)
+    parser.add_argument("--workdir", metavar="DIR", help="folder of the study")
+    parser.add_argument(
+        "--so_far", action="store_true", help="compares the settings that are done, trains nothing"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="writes tables, plots and page again, from study.json"
+    )
+    return parser
+
+
+def _compare(study: ConfigDict, workdir: Path, *, so_far_only: bool) -> None:
+    """Carries out what is missing, unless told not to, and compares what there is."""
     from lficam_jax.study.plan import plan
     from lficam_jax.study.runs import carry_out, so_far
     from lficam_jax.workdir.folder import keep_compiled
 
     runs = plan(study)
     planned = len(runs)
-    if _SO_FAR.value:
+    if so_far_only:
         study, runs = so_far(study, runs, workdir)
     else:
         keep_compiled(workdir)  # settings that differ in the seed alone share their programs

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from lficam_jax.config import RECORDED, as_json, default_config
+from lficam_jax.config import RECORDED, as_json, default_config, validate
 from lficam_jax.data import dataset_info, is_synthetic, resolved, split_table_fits
 from lficam_jax.errors import UserError
 
@@ -170,7 +170,34 @@ def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
     _check(workdir, [d for d in _differing(workdir, config) if among(d, MODEL)])
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+def read_config(workdir: Path | str, data: ConfigDict | None = None) -> ConfigDict:
+    """Returns the config that a run left behind, its data found where `data` says, if given.
+
+    Raises:
+      UserError: if the folder holds no run, or one that this version cannot read.
+    """
+    path, config = Path(workdir) / "config.json", default_config().lock()
+    try:
+        config.update(json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"{workdir} holds no run (no config.json)") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"cannot read {path}: {reason}; is the folder a run's?") from error
+    if data is not None:
+        config.data.dir = data.dir or config.data.dir
+        config.data.folder = data.folder or config.data.folder
+    validate(config)
+    return config
+
+
+def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Lists in what a config differs from a run's; "derive it" agrees with anything."""
+    open_ = [f"data.{k}" for k in RECORDED if not (ours["data"][k] and theirs["data"][k])]
+    return [d for d in differences(ours, theirs) if not among(d, tuple(open_))]
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Lists `key: theirs -> ours` for every leaf in which two nested dicts differ."""
     lines = []
     for name in sorted({*ours, *theirs}):
@@ -189,12 +216,9 @@ def among(difference: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _differing(workdir: Path | str, config: Mapping[str, Any]) -> list[str]:
-    """Lists in what a config differs from a run's; "derive it" agrees with anything."""
     data = ConfigDict(config["data"])
-    theirs = _read(Path(workdir) / "config.json", data)
     ours = {**config, "data": config["data"] | {"synthetic": is_synthetic(data)}}
-    open_ = [f"data.{k}" for k in RECORDED if not (data[k] and theirs["data"][k])]
-    return [d for d in differences(ours, theirs) if not among(d, tuple(open_))]
+    return differing(ours, _read(Path(workdir) / "config.json", data))
 
 
 def _check(workdir: Path | str, lines: list[str]) -> None:

@@ -73,17 +73,19 @@ def tiny(tiny_config):
 def trained(tiny_config, tmp_path_factory):
     """The folder of a run as training leaves it, at its first step. Not to be changed."""
     from lficam_jax.config import as_json
-    from lficam_jax.data import dataset_info
+    from lficam_jax.data import dataset_info, resolved
     from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
     from lficam_jax.workdir.checkpoint import Checkpoints
     from lficam_jax.workdir.folder import claim
 
     workdir = tmp_path_factory.mktemp("runs") / "a"
     info = dataset_info(tiny_config.data)
-    variables = initial_variables(make_model(tiny_config, info), tiny_config, info)
-    claim(workdir, as_json(tiny_config))
-    with Checkpoints(workdir, as_json(tiny_config)) as checkpoints:
-        state = make_recipe(tiny_config, steps_per_epoch=4).state(variables)
+    config = copy.deepcopy(tiny_config)
+    config.data = resolved(config.data, info)
+    variables = initial_variables(make_model(config, info), config, info)
+    claim(workdir, as_json(config))
+    with Checkpoints(workdir, as_json(config)) as checkpoints:
+        state = make_recipe(config, steps_per_epoch=4).state(variables)
         checkpoints.save(state, metrics={"accuracy": 0.5})
     return workdir
 

@@ -189,7 +189,7 @@ def _command(words: list[str]) -> int:
         python = sys.version.split()[0]
         print(f"lficam_jax {lficam_jax.__version__} (python {python}, jax {version('jax')})")
     elif name in PROGRAMS:
-        return import_module(PROGRAMS[name][0]).main(rest, f"lficam {name}")
+        return int(import_module(PROGRAMS[name][0]).main(rest, f"lficam {name}"))
     elif name in MODES:
         return run(name, rest, f"lficam {name}")
     else:

@@ -39,9 +39,9 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         # A handler of ours for SIGTERM would take the place of jax's.
-        ours = (signal.SIGINT,) if self._shared else (signal.SIGTERM, signal.SIGINT)
+        ours = [signal.SIGINT] if self._shared else [signal.SIGTERM, signal.SIGINT]
         if threading.current_thread() is not threading.main_thread():
-            ours = ()
+            ours = []
         self._before = {s: signal.signal(s, self._note) for s in ours}
         return self
 

@@ -66,7 +66,8 @@ def upsample(
     with np.errstate(invalid="ignore"):  # infinity less infinity
         rows = attention[below] + share[:, None] * (attention[above] - attention[below])
         left, right, share = maps.taps(attention.shape[1], size[1])
-        return rows[:, left] + share * (rows[:, right] - rows[:, left])
+        full: np.ndarray = rows[:, left] + share * (rows[:, right] - rows[:, left])
+    return full
 
 
 def overlay(

@@ -140,7 +140,7 @@ class Measurement:
     ) -> Rows:
         """Returns one method's maps and everything about them, one row per image."""
         raw = self._draw(name)(variables, seen)
-        finite: np.ndarray = np.isfinite(raw).all(axis=(1, 2))
+        finite = np.asarray(np.isfinite(raw).all(axis=(1, 2)))
         maps = jnp.nan_to_num(raw)
         found: dict[str, Any] = dict(self._rows(variables, seen | {"map": maps}))
         if "adcc" in self._groups:

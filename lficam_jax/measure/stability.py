@@ -156,7 +156,7 @@ def explanations(looks: Mapping[str, Look], names: Sequence[str]) -> list[Explan
     first, *_ = looks.values()
     found = []
     for row in first.shown:
-        place = {path: look.ids.index(row["id"]) for path, look in looks.items()}
+        place = {path: look.ids.index(int(row["id"])) for path, look in looks.items()}
         share = [
             look.probabilities[place[path]] for path, look in looks.items()
             if look.classes == first.classes
@@ -199,8 +199,8 @@ def _look(path: str, split: str, limit: int, data: ConfigDict | None) -> Look:
         degenerate += int(np.asarray(constant(maps))[valid].sum())
         parts.append(np.asarray(on_image(maps, batch["image"].shape[1:3]))[valid])
         shares.append(np.asarray(share)[valid])
-        here = [i for i in range(int(valid.sum())) if len(ids) + i in places]
-        shown += [{name: rows[i] for name, rows in batch.items() if name != "valid"} for i in here]
+        kept = [i for i in range(int(valid.sum())) if len(ids) + i in places]
+        shown += [{n: rows[i] for n, rows in batch.items() if n != "valid"} for i in kept]
         ids += batch["id"][valid].tolist()
     maps, share = np.concatenate(parts), np.concatenate(shares)
     return Look(ids, tuple(sample.classes), maps, share, degenerate, shown)

@@ -42,7 +42,7 @@ def main(words: list[str], prog: str = "python -m lficam_jax.study") -> int:
     if study is not None:
         start(platform=study.base.parallel.platform)
     with mirrored(address) as here:
-        workdir = Path(here)
+        workdir = Path(str(here))
         try:
             if study is not None:
                 _compare(study, workdir, so_far_only=asked.so_far)

@@ -14,6 +14,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ class Checkpoints:
         items = self._try(step, {"model": like and jax.device_get(dict(like))})
         if isinstance(items, str):
             raise UserError(f"checkpoint {step} in {self.directory} cannot be read: {items}")
-        return items["model"]
+        model: Variables = items["model"]
+        return model
 
     def best_step(self) -> int:
         """Returns the step with the best validation metric; the latest if none was evaluated.
@@ -164,7 +166,7 @@ class Checkpoints:
                 "with the same --config and --workdir and --mode train"
             )
         best = self.manager.best_step()
-        return max(steps) if best is None else best
+        return int(max(steps) if best is None else best)
 
     def _try(self, step: int, like: Mapping[str, Any]) -> dict[str, Any] | str:
         """Returns the items of a step, or in one line why they cannot be read."""
@@ -224,8 +226,8 @@ def _split(state: TrainState) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _join(like: TrainState, model: Any, train: Any) -> TrainState:
     live = train if like.ema is not None else model
-    return like.replace(
-        step=train["step"], opt_state=train["opt_state"], params=live["params"],
+    return replace(
+        like, step=train["step"], opt_state=train["opt_state"], params=live["params"],
         batch_stats=live["batch_stats"], ema=model if like.ema is not None else None,
     )  # fmt: skip
 

@@ -33,7 +33,10 @@ class MetricWriter:
     """
 
     def __init__(
-        self, workdir: str | os.PathLike, tensorboard: bool = True, resume_step: int | None = None
+        self,
+        workdir: str | os.PathLike[str],
+        tensorboard: bool = True,
+        resume_step: int | None = None,
     ) -> None:
         self._path = Path(workdir) / "metrics.jsonl"
         self._lines, self._tensorboard = None, None

@@ -45,7 +45,7 @@ def mirrored(workdir: str | None, every: float = EVERY) -> Iterator[str | None]:
     Raises:
       UserError: if the store is unknown, its package is not installed, or it cannot be reached.
     """
-    if not is_remote(workdir):
+    if workdir is None or not is_remote(workdir):
         yield workdir
         return
     with tempfile.TemporaryDirectory(prefix="lficam_jax-") as local:

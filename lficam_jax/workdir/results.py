@@ -18,7 +18,7 @@ from lficam_jax.workdir.origin import origin
 
 
 def write_result(
-    workdir: str | os.PathLike, mode: str, result: Mapping[str, Any],
+    workdir: str | os.PathLike[str], mode: str, result: Mapping[str, Any],
     config: ConfigDict | None = None,
 ) -> Path:  # fmt: skip
     """Writes `results/<mode>.json` in one step: a reader sees the old file or the new, never half.

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lficam_jax.config import CHOICES, default_config
 from lficam_jax.models import BACKBONES
@@ -67,3 +68,17 @@ def test_every_link_leads_somewhere(page):
         target = page.parent / file if file else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_python_of_the_readme_runs(trained, tmp_path, monkeypatch):
+    """In the order of the page, with a run and a photograph where it says that they are."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "quickstart").symlink_to(trained)
+    Image.new("RGB", (64, 48), (200, 120, 40)).save(tmp_path / "photo.jpg")
+    blocks = re.findall(r"^```python\n(.*?)^```", Path("README.md").read_text(), re.M | re.S)
+    assert len(blocks) == 3
+    monkeypatch.chdir(tmp_path)
+    names = {"images": "photo.jpg"}
+    for block in blocks:
+        exec(block.replace("limit=500", "limit=8"), names)
+    assert (tmp_path / "out" / "index.html").exists()

@@ -1,4 +1,4 @@
-"""Your own pictures, in `DIR/{train,validation,test}/CLASS/`: ResNet-18 at 224 pixels.
+"""Your own pictures, in `DIR/CLASS/` or `DIR/{train,validation,test}/CLASS/`: ResNet-18 at 224.
 
     python -m lficam_jax.main --config configs/folder.py --workdir runs/mine \\
         --config.data.folder=DIR

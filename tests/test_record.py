@@ -126,6 +126,8 @@ def test_an_evaluation_folder_is_mapped_by_name(given, trained, tmp_path, order)
     assert modes.evaluate(given, str(trained), "test") == 0
     result = json.loads((trained / "results" / "evaluate.json").read_text())
     assert result["classes"] == ["ant", "bee", "cat"] and result["examples"] == 8 * len(order)
+    absent = [name not in order for name in SHADES]
+    assert [share is None for share in result["per_class_accuracy"]] == absent
 
 
 def test_an_unknown_class_is_one_error_with_both_lists_and_the_nearest(given, trained, tmp_path):

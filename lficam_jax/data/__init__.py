@@ -113,7 +113,7 @@ def split_table(data: ConfigDict) -> str:
 
     A run keeps it, and continues with it, whatever comes into the folder later.
     """
-    return _folder(data).table() if data.name == "folder" and not is_synthetic(data) else ""
+    return _folder(data).table() if data.name == "folder" and data.folder else ""
 
 
 def split_table_fits(data: ConfigDict, file: Path) -> bool:

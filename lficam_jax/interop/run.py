@@ -8,7 +8,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, validate
-from lficam_jax.data import dataset_info, resolved
+from lficam_jax.data import dataset_info, resolved, split_table
 from lficam_jax.errors import UserError
 from lficam_jax.interop.torch import Imported, import_weights
 from lficam_jax.interop.torch_file import load_torch_file
@@ -39,9 +39,9 @@ def import_run(path: Path | str, config: ConfigDict, workdir: Path | str) -> str
     model = make_model(config, info)
     state = load_torch_file(path)
     imported = import_weights(state, model, initial_variables(model, config, info))
-    config = copy.deepcopy(config)
+    division, config = split_table(config.data), copy.deepcopy(config)
     config.data = resolved(config.data, info)
-    claim(workdir, as_json(config))
+    claim(workdir, as_json(config), division)
     # What an optimiser remembers before its first step does not depend on how many will follow.
     recipe = make_recipe(config, steps_per_epoch=1)
     with Checkpoints(workdir, as_json(config)) as checkpoints:

@@ -109,15 +109,15 @@ def evaluate(
 
 
 def summarise(total: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Divides the sums of a whole split by its count."""
+    """Divides the sums of a whole split by its count; a class without examples has no accuracy."""
     count, confusion = float(total["count"]), np.asarray(total["confusion"])
-    per_class = confusion.diagonal() / np.maximum(confusion.sum(axis=1), 1)
+    shown = zip(confusion.diagonal().tolist(), confusion.sum(axis=1).tolist(), strict=True)
     result: dict[str, Any] = {
         "accuracy": float(total["correct"]) / count,
         "loss": float(total["loss"]) / count,
         "examples": round(count),
         "classes": list(classes),
-        "per_class_accuracy": per_class.tolist(),
+        "per_class_accuracy": [hits / n if n else None for hits, n in shown],
         "confusion": confusion.astype(int).tolist(),
     }
     if len(classes) > 5:

@@ -133,7 +133,7 @@ def recorded(workdir: Path | str, data: ConfigDict) -> dict[str, Any]:
     theirs = _read(Path(workdir) / "config.json", data)["data"]
     known = {key: theirs[key] for key in RECORDED if theirs[key] and not data[key]}
     file = Path(workdir) / SPLIT_FILE
-    if file.exists() and data.name == "folder" and not data.split_file:
+    if file.exists() and data.name == "folder" and data.folder and not data.split_file:
         if data.folder == theirs["folder"] or split_table_fits(data, file):
             known["split_file"] = str(file)
     return known

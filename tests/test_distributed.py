@@ -40,11 +40,12 @@ def start(digits):
 
     def popen(*words, devices=2, **environment):
         environment = {
-            **os.environ, "TFDS_DATA_DIR": str(digits), "NPROC": "8",
+            **os.environ, "NPROC": "8",
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **environment,
         }  # fmt: skip
         command = [sys.executable, "-m", "lficam_jax.main"]
-        command += ["--config=configs/cluttered_digits.py:smoke", *map(str, words)]
+        command += ["--config=configs/cluttered_digits.py:smoke", f"--config.data.dir={digits}"]
+        command += map(str, words)
         process = subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

@@ -277,6 +277,9 @@ class Masked:
         mask[8:, 8:] = i == 1
         return {"image": spot("red"), "label": 2, "id": 100 + i, "mask": mask}
 
+    def name(self, i):
+        return f"spot {i}"
+
 
 def test_with_masks_the_peak_is_judged(config, tmp_path, monkeypatch):
     info = Dataset("masked", "", 3, 16, (0.5,) * 3, (0.5,) * 3, {}, {}, has_mask=True)

@@ -205,15 +205,15 @@ KILLS = 20
 @pytest.mark.long
 def test_killed_at_twenty_random_moments_the_weights_are_the_same_bits(tiny, digits, tmp_path):
     """Saving goes on all the time: a step takes about as long as its checkpoint."""
-    data = {"TFDS_DATA_DIR": str(digits)}
-    unbroken = program("--workdir", tmp_path / "unbroken", *RUN, **data)
+    data = f"--config.data.dir={digits}"
+    unbroken = program("--workdir", tmp_path / "unbroken", *RUN, data)
     assert unbroken.communicate(timeout=300) and unbroken.returncode == 0
     moments, met, half_saved = random.Random(0), 0, 0
     lines, folder = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "checkpoints"
     while met < KILLS:
         if newest(folder) > 50:  # the next kill would come too late: begin anew
             finish(tmp_path / "run", tmp_path / "unbroken", tiny, data)
-        process, before = program("--workdir", tmp_path / "run", *RUN, **data), newest(folder)
+        process, before = program("--workdir", tmp_path / "run", *RUN, data), newest(folder)
         while process.poll() is None and newest(folder) == before:
             time.sleep(0.01)  # until the run is under way
         time.sleep(moments.uniform(0, 0.6))
@@ -233,7 +233,7 @@ def newest(folder):
 
 
 def finish(folder, unbroken, tiny, data):
-    process = program("--workdir", folder, *RUN, **data)
+    process = program("--workdir", folder, *RUN, data)
     _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
     tiny.data.image_size, tiny.train.total_steps = 16, 60

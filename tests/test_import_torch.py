@@ -148,16 +148,18 @@ def command(digits):
     """Runs `python -m lficam_jax.NAME` on one CPU device; returns its code and what it printed."""
 
     def run(name, *words):
-        environment = {**os.environ, "XLA_FLAGS": "", "TFDS_DATA_DIR": str(digits)}
+        environment = {**os.environ, "XLA_FLAGS": ""}
+        words = [str(word).replace("DIGITS", str(digits)) for word in words]
         return subprocess.run(
-            [sys.executable, "-m", f"lficam_jax.{name}", *map(str, words)],
+            [sys.executable, "-m", f"lficam_jax.{name}", *words],
             env=environment, text=True, capture_output=True, timeout=240,
         )  # fmt: skip
 
     return run
 
 
-CONFIG = ("--config", "configs/cluttered_digits.py:smoke", "--config.train.tensorboard=False")
+CONFIG = ("--config", "configs/cluttered_digits.py:smoke", "--config.train.tensorboard=False",
+          "--config.data.dir=DIGITS")  # fmt: skip
 
 
 def test_the_command_teaches_and_tells_mistakes_in_one_line(command, tmp_path):

@@ -22,7 +22,8 @@ def start(digits):
     """Starts `python -m lficam_jax.main` on one CPU device."""
 
     def popen(*words, config=CONFIG):
-        environment = {**os.environ, "XLA_FLAGS": "", "TFDS_DATA_DIR": str(digits)}
+        environment = {**os.environ, "XLA_FLAGS": ""}
+        words = (f"--config.data.dir={digits}", *words)
         command = [sys.executable, "-m", "lficam_jax.main", "--config", config, *map(str, words)]
         return subprocess.Popen(
             command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE

@@ -168,7 +168,7 @@ def test_the_squares_hold_each_pair_twice_and_images_are_found_by_their_id():
     """Three runs, one of which read the examples in another order and knows other classes."""
     same, other = np.zeros((2, 8, 8), np.float32), np.zeros((2, 8, 8), np.float32)
     same[:, :4], other[:, 4:] = 1, 1
-    shown = [{"id": 7, "image": np.zeros((8, 8, 3), np.uint8), "label": 1}]
+    shown = [{"id": 7, "name": "a.png", "image": np.zeros((8, 8, 3), np.uint8), "label": 1}]
     share = np.array([[0.2, 0.8], [0.9, 0.1]], np.float32)
     look = comparison.Look([7, 3], ("cat", "dog"), same, share, 0, shown)
     turned = replace(look, ids=[3, 7], maps=other, probabilities=share[::-1])
@@ -181,7 +181,7 @@ def test_the_squares_hold_each_pair_twice_and_images_are_found_by_their_id():
     values = [[cell and cell["value"] for cell in row] for row in iou["squares"]]
     assert values == [[None, 0, 1], [0, None, 0], [1, 0, None]]
     maps = comparison.explanations(looks, ["a", "b", "c"])
-    assert [item.method for item in maps] == ["a", "b", "c"]
+    assert [item.method for item in maps] == ["a", "b", "c"] and maps[0].name == "a.png"
     assert maps[0].probabilities == pytest.approx([0.2, 0.8]) and maps[0].correct
     np.testing.assert_array_equal(maps[1].map, other[0])
 

@@ -99,7 +99,10 @@ def test_pictures_follow_from_split_and_number_and_show_their_class():
 def test_a_set_that_nobody_knows_needs_its_classes():
     data = default_config().data
     data.name, data.synthetic = "caltech101", True
-    with pytest.raises(UserError, match="'caltech101' is none of them: say its --config.data.cla"):
+    with pytest.raises(UserError, match="'caltech101' is unknown.* say its --config.data.classes"):
+        dataset_info(data)
+    data.name = "fashionmnist"
+    with pytest.raises(UserError, match="did you mean 'fashion_mnist'"):
         dataset_info(data)
     data.classes = ("car", "plane")
     assert dataset_info(data).classes == ("car", "plane")

@@ -153,20 +153,20 @@ def test_a_cosine_schedule_would_have_been_another_so_a_longer_run_is_refused(ru
 def test_a_run_says_what_it_is_before_its_first_step(tiny, tmp_path, capsys):
     train(tiny, tmp_path / "run")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:6]] == [
-        "workdir", "versions", "devices", "data", "network", "training"
+    assert [line[:10].strip() for line in lines[:9]] == [
+        "workdir", "versions", "devices", "data", "", "", "", "network", "training"
     ]  # fmt: skip
-    assert {line[9] for line in lines[:6]} == {" "} and " " not in {line[10] for line in lines[:6]}
-    told = "\n".join(lines[:6])
+    assert {line[9] for line in lines[:9]} == {" "} and " " not in {line[10] for line in lines[:9]}
+    told = "\n".join(lines[:9])
     for fact in (
         str(tmp_path / "run"), f"jax {jax.__version__}", "8 x cpu", "cluttered_digits, 10 classes",
-        "64 train, 40 validation, 50 test", "cifar_resnet-8, lfi head", "226,010 parameters",
-        "4 steps of 16 images (1 epoch)",
+        "train       64 pictures: 0 ", "validation  40 pictures: 0 ", "test        50 pictures: 0 ",
+        "cifar_resnet-8, lfi head", "226,010 parameters", "4 steps of 16 images (1 epoch)",
     ):  # fmt: skip
         assert fact in told
-    assert lines[6] == "compiling the training step …"
-    assert lines[7].startswith("compiled the training step in ")
-    assert lines[8].startswith("epoch 1/1  step 1/4  loss ")
+    assert lines[9] == "compiling the training step …"
+    assert lines[10].startswith("compiled the training step in ")
+    assert lines[11].startswith("epoch 1/1  step 1/4  loss ")
 
 
 def test_a_process_that_is_not_the_first_says_nothing(tiny, tmp_path, capsys, monkeypatch):

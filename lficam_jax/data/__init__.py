@@ -197,8 +197,8 @@ def _imitated(data: ConfigDict) -> Dataset:
             mean=IMAGENET_MEAN, std=IMAGENET_STD, splits={}, examples={},
         )  # fmt: skip
     raise UserError(
-        f"data.synthetic draws pictures like those of {', '.join(DATASETS)} or of a folder; "
-        f"{data.name!r} is none of them: say its --config.data.classes"
+        f"data set {data.name!r} is unknown, so pictures like its own cannot be drawn; say its "
+        f"--config.data.classes, or where it lies{nearest(data.name, [*DATASETS, 'folder'])}"
     )
 
 

@@ -109,8 +109,18 @@ def test_a_bar_moves_every_second(make, clock):
 def test_what_a_log_says_of_each_epoch_it_says_once(make, out):
     with make() as progress:
         for _ in range(3):
-            progress.doing("measuring the validation split …")
+            with progress.doing("measuring the validation split …"):
+                pass
     assert out.getvalue() == "measuring the validation split …\n"
+
+
+def test_a_bar_says_what_is_done_and_then_again_where_the_run_is(make, out):
+    with make(terminal=True) as progress:
+        shown(progress, 50)
+        with progress.doing("measuring …"):
+            progress._bar.refresh()
+            assert "measuring …" in out.getvalue()
+    assert out.getvalue().rindex("epoch 2/4") > out.getvalue().rindex("measuring …")
 
 
 def test_a_terminal_gets_a_bar_and_notes_keep_their_brackets(make, clock, out):

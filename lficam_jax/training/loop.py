@@ -217,8 +217,8 @@ class Loop:
         self._window = []
 
     def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
-        self._progress.doing("measuring the validation split …")
-        measures = self.validation.measure(state.variables)
+        with self._progress.doing("measuring the validation split …"):
+            measures = self.validation.measure(state.variables)
         self._writer.scalars(step, scalars("validation", measures))
         if self.plan.tensorboard and jax.process_index() == 0:
             picture = self.validation.draw(state.variables)

@@ -106,20 +106,26 @@ class Progress:
     def compiling(self, step: int) -> Iterator[None]:
         """Around step `step`, which compiles: says so, and how long it took."""
         since = self._clock()
-        self.doing("compiling the training step …")
-        yield
+        with self.doing("compiling the training step …"):
+            yield
         now = self._clock()
         seconds = f"{now - since:.1f}s" if now - since < 10 else duration_text(now - since)
         self.note(f"compiled the training step in {seconds}")
         self._from = (step, now)
 
-    def doing(self, text: str) -> None:
-        """Says what is done besides training: in the bar each time, in a log once."""
-        if self._bar is not None:
-            self._bar.update(self._task, description=text)
-        elif text not in self._said:
-            self._said.add(text)
-            self.note(text)
+    @contextlib.contextmanager
+    def doing(self, text: str) -> Iterator[None]:
+        """Says what is done besides training: in the bar while it lasts, in a log once."""
+        if self._bar is None:
+            if text not in self._said:
+                self._said.add(text)
+                self.note(text)
+            yield
+            return
+        before = self._bar.tasks[0].description
+        self._bar.update(self._task, description=text)
+        yield
+        self._bar.update(self._task, description=before)
 
     def note(self, text: str) -> None:
         """Prints a line of its own, above the bar if there is one."""

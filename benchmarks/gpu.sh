@@ -31,9 +31,10 @@ cd "$(dirname "$program")/.." || exit 2
 . launch/lib.sh
 
 MISSING=(ml_collections tensorflow-datasets array_record grain simplejpeg tensorboardX
-  importlib_resources dm-tree immutabledict promise simple-parsing docstring-parser
+  importlib_resources dm-tree immutabledict simple-parsing docstring-parser
   tensorflow-metadata toml termcolor googleapis-common-protos)
-BESIDE=(torchcam==0.5.0 grad-cam==1.5.7 ttach==0.0.3)
+BESIDE=(torchcam==0.5.0 ttach==0.0.3)
+SOURCES=(promise grad-cam==1.5.7) # published without a wheel; pure python
 declare -A NAMES=([a]=compare [b]=parity [c]=mappings [d]=pipeline [e]=maps [f]=train)
 declare -A LIMITS=([a]=190 [b]=60 [c]=40 [d]=80 [e]=50 [f]=150)
 
@@ -42,7 +43,8 @@ fetch() { # fetch DIR: wheels for x86-64 Linux, without what they need in turn
   for version in 2_28 2_27 2_24 2_17; do platforms+=(--platform "manylinux_${version}_x86_64"); done
   "$python" -m pip download --no-deps --only-binary=:all: --implementation cp \
     --python-version "${PYTHON_VERSION:-3.12}" "${platforms[@]}" --platform manylinux2014_x86_64 \
-    --dest "$1" "${MISSING[@]}" "${BESIDE[@]}"
+    --dest "$1" "${MISSING[@]}" "${BESIDE[@]}" &&
+    "$python" -m pip wheel --no-deps --wheel-dir "$1" "${SOURCES[@]}"
 }
 
 part_a() {
@@ -156,7 +158,7 @@ while [ $# -gt 0 ]; do
     --wheels) wheels=$2 && shift 2 ;;
     --data) data=$2 && shift 2 ;;
     --parts) parts=$2 && shift 2 ;;
-    --fetch) fetch "$2" && exit ;;
+    --fetch) fetch "$2"; exit ;;
     --tiny) tiny=1 && shift ;;
     --help | -h) usage && exit 0 ;;
     *) die "unknown option $1; see --help" ;;

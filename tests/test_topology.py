@@ -31,10 +31,11 @@ def test_names(name, chips, means):
     [
         ("v5x:2x4", "'v5x' is unknown — did you mean 'v5"),
         ("h100", "known: v4, v5e, v5p, v6e"),
-        ("v5e", "give 2 sides, for example v5e:2x4"),
+        ("v5e", "give 2 sides, each 1, 2 or a multiple of 4, for example v5e:2x4"),
         ("v5e:2x2x1", "give 2 sides"),
-        ("v4:2x2", "give 3 sides, for example v4:2x2x1"),
+        ("v4:2x2", "give 3 sides, each 1, 2 or a multiple of 4, for example v4:2x2x1"),
         ("v5e:0x4", "give 2 sides"),
+        ("v5e:3x3", "give 2 sides"),
         ("v6e-12", "nearest: v6e-8"),
         ("v4-4", "nearest: v4-8"),
         ("v5litepod-0", "nearest: v5litepod-1"),
@@ -62,7 +63,7 @@ def test_without_the_compiler_the_command_that_installs_it_is_told(monkeypatch):
 
 def test_a_shape_that_the_compiler_refuses_is_told_in_its_words(monkeypatch):
     def refused(**_):
-        raise ValueError('"v5e:3x3" is not divisible by "2x2x1"\nmore')
+        raise ValueError('"v5e:2x64" is too long\nmore')
 
     from jax.experimental import topologies
 
@@ -70,6 +71,6 @@ def test_a_shape_that_the_compiler_refuses_is_told_in_its_words(monkeypatch):
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(topologies, "get_topology_desc", refused)
     monkeypatch.setattr(topology, "find_spec", lambda name: "there")
-    with pytest.raises(UserError, match='--topology=v5e:3x3: "v5e:3x3" is not divisible') as caught:
-        devices(Topology("v5e", (3, 3)))
+    with pytest.raises(UserError, match='--topology=v5e:2x64: "v5e:2x64" is too long') as caught:
+        devices(Topology("v5e", (2, 64)))
     assert "more" not in str(caught.value)

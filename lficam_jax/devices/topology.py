@@ -5,6 +5,7 @@ import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import jax
 
@@ -24,7 +25,6 @@ class Chip:
       bandwidth: of HBM, bytes/s.
       axes: of the network between the chips, 2 or 3.
       cores: that an accelerator type counts for each chip (`v4-8` is four chips).
-      host: chips of one machine, along each axis.
       config: the compiler's name for two cores working as one device; '' where that is the default.
     """
 
@@ -33,7 +33,6 @@ class Chip:
     bandwidth: float
     axes: int
     cores: int
-    host: tuple[int, int, int] = (2, 2, 1)
     config: str = ""
 
 
@@ -100,11 +99,12 @@ def parse(name: str) -> Topology:
         return Topology(kind, _shape(name, CHIPS[kind], int(size[1:])))
     numbers = re.findall(r"\d+", size)
     shape = tuple(map(int, numbers))
-    if len(shape) != CHIPS[kind].axes or 0 in shape or f":{'x'.join(numbers)}" != size:
+    whole = all(side in (1, 2) or (side and side % 4 == 0) for side in shape)
+    if len(shape) != CHIPS[kind].axes or not whole or f":{'x'.join(numbers)}" != size:
         example = "2x4" if CHIPS[kind].axes == 2 else "2x2x1"
         raise UserError(
-            f"--topology={name}: give {CHIPS[kind].axes} sides, for example {kind}:{example}, or "
-            f"an accelerator type such as v5litepod-8"
+            f"--topology={name}: give {CHIPS[kind].axes} sides, each 1, 2 or a multiple of 4, for "
+            f"example {kind}:{example}, or an accelerator type such as v5litepod-8"
         )
     return Topology(kind, shape)
 
@@ -119,12 +119,12 @@ def devices(topology: Topology) -> list[jax.Device]:
         os.environ.setdefault(name, value)
     from jax.experimental import topologies
 
-    chip, bounds = topology.chip, _bounds(topology)
-    options = {"chip_config_name": chip.config} if chip.config else {}
+    # As if one machine held all chips: `pmap` takes only those of its own process.
+    options: dict[str, Any] = {"chips_per_host_bounds": (*topology.shape, 1)[:3]}
+    if topology.chip.config:
+        options["chip_config_name"] = topology.chip.config
     try:
-        found = topologies.get_topology_desc(
-            platform="tpu", topology_name=str(topology), chips_per_host_bounds=bounds, **options
-        )
+        found = topologies.get_topology_desc(platform="tpu", topology_name=str(topology), **options)
     except Exception as error:  # jaxlib's own, with no base of its own
         if find_spec("libtpu") is None:
             raise UserError(
@@ -133,13 +133,6 @@ def devices(topology: Topology) -> list[jax.Device]:
             ) from error
         raise UserError(f"--topology={topology}: {str(error).splitlines()[0]}") from error
     return list(found.devices)
-
-
-def _bounds(topology: Topology) -> tuple[int, int, int]:
-    """Returns the chips of one machine: the usual number, or all if they stand in one machine."""
-    x, y, z = (*topology.shape, 1, 1)[:3]
-    one_machine = topology.chip.axes == 2 and topology.chips <= 8
-    return (x, y, z) if one_machine else topology.chip.host
 
 
 def _shape(name: str, chip: Chip, count: int) -> tuple[int, ...]:

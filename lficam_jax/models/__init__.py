@@ -37,8 +37,8 @@ DTYPES = ("float32", "bfloat16")
 
 def create_model(
     backbone: str | nn.Module, depth: int | None = None, head: str = "lfi", *, num_classes: int,
-    dtype: str = "float32", axis_name: str | None = None, fin: Mapping[str, Any] | None = None,
-    abn: Mapping[str, Any] | None = None, **options: Any,
+    dtype: str = "float32", axis_name: str | None = None, remat: bool = False,
+    fin: Mapping[str, Any] | None = None, abn: Mapping[str, Any] | None = None, **options: Any,
 ) -> Classifier:  # fmt: skip
     """Builds a classifier; calling it gives `structs.Outputs`.
 
@@ -50,6 +50,8 @@ def create_model(
       num_classes: number of logits.
       dtype: of activations, `float32` or `bfloat16`.
       axis_name: mapped axis over which BatchNorm is synchronised; None: per device.
+      remat: training keeps only what goes into each block of the backbone and computes the rest
+        again for the gradient: less memory, about a third more work, the same numbers.
       fin: options of `FeatureImportanceNetwork`, and `kind` (`learned` or `uniform`) and
         `normalise_features` and `mask_image` of the head around it; the paper's are the defaults.
         `relu_every=0` is the backbone's own.
@@ -72,11 +74,11 @@ def create_model(
         raise UserError(f"head {head!r} is unknown{nearest(head, HEADS)}")
     if str(dtype) not in DTYPES:
         raise UserError(f"model.dtype={dtype!r} is unknown{nearest(str(dtype), DTYPES)}")
-    layers = Layers(jnp.dtype(dtype), axis_name)
+    layers = Layers(jnp.dtype(dtype), axis_name, remat)
     if isinstance(backbone, str):
         parts = _registered(backbone, depth, head, layers, options)
     else:
-        parts = own_backbone(backbone, depth, head, options)
+        parts = own_backbone(backbone, depth, head, {"remat": remat, **options})
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
         head=_head(head, parts, layers, num_classes, fin=fin or {}, abn=abn or {}),

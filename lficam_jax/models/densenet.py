@@ -35,7 +35,8 @@ class DenseStage(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w e"], *, train: bool) -> Float[Array, "b h w d"]:
         for i in range(self.count):
-            x = DenseLayer(self.growth, self.layers, name=f"block{i}")(x, train=train)
+            layer = DenseLayer(self.growth, self.layers, name=f"block{i}")
+            x = self.layers.block(layer, x, train=train)
         return x
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 # N(0, sqrt(2 / (kernel * kernel * out))), as in the released networks.
 CONV_INIT = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -19,10 +20,23 @@ class Layers:
     Attributes:
       dtype: of activations. Parameters and running statistics are float32 whatever it is.
       axis_name: mapped axis over which BatchNorm averages its statistics; None: per device.
+      remat: whether training keeps only what goes into each block, and computes the rest again.
     """
 
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    remat: bool = False
+
+    def block(self, block: nn.Module, x: Float[Array, "b h w e"], *, train: bool) -> Array:
+        """Calls a block of a stage."""
+
+        def call(block: nn.Module, x: Array) -> Array:
+            features: Array = block(x, train=train)
+            return features
+
+        # A function instead of the class: the block keeps its name, and `train` stays a constant.
+        features: Array = (nn.remat(call) if train and self.remat else call)(block, x)
+        return features
 
     def conv(
         self, features: int, kernel: int = 3, stride: int = 1, *, groups: int = 1,

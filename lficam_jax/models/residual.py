@@ -113,7 +113,8 @@ class Stage(nn.Module):
     def __call__(self, x: Float[Array, "b h w e"], *, train: bool) -> Float[Array, "b h w d"]:
         for i in range(self.count):
             stride = self.stride if i == 0 else 1
-            x = self.block(self.filters, stride, self.layers, name=f"block{i}")(x, train=train)
+            block = self.block(self.filters, stride, self.layers, name=f"block{i}")
+            x = self.layers.block(block, x, train=train)
         return x
 
 

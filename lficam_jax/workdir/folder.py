@@ -19,7 +19,8 @@ from lficam_jax.errors import UserError
 # `init_from` is none of them: once there is a checkpoint it is not read again, but it shaped it.
 FREE = (
     "data.dir", "data.folder", "data.split_file", "data.threads", "data.max_corrupt",
-    "eval.batch_size", "explain", "optim.accumulate", "parallel.mode", "parallel.platform",
+    "eval.batch_size", "explain", "model.remat", "optim.accumulate", "parallel.mode",
+    "parallel.platform",
     "parallel.connect_seconds", "parallel.heartbeat_seconds",
     "train.log_every_steps", "train.keep_latest", "train.checkpoint_every_steps",
     "train.tensorboard", "train.watchdog_seconds",
@@ -167,7 +168,8 @@ def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
     """
     if not (Path(workdir) / "config.json").exists():
         raise UserError(f"{workdir} holds no run (no config.json); train first, with --mode train")
-    _check(workdir, [d for d in _differing(workdir, config) if among(d, MODEL)])
+    differing = [d for d in _differing(workdir, config) if among(d, MODEL)]
+    _check(workdir, [d for d in differing if not among(d, FREE)])
 
 
 def read_config(workdir: Path | str, data: ConfigDict | None = None) -> ConfigDict:

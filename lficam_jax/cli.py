@@ -94,9 +94,9 @@ class Parser(argparse.ArgumentParser):
         show(self.format_help().rstrip())
 
     def _meant(self, flag: str) -> str:
-        name = flag.strip("-")
-        if keys := keys_meant(name, leaves(default_config()), guess=False):
-            return f" — did you mean --config.{keys[0]}?"
+        name = flag.strip("-").replace("-", "_")
+        if found := keys_meant(name, leaves(default_config()), guess=False):
+            return f" — did you mean {' or '.join(f'--config.{key}' for key in found)}?"
         known = [word for word in self._option_string_actions if word.startswith("--")]
         return nearest(f"--{name}", known)
 

@@ -1,0 +1,252 @@
+"""The command `lficam`: help that teaches, a run that knows its config, words that are nearest."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lficam_jax import main
+from lficam_jax.errors import UserError
+from lficam_jax.measure.observe import PERTURBATIONS
+from lficam_jax.measure.scoreboard import GROUPS
+from lficam_jax.methods import METHODS
+from lficam_jax.modes import RUN
+from lficam_jax.speed import benchmark, lowering
+
+
+def lficam(*words):
+    """Runs the command in this process."""
+    return main._command([str(word) for word in words])
+
+
+def fails(*words):
+    with pytest.raises(UserError) as error:
+        lficam(*words)
+    return str(error.value)
+
+
+def printed(capsys, *words):
+    """Returns what help prints; argparse ends the process with 0."""
+    try:
+        assert lficam(*words) == 0
+    except SystemExit as end:
+        assert end.code in (0, None)
+    return capsys.readouterr().out
+
+
+def test_the_names_that_help_knows_are_those_of_the_code():
+    assert {*main.MODES} == {*RUN}
+    assert main.METHODS == tuple(METHODS)
+    assert main.MEASURES == tuple(GROUPS)
+    assert main.PERTURBATIONS == PERTURBATIONS
+    assert main.SECTIONS == benchmark.SECTIONS
+    assert main.COMPILED == lowering.SECTIONS
+
+
+def test_help_names_modes_configs_and_examples(capsys):
+    text = printed(capsys, "--help")
+    for name in (*main.MODES, *main.PROGRAMS):
+        assert f"\n  {name} " in text
+    assert "\n  cifar10 " in text and "CIFAR-10 after the paper: 32x32 pixels, 300 epochs." in text
+    assert text.count("\n  lficam ") == 3 and "exit codes:" in text
+    assert printed(capsys) == text  # no words at all
+    for line in text.splitlines():
+        assert len(line) < 120
+
+
+@pytest.mark.parametrize("mode", main.MODES)
+def test_the_help_of_a_mode_shows_its_own_flags_alone(mode, capsys):
+    text = printed(capsys, mode, "--help")
+    shown = {word.strip("-") for line in text.splitlines() for word in line.split()[:1]
+             if word.startswith("--")}  # fmt: skip
+    assert shown == {*main.MODES[mode].flags, "config", "workdir", "help-config"}
+    assert f"example: lficam {mode} " in text and "--help-config lists them all" in text
+
+
+@pytest.mark.parametrize("name", main.PROGRAMS)
+def test_the_other_programs_have_help(name, capsys):
+    assert f"usage: lficam {name}" in printed(capsys, name, "--help")
+
+
+def test_the_keys_of_a_config_are_listed(capsys):
+    text = printed(capsys, "train", "--config", "cifar10:depth=20", "--help-config")
+    assert "--config.model.depth=20\n" in text
+    assert "--config.optim.lr=0.1 " in text and "peak learning rate" in text
+
+
+def test_the_version_is_told(capsys):
+    assert printed(capsys, "--version").startswith("lficam_jax 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trian"], "'trian' is unknown — did you mean 'train'?"),
+        (["import_torch"], "did you mean 'import-torch'?"),
+        (["evaluate", "--wrkdir", "a"], "unknown flag --wrkdir — did you mean '--workdir'?"),
+        (["train", "--lr", "0.1"], "unknown flag --lr — did you mean --config.optim.lr?"),
+        (["train", "--batch-size=8"], "did you mean --config.eval.batch_size or --config.train.b"),
+        (["train", "--epochs=3"], "did you mean --config.train.total_epochs?"),
+        (["train", "--resume"], "unknown flag --resume"),
+        (["explain", "--methods", "own,gradcam++"], "'gradcam++' is unknown — did you mean 'grad_"),
+        (["explain", "--methods=ScoreCAM"], "did you mean 'score_cam'?"),
+        (["explain", "photo.jpg"], "unexpected arguments: photo.jpg"),
+        (["explain", "--split=test"], "--split is for evaluate, faithfulness, robus"),
+        (["evaluate", "--split", "tset"], "'tset' is unknown — did you mean 'test'?"),
+        (["evaluate", "--split"], "--split: expected one argument; see lficam evaluate --help"),
+        (["faithfulness", "--measures", "deletoin"], "did you mean 'deletion'?"),
+        (["faithfulness", "--limit", "many"], "--limit: 'many' is not a whole number from 1"),
+        (["faithfulness", "--limit", "0"], "--limit: '0' is not a whole number from 1"),
+        (["faithfulness", "--baseline", "blurr"], "did you mean 'blur'?"),
+        (["faithfulness", "--target", "true"], "'true' is unknown; known: predicted, label"),
+        (["robustness", "--perturbations", "contarst"], "did you mean 'contrast'?"),
+        (["robustness", "--severities", "1,9"], "'1,9' is not whole numbers, with commas b"),
+        (["benchmark", "--sections", "forwards"], "did you mean 'forward'?"),
+        (["describe", "--sections", "eval"], "did you mean 'evaluate'?"),
+        (["study", "--so-far"], "unknown flag --so-far — did you mean '--so_far'?"),
+        (["train", "--workdir", "w", "--config", "clutered_digits"], "did you mean 'cluttered_dig"),
+        (["describe"], "--config is missing; for example --config cifar10, or the --workdir of a"),
+        (["train", "--config", "cifar10"], "--workdir is missing"),
+    ],
+)  # fmt: skip
+def test_every_wrong_word_names_its_nearest(words, told):
+    assert told in fails(*words)
+
+
+def test_help_and_typos_answer_without_jax():
+    program = (
+        "import sys\n"
+        "from lficam_jax.main import _command\n"
+        "from lficam_jax.errors import UserError\n"
+        "for words in (['--help'], ['--version'], ['train', '--help-config'], ['trian'],\n"
+        "              ['explain', '--methods', 'x'], ['prepare', 'x'], ['import-torch', 'x'],\n"
+        "              ['train', '--workdir=w', '--config=cifar10', '--config.optim.lrr=1'],\n"
+        "              ['evaluate', '--workdir', 'w', '--config.optim.lrr=1']):\n"
+        "    try:\n        _command(words)\n    except UserError as error:\n        print(error)\n"
+        "heavy = {'jax', 'flax', 'tensorflow_datasets', 'matplotlib'} & {*sys.modules}\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "did you mean 'optim.lr'?" in done.stdout
+
+
+def result(workdir, mode):
+    return json.loads((workdir / "results" / f"{mode}.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def own(trained, tmp_path_factory):
+    """A copy of a run's folder that its modes may write into."""
+    import shutil
+
+    return shutil.copytree(trained, tmp_path_factory.mktemp("own") / "run")
+
+
+def test_a_run_is_evaluated_and_explained_without_a_config(own, digits, monkeypatch):
+    assert lficam("evaluate", "--workdir", own, "--split=validation") == 0
+    assert result(own, "evaluate")["examples"] == 40
+    words = (
+        "--config.explain.limit=2",
+        "--config.eval.batch_size=16",
+        "--config.parallel.mode=pmap",
+    )
+    assert lficam("explain", "--workdir", own, *words) == 0
+    assert result(own, "explain")["images"] == 2
+    assert lficam("describe", "--workdir", own) == 0
+    assert result(own, "describe")
+
+
+def test_what_a_run_is_told_without_a_config_is_where_its_data_lie(own, digits, tmp_path):
+    assert lficam("evaluate", "--workdir", own, f"--config.data.dir={digits}") == 0
+    told = fails("evaluate", "--workdir", own, f"--config.data.dir={tmp_path}")
+    assert "is not prepared" in told and str(tmp_path) in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["--config.model.depth=14"],
+            "which was trained with model.depth=8 (you asked 14): leave that out, or train another",
+        ),
+        (["--config.model.depth=14", "--config.seed=3"], "depth=8 (you asked 14), seed=0 (you"),
+        (["--config.optim.learning_rate=1"], "did you mean 'optim.lr'?"),
+        (
+            ["--config", "cluttered_digits:smoke,head=abn"],
+            "which was trained with model.head=lfi (you asked abn): leave that out",
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_run_is_not_cannot_be_asked_of_it(words, told, own):
+    message = fails("sanity", "--workdir", own, *words)
+    assert told in message
+    assert "sanity reads the run of" in message or "did you mean" in message
+
+
+def test_a_config_that_differs_in_what_a_mode_does_not_read_is_taken(own, digits):
+    words = ("--config", "cluttered_digits", "--config.data.image_size=16")
+    assert lficam("evaluate", "--workdir", own, *words, f"--config.data.dir={digits}") == 0
+
+
+def test_without_a_config_and_a_run_both_remedies_are_told(tmp_path):
+    told = fails("evaluate", "--workdir", tmp_path)
+    assert f"--config is missing, and {tmp_path} holds no run" in told
+    assert "train it first (lficam train --config NAME), or give the --workdir of a run" in told
+    told = fails("train", "--workdir", tmp_path)
+    assert "give --config NAME (lficam --help lists them), or the --workdir of a run" in told
+
+
+def test_stability_takes_where_the_data_lie_and_nothing_else(own, trained, digits, tmp_path):
+    words = ("stability", "--runs", own, trained, "--limit=4", "--workdir", tmp_path)
+    assert lficam(*words, f"--config.data.dir={digits}") == 0
+    assert result(tmp_path, "stability")["images"] == 4
+    assert "stability reads the configs of the --runs; leave out --config.seed" in fails(
+        *words, "--config.seed=3"
+    )
+
+
+def test_a_damaged_config_of_a_run_is_told(own, tmp_path):
+    (tmp_path / "config.json").write_text('{"colour": 1}')
+    assert "cannot read" in fails("evaluate", "--workdir", tmp_path)
+
+
+def pages(own):
+    return sorted(path.parent.name for path in own.glob("explanations/*/manifest.json"))
+
+
+def test_own_files_get_a_new_folder_each_time_or_the_one_that_is_asked_for(own, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (40, 30), (200, 90, 10)).save(tmp_path / "a.png")
+    words = ("explain", "--workdir", own, "--images", tmp_path / "a.png")
+    before = pages(own)
+    for _ in range(2):
+        assert lficam(*words) == 0
+    assert len(pages(own)) == len(before) + 2 and {*before} < {*pages(own)}
+    assert lficam(*words, "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "index.html").exists() and len(pages(own)) == len(before) + 2
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "note.txt").write_text("mine")
+    assert "holds other files" in fails(*words, "--out", tmp_path / "taken")
+    assert (tmp_path / "taken" / "note.txt").read_text() == "mine"
+
+
+def test_maps_are_asked_about_a_class_by_name_or_number(own, tmp_path):
+    """The ten digits are called 0 to 9, so that a name and a number are told apart elsewhere."""
+    words = ("explain", "--workdir", own, "--config.explain.limit=2", "--methods", "grad_cam")
+    for number in ("7", "0"):
+        assert lficam(*words, "--target", number, "--out", tmp_path / number) == 0
+        rows = json.loads((tmp_path / number / "manifest.json").read_text())["images"]
+        assert {row["asked_about"] for row in rows} == {number}
+    assert "class 'cat' is unknown; known: 0, 1" in fails(*words, "--target", "cat")
+    told = fails("explain", "--workdir", own, "--target", "7")
+    assert "--target=7: own asks about no class; choose other --methods" in told
+
+
+def test_a_class_is_its_name_before_it_is_a_number():
+    from lficam_jax.modes import _class
+
+    assert _class("3", ("1", "3")) == "3" and _class("3", ("cat", "dog")) == 3
+    assert _class("cat", ("cat", "dog")) == "cat" and _class(None, ("cat",)) is None

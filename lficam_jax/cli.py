@@ -4,7 +4,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import re
 import sys
 import traceback
@@ -29,7 +28,7 @@ def run(main: Callable[[list[str]], int]) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal may know no letter but ASCII
             stream.reconfigure(errors="backslashreplace")
     try:
-        check_platform(platform.system(), platform.machine())
+        check_platform()
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         _end(error)

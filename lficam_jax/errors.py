@@ -1,5 +1,7 @@
 """Exceptions whose message is meant for the person at the keyboard: `UserError` and its kinds."""
 
+import platform
+
 
 class UserError(Exception):
     """Bad input: the message names the cause and the remedy, in one or a few lines.
@@ -26,22 +28,13 @@ class LostError(UserError):
 PLATFORMS = {"Linux": ("x86_64", "aarch64"), "Darwin": ("arm64",)}
 
 
-def check_platform(system: str, machine: str) -> None:
+def check_platform() -> None:
     """Tells at once where the libraries below have no packages.
 
-    >>> check_platform("Linux", "aarch64")
-    >>> check_platform("Windows", "AMD64")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    lficam_jax.errors.UserError: lficam_jax runs on Linux (x86-64, ARM) and macOS (ARM), not on...
-
-    Args:
-      system: as `platform.system()` names it.
-      machine: as `platform.machine()` names it.
-
     Raises:
-      UserError: on any other platform.
+      UserError: on anything but Linux (x86-64, ARM) and macOS (ARM).
     """
+    system, machine = platform.system(), platform.machine()
     if machine not in PLATFORMS.get(system, ()):
         raise UserError(
             f"lficam_jax runs on Linux (x86-64, ARM) and macOS (ARM), not on {system} ({machine}), "

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+import lficam_jax
 from lficam_jax import main
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, check_platform
 from lficam_jax.measure.observe import PERTURBATIONS
 from lficam_jax.measure.scoreboard import GROUPS
 from lficam_jax.methods import METHODS
@@ -130,6 +131,40 @@ def test_help_and_typos_answer_without_jax():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "did you mean 'optim.lr'?" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "supported"),
+    [
+        ("Linux", "x86_64", True), ("Linux", "aarch64", True), ("Darwin", "arm64", True),
+        ("Darwin", "x86_64", False), ("Windows", "AMD64", False), ("Linux", "riscv64", False),
+    ],
+)  # fmt: skip
+def test_a_platform_without_packages_is_told_at_once(system, machine, supported, monkeypatch):
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    if supported:
+        check_platform()
+        return
+    told = rf"runs on Linux \(x86-64, ARM\) and macOS \(ARM\), not on {system} \({machine}\)"
+    monkeypatch.delitem(vars(lficam_jax), "load", raising=False)
+    for ask in (check_platform, lambda: lficam_jax.load):
+        with pytest.raises(UserError, match=told):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["python", "lficam"])
+def test_a_bad_config_file_ends_with_2_and_one_line(name, tmp_path):
+    (tmp_path / "bad.py").write_text("import no_such_thing\n")
+    program = {
+        "python": ["-m", "lficam_jax.main", "--mode", "train"],
+        "lficam": ["-c", "from lficam_jax.main import lficam; lficam()", "train"],
+    }[name]
+    words = ["--config", str(tmp_path / "bad.py"), "--workdir", str(tmp_path / "run")]
+    done = subprocess.run([sys.executable, *program, *words], capture_output=True, text=True)
+    assert done.returncode == 2 and not done.stdout
+    told = f"error: {tmp_path}/bad.py:1: ModuleNotFoundError: No module named 'no_such_thing'\n"
+    assert done.stderr == told
 
 
 def result(workdir, mode):

@@ -85,6 +85,11 @@ def test_arguments_that_a_program_set_are_the_command(monkeypatch):
     assert origin.command() == "lficam_jax/main.py --workdir a"
 
 
+def test_the_installed_command_is_told_by_its_name(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/opt/venv/bin/lficam", "train", "--workdir", "a b"])
+    assert origin.command() == "lficam train --workdir 'a b'"
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """The package as if it lay in `tmp_path/lficam_jax`."""

@@ -44,6 +44,8 @@ def origin(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 def command() -> str:
     """Returns what this process was started with, as a shell takes it."""
+    if Path(sys.argv[0]).name == "lficam":  # the installed command, wherever it lies
+        return shlex.join(["lficam", *sys.argv[1:]])
     started = sys.orig_argv
     # `%run` in IPython, and programs that call one another, set arguments of their own.
     own = len(sys.argv) < 2 or started[-len(sys.argv) + 1 :] == sys.argv[1:]

@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 from absl import logging
 from ml_collections import ConfigDict
 
-from lficam_jax.config import as_json, default_config, nearest
+from lficam_jax.config import as_json, default_config
 from lficam_jax.config_file import configured, keys_meant, leaves, overridden
-from lficam_jax.errors import UserError, check_platform
+from lficam_jax.errors import UserError, check_platform, nearest
 
 
 def run(main: Callable[[list[str]], int]) -> None:

@@ -5,14 +5,13 @@ A file in `configs/` starts from `default_config()`, sets what differs and ends 
 reads a key with a fallback.
 """
 
-import difflib
 import json
 import re
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 
 CHOICES = {
     "data.pipeline": ("auto", "resident", "streaming"),
@@ -267,28 +266,10 @@ def validate(config: ConfigDict) -> None:
         raise UserError("the config is not valid:\n  " + "\n  ".join(problems))
 
 
-def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:
-    """Returns ` — did you mean 'x'?` for a typo, or the list of what is known.
-
-    >>> nearest("Grad-CAM++", ("grad_cam", "grad_cam_pp"))
-    " — did you mean 'grad_cam_pp'?"
-    """
-    by_letters = {_letters(name): name for name in reversed(known)}
-    close = difflib.get_close_matches(_letters(word), by_letters, n=1, cutoff=0.5)
-    if close:
-        return f" — did you mean {by_letters[close[0]]!r}?"
-    return f"; known: {', '.join(known)}"
-
-
 def as_json(config: ConfigDict) -> dict[str, Any]:
     """Returns the config as JSON gives it back: tuples become lists."""
     plain: dict[str, Any] = json.loads(config.to_json_best_effort())
     return plain
-
-
-def _letters(name: str) -> str:
-    """Returns a name without what people write in several ways: case, punctuation, ++ for pp."""
-    return re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "p"))
 
 
 def _bad_choices(config: ConfigDict) -> list[str]:

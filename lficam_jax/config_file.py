@@ -15,8 +15,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lficam_jax import config as keys
-from lficam_jax.config import CHOICES, default_config, nearest
-from lficam_jax.errors import UserError
+from lficam_jax.config import CHOICES, default_config
+from lficam_jax.errors import UserError, nearest
 
 HELP = "a config by name, or your own .py file; options behind a colon, as in cifar10:depth=20"
 # What other libraries call our keys.

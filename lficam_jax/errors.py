@@ -1,6 +1,9 @@
-"""Exceptions whose message is meant for the person at the keyboard: `UserError` and its kinds."""
+"""What is told to the person at the keyboard: `UserError` and its kinds, the nearest of names."""
 
+import difflib
 import platform
+import re
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -40,3 +43,21 @@ def check_platform() -> None:
             f"lficam_jax runs on Linux (x86-64, ARM) and macOS (ARM), not on {system} ({machine}), "
             "for which array_record has no package; on Windows, use WSL 2"
         )
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Returns ` — did you mean 'x'?` for a typo, or the list of what is known.
+
+    >>> nearest("Grad-CAM++", ("grad_cam", "grad_cam_pp"))
+    " — did you mean 'grad_cam_pp'?"
+    """
+    by_letters = {_letters(name): name for name in reversed(known)}
+    close = difflib.get_close_matches(_letters(word), by_letters, n=1, cutoff=0.5)
+    if close:
+        return f" — did you mean {by_letters[close[0]]!r}?"
+    return f"; known: {', '.join(known)}"
+
+
+def _letters(name: str) -> str:
+    """Returns a name without what people write in several ways: case, punctuation, ++ for pp."""
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("+", "p"))

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 
 import lficam_jax
 from lficam_jax import cli, config_file
-from lficam_jax.config import default_config, nearest
-from lficam_jax.errors import UserError
+from lficam_jax.config import default_config
+from lficam_jax.errors import UserError, nearest
 
 # The names that flags take, here so that help and typos need no jax; tests hold them to the code.
 SPLITS = ("train", "validation", "test")

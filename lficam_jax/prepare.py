@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lficam_jax import cli
-from lficam_jax.config import nearest
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 
 # Keys of data.builders.BUILDERS, and what TFDS prepares; here so that help and typos need no jax.
 NAMES = ("cluttered_digits", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "stl10")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lficam_jax.config import default_config, duration, nearest, options, validate
-from lficam_jax.errors import UserError
+from lficam_jax.config import default_config, duration, options, validate
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.workdir.folder import differences
 
 CONFIGS = sorted(p.stem for p in Path("configs").glob("*.py") if not p.stem.startswith("study_"))

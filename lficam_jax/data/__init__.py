@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax.config import RECORDED, nearest
+from lficam_jax.config import RECORDED
 from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
 from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
@@ -24,7 +24,7 @@ from lficam_jax.data.sampling import fitting, sampling
 from lficam_jax.data.sources import TfdsSource, data_directory, tfds_dataset
 from lficam_jax.data.synthetic import SyntheticSource, synthetic
 from lficam_jax.data.transforms import Preprocess, denormalise, fit_box, fit_image, normalise
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 
 __all__ = [
     "DATASETS",

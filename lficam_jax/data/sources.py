@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from lficam_jax.config import nearest
 from lficam_jax.data.classes import places
 from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
 from lficam_jax.data.examples import Example
 from lficam_jax.data.images import decode
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 
 _MASKS = ("mask", "segmentation_mask")  # what data sets call it
 _TRIMAP_GROUND = 2  # in segmentation_mask: 1 is the object, 2 the ground, 3 the object's rim

@@ -9,8 +9,7 @@ from typing import Any
 
 import jax
 
-from lficam_jax.config import nearest
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 
 GIB = 2**30
 

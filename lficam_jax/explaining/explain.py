@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from lficam_jax import methods as maps
-from lficam_jax.config import nearest
 from lficam_jax.data import Dataset, Preprocess
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.explanations import Explanations
 from lficam_jax.explaining.inputs import Inputs, read_inputs

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lficam_jax.config import nearest
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.ops import maps
 
 COLOR_MAPS = ("inferno", "viridis", "turbo", "jet", "gray")  # the first is the default

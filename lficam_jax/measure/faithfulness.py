@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from lficam_jax.config import nearest
 from lficam_jax.data import normalise
 from lficam_jax.devices.parallel import over_rows
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.explaining import report
 from lficam_jax.explaining.session import Session, closing
 from lficam_jax.measure.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from lficam_jax.config import nearest
 from lficam_jax.data import Dataset, normalise
 from lficam_jax.devices.parallel import over_rows
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.explaining.session import Session
 from lficam_jax.methods import draw
 from lficam_jax.methods.split import split_model

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from lficam_jax.config import nearest
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.methods.classless import eigen_cam, fakecam, gaussian, mean_features, own, random
 from lficam_jax.methods.gradient import (
     cam,

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from lficam_jax.config import nearest
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.methods.split import Maps, Split, pick
 from lficam_jax.ops import maps
 

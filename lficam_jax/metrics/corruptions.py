@@ -21,8 +21,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from lficam_jax.config import nearest
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 
 SEVERITIES = (1, 2, 3, 4, 5)
 SMALL = 84  # pixels: the geometric mean of 32 and 224, for which the two tables were made

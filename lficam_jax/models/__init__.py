@@ -8,8 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lficam_jax.config import nearest
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.models.backbone import Backbone
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.models.densenet import cifar_densenet

@@ -5,8 +5,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from lficam_jax.config import nearest
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.models.backbone import Backbone, blocks_per_stage
 from lficam_jax.models.layers import Layers
 from lficam_jax.models.residual import BasicBlock, Bottleneck, Stem, residual_backbone

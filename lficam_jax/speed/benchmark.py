@@ -7,9 +7,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from lficam_jax.config import nearest
 from lficam_jax.devices.parallel import check_divides
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.measure.faithfulness import chosen
 from lficam_jax.methods import METHODS, check
 from lficam_jax.speed.programs import MAPS_BATCH, Program, Programs

@@ -13,9 +13,8 @@ import jax
 from jax.stages import Lowered
 from ml_collections import ConfigDict
 
-from lficam_jax.config import nearest
 from lficam_jax.devices.topology import GIB, Chip, Topology, devices, parse
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.methods import check
 from lficam_jax.speed.hlo import Program
 from lficam_jax.speed.lowering import SECTIONS, Lowering

@@ -7,9 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lficam_jax.config import nearest, options, smoke, validate
+from lficam_jax.config import options, smoke, validate
 from lficam_jax.data import dataset_info
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, nearest
 from lficam_jax.measure.faithfulness import chosen as chosen_measures
 from lficam_jax.methods import METHODS
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lficam_jax.config import default_config, nearest, options
-from lficam_jax.errors import UserError
+from lficam_jax.config import default_config, options
+from lficam_jax.errors import UserError, nearest
 
 CIFAR = {
     "resnet110": {"backbone": "cifar_resnet", "depth": 110},  # of bottlenecks: 164 layers

@@ -209,7 +209,7 @@ def test_what_a_run_is_told_without_a_config_is_where_its_data_lie(own, digits, 
         (["--config.model.depth=14", "--config.seed=3"], "depth=8 (you asked 14), seed=0 (you"),
         (["--config.optim.learning_rate=1"], "did you mean 'optim.lr'?"),
         (
-            ["--config", "cluttered_digits:smoke,head=abn"],
+            ["--config", "cluttered_digits:smoke,head=abn", "--config.data.synthetic=False"],
             "which was trained with model.head=lfi (you asked abn): leave that out",
         ),
     ],
@@ -221,8 +221,9 @@ def test_what_a_run_is_not_cannot_be_asked_of_it(words, told, own):
 
 
 def test_a_config_that_differs_in_what_a_mode_does_not_read_is_taken(own, digits):
-    words = ("--config", "cluttered_digits", "--config.data.image_size=16")
-    assert lficam("evaluate", "--workdir", own, *words, f"--config.data.dir={digits}") == 0
+    words = ("--config", "cluttered_digits:smoke", "--config.data.synthetic=False")
+    words += ("--config.optim.lr=0.1", f"--config.data.dir={digits}")
+    assert lficam("evaluate", "--workdir", own, *words) == 0
 
 
 def test_without_a_config_and_a_run_both_remedies_are_told(tmp_path):

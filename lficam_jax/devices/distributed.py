@@ -271,7 +271,7 @@ def _check_devices(platform: str) -> None:
     try:
         devices = jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS names what is not there
-        asked = str(jax.config.read("jax_platforms") or "")
+        asked = str(jax.config.jax_platforms or "")  # type: ignore[attr-defined]
         wanted = "tpu" if "tpu" in asked else "gpu"
         raise UserError(
             f"jax cannot use JAX_PLATFORMS={asked} ({' '.join(str(error).split()) or 'absent'}); "

@@ -223,8 +223,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
     and the network is the least of its family.
     """
     model = config.model
-    if model.backbone == "cifar_resnet" and model.block == "auto":
-        model.block = "basic" if model.depth < 44 else "bottleneck"  # of the depth that it had
+    if model.backbone == "cifar_resnet" and model.block == "auto" and model.depth >= 44:
+        model.block = "bottleneck"  # of the depth that it had
     model.update(_SMALL[model.backbone])
     if model.backbone in ("resnet", "se_resnet"):
         model.depth, model.fin.width = 18 if model.depth < 50 else 50, 32

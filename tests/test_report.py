@@ -4,7 +4,6 @@ import base64
 import dataclasses
 import json
 import re
-import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -223,11 +222,9 @@ def test_a_page_alone_is_replaced_in_one_step(tmp_path, monkeypatch):
     assert path.read_text() == "first" and [p.name for p in path.parent.iterdir()] == ["page.html"]
 
 
-def test_the_page_is_filled_and_what_it_is_made_of_is_installed():
+def test_the_page_is_filled():
     html = report.page([explained(name="{{style}} {{data}}")], **ABOUT)
     assert html.count("{{") == 2 and "{{style}} {{data}}" in html
-    installed = tomllib.loads(Path("pyproject.toml").read_text())["tool"]["setuptools"]
-    assert installed["package-data"]["lficam_jax"] == ["py.typed", "explaining/page/*"]
 
 
 def test_a_complete_folder_is_replaced_whole(tmp_path):

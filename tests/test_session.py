@@ -66,7 +66,14 @@ def test_a_batch_is_shared_by_the_devices_and_its_rows_have_places(fresh):
 def test_only_write_leaves_a_file(fresh):
     session = Session(fresh, "test", 8, ["own"])
     result = session.result({"accuracy": np.float32(0.5)})
-    assert result == {"split": "test", "images": 8, "step": 7, "seconds": 0, "accuracy": 0.5}
+    assert result == {
+        "data": "cluttered_digits",
+        "split": "test",
+        "images": 8,
+        "step": 7,
+        "seconds": 0,
+        "accuracy": 0.5,
+    }
     assert not fresh.workdir.exists()
     written = session.write("mine", result)
     assert written == fresh.workdir / "results" / "mine.json"

@@ -4,7 +4,9 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +29,8 @@ def cloud(tmp_path):
 
 
 def test_shellcheck_finds_nothing():
-    command = ["shellcheck", "-x", "-P", str(LAUNCH.parent), *map(str, SCRIPTS)]
+    program = Path(sys.executable).with_name("shellcheck")  # of the environment, active or not
+    command = [program, "-x", "-P", str(LAUNCH.parent), *map(str, SCRIPTS)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=LAUNCH.parent)
     assert done.returncode == 0, done.stdout
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def run(tmp_path):
 
 
 def test_shellcheck_finds_nothing():
-    command = ["shellcheck", "-x", "-P", "launch", str(SCRIPT)]
+    command = [Path(sys.executable).with_name("shellcheck"), "-x", "-P", "launch", str(SCRIPT)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 

@@ -32,6 +32,9 @@ def run(main: Callable[[list[str]], int]) -> None:
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         _end(error)
+    except BrokenPipeError:  # `| head -1`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or python complains at its end
+        sys.exit(141)  # as a shell reports it
     except KeyboardInterrupt:
         _end(UserError("stopped at once by SIGINT, without saving"), 130)
     except Exception as error:

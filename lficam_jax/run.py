@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from lficam_jax import structs
 from lficam_jax.data import Dataset, dataset_info
-from lficam_jax.explaining.explain import BATCH, explain, look
+from lficam_jax.explaining.explain import BATCH, check_size, explain, look
 from lficam_jax.explaining.explanation import short
 from lficam_jax.explaining.explanations import Explanations
 from lficam_jax.explaining.inputs import read_inputs
@@ -96,14 +96,15 @@ class Run(structs.Run):
         self, images: Any, *, normalised: bool = False, batch_size: int = BATCH
     ) -> "Predictions":
         """Classifies images of any kind that `explain` takes; with the network's own maps."""
+        check_size("batch_size", batch_size)
         inputs = read_inputs(images, self.dataset, normalised=normalised)
         methods = () if self.config.model.head == "plain" else ("own",)
         share, maps = look(self.model, self.variables, inputs.images, methods, None, batch_size)
         return Predictions(inputs.names, self.classes, share, maps.get("own"))
 
     def measure(
-        self, methods: Sequence[str] = (), *, limit: int = 1000, split: str = "test",
-        measures: Sequence[str] = (), baseline: str = "mean", target: str = "predicted",
+        self, methods: str | Sequence[str] = (), *, limit: int = 1000, split: str = "test",
+        measures: str | Sequence[str] = (), baseline: str = "mean", target: str = "predicted",
     ) -> Measures:  # fmt: skip
         """Measures how faithful maps are, beside trivial ones (docs/measures.md).
 
@@ -118,9 +119,9 @@ class Run(structs.Run):
         Raises:
           UserError: for an unknown name, or data that are not there.
         """
-        wanted = [methods] if isinstance(methods, str) else methods
-        session = Session(self, split, limit, wanted)
-        return Measures(faithfulness(session, measures, baseline=baseline, target=target))
+        check_size("limit", limit)
+        session = Session(self, split, limit, _words(methods))
+        return Measures(faithfulness(session, _words(measures), baseline=baseline, target=target))
 
     def __repr__(self) -> str:
         classes = ", ".join(self.classes[:3]) + (", …" if len(self.classes) > 3 else "")
@@ -128,6 +129,10 @@ class Run(structs.Run):
             f"Run({str(self.workdir)!r}: {self.title}, step {self.step}, "
             f"{len(self.classes)} classes: {classes})"
         )
+
+
+def _words(given: str | Sequence[str]) -> Sequence[str]:
+    return [given] if isinstance(given, str) else given
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,7 +4,9 @@ import doctest
 import gc
 import inspect
 import json
+import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -79,6 +81,7 @@ def test_every_way_to_say_the_same_image_means_the_same(run, photo):
     with Image.open(path) as picture:
         for same in (
             picture, pixels, pixels.transpose(2, 0, 1), pixels[None], [pixels], pixels / 255,
+            pixels.tolist(),
             (pixels / 255).astype(np.float32), pixels.astype(np.int64), jax.numpy.asarray(pixels),
             np.concatenate([pixels, np.full((40, 60, 1), 255, np.uint8)], axis=-1),
             picture.convert("RGBA"), path, str(path), path.parent, f"{path.parent}/*.png",
@@ -128,6 +131,7 @@ BAD = [
     ([np.zeros((8, 8, 3), np.uint8), None], "image 1 is a NoneType"),
     ({"a": 1}, "image 0 is a dict"),
     ([[1, 2], [3]], "image 0"),
+    ("", "an empty name"),
     ("no/such/file.png", "no image found"),
 ]
 
@@ -152,6 +156,11 @@ ASKED = [
     ({"method": "gradcam"}, "did you mean 'grad_cam'"),
     ({"normalised": True, "images": "a.png"}, "normalised=True is for arrays"),
     ({"normalised": True, "images": NAN}, "NaN"),
+    ({"normalised": True}, "these are uint8; leave out normalised=True"),
+    ({"target": [None]}, "a class for each image"),
+    ({"batch_size": 0}, "batch_size=0 must be a whole number, 1 at least"),
+    ({"batch_size": "8"}, "batch_size='8'"),
+    ({"chunk_size": 2.0}, "chunk_size=2.0"),
 ]
 
 
@@ -212,7 +221,13 @@ def test_measures_are_rows_and_columns(run):
     assert low <= found["cam"]["deletion"] <= high
     assert "deletion ↓" in repr(found) and "<table>" in found._repr_html_()
     with pytest.raises(lfi.UserError, match="did you mean 'deletion'"):
-        run.measure(limit=8, measures=["deltion"])
+        run.measure(limit=8, measures="deltion")
+    for asked, says in (
+        ({"limit": 0}, "limit=0"), ({"target": "3"}, "target '3' is unknown"),
+        ({"baseline": "white"}, "baseline 'white' is unknown"),
+    ):  # fmt: skip
+        with pytest.raises(lfi.UserError, match=says):
+            run.measure(**{"limit": 8, **asked})
 
 
 def test_a_second_call_compiles_nothing(run, photo):
@@ -249,3 +264,11 @@ def test_a_folder_that_is_no_run_is_told(tmp_path):
 def test_signatures_are_those_of_the_library(run):
     ours = set(inspect.signature(run.explain).parameters)
     assert ours <= set(inspect.signature(lfi.explain).parameters)
+
+
+def test_a_pipe_among_pictures_is_passed_over(run, photo, tmp_path, capsys):
+    """Reading one would wait for ever."""
+    shutil.copy(photo[0], tmp_path / "a.png")
+    os.mkfifo(tmp_path / "b.png")
+    assert len(run.explain(tmp_path)) == 1
+    assert "passed over" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import jax
 import pytest
 
 import lficam_jax
@@ -286,3 +287,28 @@ def test_a_class_is_its_name_before_it_is_a_number():
 
     assert _class("3", ("1", "3")) == "3" and _class("3", ("cat", "dog")) == 3
     assert _class("cat", ("cat", "dog")) == "cat" and _class(None, ("cat",)) is None
+
+
+@pytest.mark.slow
+def test_a_reader_who_has_seen_enough_is_no_bug():
+    """As `| head -1` does: it reads a line and goes."""
+    program = [sys.executable, "-m", "lficam_jax.main", "--mode", "describe"]
+    process = subprocess.Popen(
+        [*program, "--config", "cluttered_digits:smoke"], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    with process.stderr as stream:
+        assert "Traceback" not in stream.read()
+    assert process.wait(timeout=120) == 141
+
+
+@pytest.mark.parametrize("mode", ["sanity", "robustness"])
+def test_fewer_examples_than_a_picture_shows_are_enough(mode, own, digits, monkeypatch):
+    """One device, so that a batch is no larger than the sample."""
+    monkeypatch.setattr("jax.device_count", lambda: 1)
+    monkeypatch.setattr("jax.devices", lambda devices=jax.devices: devices()[:1])
+    words = ["--perturbations=fgsm", "--epsilons=1"] if mode == "robustness" else []
+    words += ["--methods=grad_cam", "--limit=1", f"--config.data.dir={digits}"]
+    assert lficam(mode, "--workdir", own, *words) == 0
+    assert (own / "results" / f"{mode}.png").exists()

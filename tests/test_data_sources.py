@@ -181,7 +181,7 @@ def test_a_set_of_other_sizes_than_the_table_says(data, prepared):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("cifar10", "python -m lficam_jax.prepare cifar10 --data_dir DIR"),
+        ("cifar10", "lficam prepare cifar10 --data_dir DIR"),
         ("cats_vs_dogs", "tfds build cats_vs_dogs --data_dir DIR --file_format array_record"),
         ("caltech101", "tfds build caltech101 --data_dir DIR"),
         ("cifar1O", "did you mean 'cifar10'"),

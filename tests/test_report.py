@@ -237,6 +237,7 @@ def test_a_complete_folder_is_replaced_whole(tmp_path):
 def test_the_leftovers_of_a_killed_run_are_no_obstacle(tmp_path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "half.png").write_text("")
+    (tmp_path / ".out.partial" / saving.MARK).touch()  # is written first
     folder = save([explained()], tmp_path / "out", **ABOUT)
     assert not (folder / "half.png").exists() and [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -58,3 +58,26 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UserError, match="out is a file; choose a folder"):
         save([explained()], tmp_path / "out", **ABOUT)
+
+
+def test_a_hidden_folder_of_somebody_else_is_not_removed(tmp_path):
+    (tmp_path / ".out.partial").mkdir()
+    (tmp_path / ".out.partial" / "thesis.txt").write_text("all my work")
+    with pytest.raises(UserError, match="not ours to remove; move it elsewhere"):
+        save([explained()], tmp_path / "out", **ABOUT)
+    assert (tmp_path / ".out.partial" / "thesis.txt").read_text() == "all my work"
+
+
+@pytest.mark.parametrize("place", [".", "", "..", "/"])
+def test_the_folder_that_one_is_in_is_not_pulled_away(tmp_path, monkeypatch, place):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="is the current folder, or holds it"):
+        save([explained()], place, **ABOUT)
+
+
+def test_a_bucket_is_no_folder_called_gs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="in a bucket; save to a folder here"):
+        save([explained()], "gs://bucket/out", **ABOUT)
+    assert not list(tmp_path.iterdir())

@@ -82,6 +82,8 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
+        if not str(pattern):
+            raise UserError("an empty name among the images; is a variable of the shell not set?")
         path = Path(pattern).expanduser()
         if path.is_file():
             matches = [path]
@@ -111,7 +113,8 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], found: Listing) -> No
         elif is_folder:
             _walk(path, above | {here}, found)
         elif path.suffix.lower() in SUFFIXES:
-            found.files.append(path)
+            # a pipe or a device has no end
+            (found.files if path.is_file() or path.is_symlink() else found.passed).append(path)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -160,14 +160,14 @@ def not_prepared(tfds_name: str, directory: Path) -> str:
     """Returns the message that tells how to prepare a data set."""
     row = next((row for row in DATASETS.values() if row.tfds_name == tfds_name), None)
     if row and row.prepared_by != "tfds":
-        command = f"python -m {row.prepared_by} {row.name} --data_dir {directory}"
+        command = f"lficam prepare {row.name} --data_dir {directory}"
     else:
         command = (
-            f"pip install '.[prepare]' && "
+            f"pip install tensorflow-cpu && "
             f"tfds build {tfds_name} --data_dir {directory} --file_format array_record"
         )
     where = f"{tfds_name} is not prepared in {directory}"
-    return f"{where}; prepare it once, from the repository, with\n  {command}"
+    return f"{where}; prepare it once, with\n  {command}"
 
 
 def _records(builder: Any, split: str) -> Any:

@@ -108,7 +108,11 @@ def explain_inputs(
       chunk_size: likewise.
     """
     count = len(inputs.images)
+    check_size("batch_size", batch_size)
+    check_size("chunk_size", chunk_size)
     wanted = _indices("target", target, classes, count)
+    if wanted is not None and None in wanted:
+        raise UserError("target: give a class for each image, or none at all")
     truth = _indices("labels", labels, classes, count) or [None] * count
     shown = list(inputs.names if names is None else names)
     _check_length("names", shown, count)
@@ -164,6 +168,13 @@ def look(
             drawn.setdefault(name, []).append(part)
     whole = {name: np.concatenate(parts)[:count] for name, parts in drawn.items()}
     return np.concatenate(shares)[:count], whole
+
+
+def check_size(what: str, given: Any, least: int = 1) -> None:
+    """Raises a UserError for what is no whole number, or too small a one."""
+    whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
+    if not whole or given < least:
+        raise UserError(f"{what}={given!r} must be a whole number, {least} at least")
 
 
 def _program_size(count: int) -> int:

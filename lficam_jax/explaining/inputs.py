@@ -69,7 +69,7 @@ def read_inputs(
             "they are as it is fed"
         )
     parts: list[Inputs] = []
-    for item in images if isinstance(images, list | tuple) else [images]:
+    for item in images if _is_list(images) else [images]:
         place = sum(len(part.images) for part in parts)
         if isinstance(item, str | Path):
             parts.append(fit_files(find_images([item]), dataset))
@@ -119,7 +119,7 @@ def _inputs(
 
 
 def _normalised(images: Any, dataset: Dataset | Preprocess | None) -> Inputs:
-    arrays = images if isinstance(images, list | tuple) else [images]
+    arrays = images if _is_list(images) else [images]
     if any(isinstance(item, str | Path) or _is_pil(item) for item in arrays):
         raise UserError("normalised=True is for arrays; leave it out for files and PIL images")
     batch = [image for place, item in enumerate(arrays) for image in _batch(item, place)]
@@ -127,6 +127,11 @@ def _normalised(images: Any, dataset: Dataset | Preprocess | None) -> Inputs:
         raise UserError("there is no image to look at: the list is empty")
     if len(shapes := {image.shape for image in batch}) > 1:
         raise UserError(f"normalised images must be of one size; these are {sorted(shapes)}")
+    if kinds := {image.dtype.name for image in batch if image.dtype.kind != "f"}:
+        raise UserError(
+            f"normalised images are floats, and these are {', '.join(sorted(kinds))}; leave out "
+            "normalised=True for pixels"
+        )
     stack = np.stack(batch).astype(np.float32)
     if stack.shape[-1] == 4:
         raise UserError("normalised images have 1 or 3 channels, not 4")
@@ -208,6 +213,13 @@ def _on_white(image: UInt8[np.ndarray, "y x c"]) -> UInt8[np.ndarray, "y x 3"]:
 def _check_finite(array: np.ndarray) -> None:
     if not np.isfinite(array).all():
         raise UserError("an image holds NaN or infinity; give finite numbers")
+
+
+def _is_list(images: Any) -> bool:
+    """Tells a list of images from one image that is written as nested lists of numbers."""
+    if not isinstance(images, list | tuple):
+        return False
+    return not images or not isinstance(images[0], list | tuple | int | float)
 
 
 def _is_pil(item: Any) -> bool:

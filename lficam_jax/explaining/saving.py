@@ -19,6 +19,7 @@ from lficam_jax.explaining.report import Skipped, asked_about, page, page_name, 
 from lficam_jax.workdir.origin import versions
 from lficam_jax.workdir.results import plain
 
+MARK = ".lficam_jax"  # in a folder that is being written: what a kill left may be removed
 FORMAT = "lficam_jax explanations"  # says in a manifest that the folder is ours to replace
 PER_PAGE = 500  # images on one page
 IN_MANIFEST = 5  # how many of the most probable classes are written
@@ -70,7 +71,7 @@ class Folder:
     def __init__(
         self, directory: str | os.PathLike[str], *, title: str, details: Mapping[str, Any]
     ) -> None:
-        self.target = Path(directory).resolve()
+        self.target = _place(directory)
         self.skipped: list[tuple[str, str]] = []
         self._title, self._details = title, dict(details)
         self._partial, self._former = (
@@ -101,9 +102,12 @@ class Folder:
             _check_ours(self.target)
             if self._former.exists():  # killed behind them
                 _keep_foreign(self._former, self.target)
-            for leftover in (self._partial, self._former):
-                shutil.rmtree(leftover, ignore_errors=True)
+                shutil.rmtree(self._former)
+            if self._partial.exists():
+                _check_leftover(self._partial)
+                shutil.rmtree(self._partial)
             self._partial.mkdir(parents=True)
+            (self._partial / MARK).touch()
             archive = self._partial / "maps.npz"
             self._arrays = zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED)
         return self
@@ -156,6 +160,7 @@ class Folder:
     def _take_place(self) -> None:
         if self.target.exists():
             self.target.rename(self._former)
+        (self._partial / MARK).unlink()
         self._partial.rename(self.target)
         if self._former.exists():
             _keep_foreign(self._former, self.target)
@@ -188,6 +193,20 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
     return found if ours and isinstance(found.get("images"), list) else None
 
 
+def _place(directory: str | os.PathLike[str]) -> Path:
+    if "://" in str(directory):
+        raise UserError(f"{directory} is in a bucket; save to a folder here, and copy it there")
+    target, here = Path(directory).expanduser().resolve(), Path.cwd()
+    if target == here or target in here.parents:
+        raise UserError(f"{target} is the current folder, or holds it; name a folder inside it")
+    return target
+
+
+def _check_leftover(partial: Path) -> None:
+    if not partial.is_dir() or (any(partial.iterdir()) and not (partial / MARK).exists()):
+        raise UserError(f"{partial} is in the way and not ours to remove; move it elsewhere")
+
+
 def _check_ours(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; choose a folder")
@@ -197,10 +216,11 @@ def _check_ours(target: Path) -> None:
 
 def _keep_foreign(former: Path, target: Path) -> None:
     """Moves what somebody else put into the former folder to the new one."""
-    manifest = _manifest(former) or {"images": [], "pages": []}
-    ours = {"manifest.json", "maps.npz", *map(str, manifest.get("pages", []))}
-    for row in manifest["images"]:
-        ours |= {str(row["files"][kind]) for kind in ("overlay", "map")}
+    manifest, ours = _manifest(former), set()
+    if manifest is not None:
+        ours = {"manifest.json", "maps.npz", *map(str, manifest.get("pages", []))}
+        for row in manifest["images"]:
+            ours |= {str(row["files"][kind]) for kind in ("overlay", "map")}
     for path in former.iterdir():
         if path.name not in ours:
             place = target / path.name

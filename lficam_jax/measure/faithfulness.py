@@ -102,6 +102,12 @@ def faithfulness(
     Raises:
       UserError: for an unknown measure, or one that the model or the data cannot give.
     """
+    for what, word, known in (
+        ("target", target, TARGETS),
+        ("baseline", baseline, measures.BASELINES),
+    ):
+        if word not in known:
+            raise UserError(f"{what} {word!r} is unknown{nearest(str(word), tuple(known))}")
     groups, note = chosen(groups, session.info.has_mask)
     names = session.with_trivial(*METHODS)
     _announce(len(session.sample), names, groups, steps)

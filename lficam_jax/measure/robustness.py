@@ -35,7 +35,7 @@ def run(session: Session, plan: Sequence[Perturbation]) -> int:
     observer = Observer.of(session)
     result = robustness(session, plan, observer)
     found = result["perturbations"]
-    few = session.few(EXAMPLES)
+    few = session.few(min(EXAMPLES, len(session.sample)))
     looks = gallery(observer, session.variables, next(few.batches(session.size)), plan)
     leave(session, "robustness", result, found, told(found), looks, len(few), over=True)
     return 0

@@ -24,7 +24,7 @@ def run(session: Session) -> int:
     """
     observer, fresh = Observer.of(session), fresh_weights(session)
     result = sanity(session, observer, fresh)
-    few = session.few(EXAMPLES)
+    few = session.few(min(EXAMPLES, len(session.sample)))
     looks = gallery(observer, session.variables, fresh, next(few.batches(session.size)))
     found = result["stages"]
     leave(session, "sanity", result, found, told(found), looks, len(few), over=False)

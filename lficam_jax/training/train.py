@@ -40,9 +40,8 @@ def train(
 ) -> dict[str, Any]:
     """Trains, or continues, the run of `workdir`; chooses on validation and tests once.
 
-    A finished run whose config asks for more steps goes on, and ends as if it had been so long from
-    the start; with a cosine schedule, which that would change, it is refused. Signals are heeded in
-    the main thread alone; in another, nothing but the end of the process stops a run early.
+    A finished run that is asked for more steps ends as if it had been so long from the start; with
+    a cosine schedule, which that would change, it is refused. Signals reach the main thread alone.
 
     Args:
       config: of the run.
@@ -50,12 +49,11 @@ def train(
       profile: first and last step for JAX' profiler to record; (0, 0) for none.
 
     Returns:
-      What `results/train.json` holds beside `made_by`: `data` (its name), `test` and `validation`
-      (the measures of the best step), `step`, `best_step`, `resumed_at_step`, and of this process
-      `damaged_images` (passed over), `seconds`, `images_per_second`.
+      What `results/train.json` holds beside `made_by`: `data`, the measures of the best step on
+      `test` and `validation`, `step best_step resumed_at_step damaged_images images_per_second`.
 
     Raises:
-      UserError: for bad input. DivergedError: on a non-finite loss or gradient.
+      UserError: for bad input; DivergedError: for a loss or gradient that is not finite;
       Interrupted: after SIGTERM or SIGINT, once the state is saved.
     """
     started, workdir, mode = time.monotonic(), Path(workdir), config.parallel.mode

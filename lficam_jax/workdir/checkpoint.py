@@ -163,7 +163,7 @@ class Checkpoints:
         if not steps:
             raise UserError(
                 f"no checkpoint in {self.directory}; train first, "
-                "with the same --config and --workdir and --mode train"
+                "with lficam train and the same --config and --workdir"
             )
         best = self.manager.best_step()
         return int(max(steps) if best is None else best)

@@ -167,7 +167,7 @@ def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
       UserError: if the folder holds no run, or one of another network.
     """
     if not (Path(workdir) / "config.json").exists():
-        raise UserError(f"{workdir} holds no run (no config.json); train first, with --mode train")
+        raise UserError(f"{workdir} holds no run (no config.json); train first, with lficam train")
     differing = [d for d in _differing(workdir, config) if among(d, MODEL)]
     _check(workdir, [d for d in differing if not among(d, FREE)])
 

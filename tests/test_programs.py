@@ -133,7 +133,7 @@ MISTAKES = {
         ["--config.data.name=fashionmnist"], "did you mean 'fashion_mnist'"
     ),
     "data that are not prepared": (
-        ["--config.data.name=cifar10"], "python -m lficam_jax.prepare cifar10 --data_dir"
+        ["--config.data.name=cifar10"], "lficam prepare cifar10 --data_dir"
     ),
     "a mode that does not exist": (["--mode", "trian"], "--mode 'trian' is unknown — did you"),
     "a word too many": (["nonsense"], "unexpected arguments: nonsense"),

@@ -49,8 +49,18 @@ Row = dict[str, Any]
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
-def ours(depth: int, images: np.ndarray, labels: np.ndarray, dtype: str) -> Programs:
-    """Returns forward pass (logits and map) and step of this package, the batch on the device."""
+def batch_of(case: str) -> tuple[int, np.ndarray, np.ndarray]:
+    """Returns depth, random images `[b y x 3]` and labels `[b]` of `network:pixels:batch`."""
+    name, pixels, size = case.split(":")
+    random = np.random.default_rng(0)
+    images = random.standard_normal((int(size), int(pixels), int(pixels), 3), np.float32)
+    labels = random.integers(0, CLASSES, int(size), np.int32)
+    return int(name.removeprefix("resnet")), images, labels
+
+
+def ours(case: str, dtype: str) -> Programs:
+    """Returns forward pass (logits and map) and step of this package, compiled, on the device."""
+    depth, images, labels = batch_of(case)
     pixels = images.shape[1]
     family = "cifar_resnet" if pixels < 64 else "resnet"
     model = create_model(family, depth, "lfi", num_classes=CLASSES, dtype=dtype)
@@ -64,27 +74,31 @@ def ours(depth: int, images: np.ndarray, labels: np.ndarray, dtype: str) -> Prog
     take = make_train_step(model, tx, lambda resident, batch, key: batch, seed=0)
     mapped = spmd(take, "shard_map", jax.devices()[:1], donate_state=True)
     held = [replicate(create_state(variables, tx), "shard_map", jax.devices()[:1])]
+    start = time.perf_counter()
+    forward = outputs.lower(variables, batch["image"]).compile()
+    taken = mapped.lower(held[0], {}, batch).compile()
+    print(f"{case}: ours compiled in {time.perf_counter() - start:.0f} s", flush=True)
 
     def step() -> Any:
-        held[0], sums = mapped(held[0], {}, batch)
+        held[0], sums = taken(held[0], {}, batch)
         return sums
 
-    return {"forward": partial(outputs, variables, batch["image"]), "step": step}
+    return {"forward": partial(forward, variables, batch["image"]), "step": step}
 
 
-def theirs(
-    depth: int, images: np.ndarray, labels: np.ndarray, dtype: str, device: str, compiled: str
-) -> Programs:
+def theirs(case: str, dtype: str, device: str, compiled: str) -> Programs:
     """Returns the same of the PyTorch network: channels_last, autocast for bfloat16.
 
     `compiled` is a mode of torch.compile; '' runs it as it is.
     """
+    depth, images, labels = batch_of(case)
     network = LFINetwork(depth, images.shape[1] < 64, CLASSES).to(device)
     network = network.to(memory_format=torch.channels_last)
     x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)  # NHWC memory: channels_last
     y = torch.from_numpy(labels).long().to(device)
     optimizer = torch.optim.SGD(network.parameters(), **OPTIM, fused=device == "cuda")
-    run = torch.compile(network, mode=compiled) if compiled else network
+    # One shape each: without dynamic=False a second batch size would be compiled for all sizes.
+    run = torch.compile(network, mode=compiled, dynamic=False) if compiled else network
     cast = partial(torch.autocast, device, torch.bfloat16, enabled=dtype == "bfloat16")
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
 
@@ -106,21 +120,23 @@ def theirs(
     return {"forward": forward, "step": step}
 
 
-def compare(case: str, device: str, dtype: str, compiles: str, seconds: float) -> list[Row]:
+def prepare(case: str, device: str, dtype: str, compiles: str) -> dict[str, Programs]:
+    """Makes and compiles the programs of one case; `compiles` is torch.compile's mode, or ''."""
+    made = {"ours": ours(case, dtype), "eager": theirs(case, dtype, device, compiled="")}
+    if compiles:  # after ours: XLA measures while it compiles, and wants the device for itself
+        start, made["compiled"] = time.perf_counter(), theirs(case, dtype, device, compiles)
+        for program in made["compiled"].values():
+            program()
+        print(f"{case}: torch's compiled in {time.perf_counter() - start:.0f} s", flush=True)
+    return made
+
+
+def compare(case: str, programs: dict[str, Programs], seconds: float) -> list[Row]:
     """Measures one case: milliseconds of each program, and how many times ours each takes."""
-    name, pixels, size = case.split(":")
-    depth, batch = int(name.removeprefix("resnet")), int(size)
-    random = np.random.default_rng(0)
-    images = random.standard_normal((batch, int(pixels), int(pixels), 3), np.float32)
-    labels = random.integers(0, CLASSES, batch, np.int32)
-    programs = {"ours": ours(depth, images, labels, dtype)}
-    programs["eager"] = theirs(depth, images, labels, dtype, device, compiled="")
-    if compiles:
-        programs["compiled"] = theirs(depth, images, labels, dtype, device, compiles)
     rows = []
     for kind in ("forward", "step"):
         times = in_turn({name: each[kind] for name, each in programs.items()}, seconds)
-        row: Row = {"case": case, "program": kind, "batch": batch}
+        row: Row = {"case": case, "program": kind, "batch": int(case.split(":")[2])}
         row["ms"] = {name: 1e3 * median(found) for name, found in times.items()}
         row["ratio"] = {name: ratio(found, times["ours"]) for name, found in times.items()}
         rows.append(row)
@@ -174,6 +190,7 @@ def main() -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
+    torch._dynamo.config.recompile_limit = 64  # all networks share one forward method
     compiles = args.mode if not args.eager_only and compiler_works(args.device) else ""
     setting = (
         f"{jax.devices()[0].device_kind}, {torch.get_num_threads()} CPU threads; "
@@ -181,12 +198,13 @@ def main() -> None:
         f"{dtype}; LFI head"
     )
     print(setting, flush=True)
+    cases = args.cases or CASES[args.device]
     rows: list[Row] = []
-    for case in args.cases or CASES[args.device]:
+    for case in cases:
         if time.perf_counter() - started > args.until:
             print(f"{case}: left out, more than {args.until:g} seconds have passed", flush=True)
             continue
-        rows += compare(case, args.device, dtype, compiles, args.seconds)
+        rows += compare(case, prepare(case, args.device, dtype, compiles), args.seconds)
         if args.json:
             args.json.write_text(json.dumps({"setting": setting, "rows": rows}, indent=2))
     print(table(rows))

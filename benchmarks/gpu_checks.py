@@ -13,6 +13,8 @@ import argparse
 import json
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,6 +26,7 @@ import jax
 import numpy as np
 
 from lficam_jax.config import default_config
+from lficam_jax.interop.torch import variables_from_torch
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import predict
 from lficam_jax.speed.programs import Programs
@@ -40,32 +43,53 @@ NETWORKS = (
 TINY = (("cifar_resnet", 8, "lfi", {}, 16, 4), ("cifar_resnet", 8, "abn", {}, 16, 4))
 LEAST = 1e-3  # largest difference from the reference, as a share of the largest value
 Row = dict[str, Any]
+Network = tuple[str, int, str, dict[str, Any], int, int]
 
 
 def parity(tiny: bool) -> list[Row]:
-    """Compares logits and maps of all networks; prints each as it is there."""
-    import torch
-
-    from lficam_jax.interop.torch import variables_from_torch
-    from tests import torch_reference
-
+    """Compares logits and maps of all networks, compiled side by side; prints each in its turn."""
+    kinds = (("float32", "highest"), ("float32", None), ("bfloat16", None))
     rows = []
-    for backbone, depth, head, options, pixels, count in TINY if tiny else NETWORKS:
-        reference = torch_reference.Network(backbone, depth, head, CLASSES, **options)
-        state = torch_reference.randomise(reference, 0).state_dict()
-        images = np.random.default_rng(1).standard_normal((count, pixels, pixels, 3), np.float32)
-        with torch.no_grad():
-            expected = reference.eval()(torch.from_numpy(images).permute(0, 3, 1, 2))
-        for dtype, precision in (("float32", "highest"), ("float32", None), ("bfloat16", None)):
-            model = create_model(backbone, depth, head, num_classes=CLASSES, dtype=dtype, **options)
-            variables = variables_from_torch({k: v.numpy() for k, v in state.items()}, model)
-            with jax.default_matmul_precision(precision):
-                found = jax.jit(lambda v, x, m=model: predict(m, v, x))(variables, images)
+    with ThreadPoolExecutor(4) as pool:
+        waiting = []
+        for network in TINY if tiny else NETWORKS:
+            state, images, expected = _reference(network)
+            for dtype, precision in kinds:
+                found = pool.submit(_outputs, network, state, images, dtype, precision)
+                waiting.append((network, dtype, precision, expected, found))
+        for (backbone, depth, head, *_), dtype, precision, expected, found in waiting:
             row = {"network": f"{backbone}-{depth} {head}", "dtype": dtype}
             row["products"] = precision or "default"
-            rows.append(row | _differences(found, expected))
+            rows.append(row | _differences(found.result(), expected))
             print(rows[-1], flush=True)
     return rows
+
+
+def _reference(network: Network) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any]]:
+    """Returns weights, images and the outputs that torch computes from them on the CPU."""
+    import torch
+
+    from tests import torch_reference
+
+    backbone, depth, head, options, pixels, count = network
+    reference = torch_reference.Network(backbone, depth, head, CLASSES, **options)
+    state = torch_reference.randomise(reference, 0).state_dict()
+    images = np.random.default_rng(1).standard_normal((count, pixels, pixels, 3), np.float32)
+    with torch.no_grad():
+        expected = reference.eval()(torch.from_numpy(images).permute(0, 3, 1, 2))
+    return {name: value.numpy() for name, value in state.items()}, images, expected
+
+
+def _outputs(
+    network: Network, state: dict[str, np.ndarray], images: np.ndarray, dtype: str,
+    precision: str | None,
+) -> Any:  # fmt: skip
+    """Returns ours of the same weights and images."""
+    backbone, depth, head, options, _, _ = network
+    model = create_model(backbone, depth, head, num_classes=CLASSES, dtype=dtype, **options)
+    variables = variables_from_torch(state, model)
+    with jax.default_matmul_precision(precision):
+        return jax.jit(partial(predict, model))(variables, images)
 
 
 def _differences(found: Any, expected: dict[str, Any]) -> Row:

@@ -1,9 +1,15 @@
-"""What is told to the person at the keyboard: `UserError` and its kinds, the nearest of names."""
+"""What is told to the person at the keyboard: `UserError` and its kinds, and who raises them."""
 
 import difflib
+import math
+import numbers
+import operator
+import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
 
 
 class UserError(Exception):
@@ -56,6 +62,95 @@ def nearest(word: str, known: Sequence[str]) -> str:
     if close:
         return f" — did you mean {by_letters[close[0]]!r}?"
     return f"; known: {', '.join(known)}"
+
+
+def brief(given: Any, most: int = 100) -> str:
+    """Writes what was given in one short line.
+
+    >>> brief("a" * 300, 20)
+    "'aaaaaaaaa…aaaaaaaa'"
+    """
+    text = " ".join(repr(given).split())
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most // 2 :]}"
+
+
+def legible(text: object) -> str:
+    r"""Returns text that any file and terminal takes: file names may hold any bytes.
+
+    >>> print(legible("\udcff.png"))
+    \udcff.png
+    """
+    return str(text).encode(errors="backslashreplace").decode()
+
+
+def check_whole(what: str, given: Any, least: int = 1) -> int:
+    """Returns a whole number of any type; raises a UserError for all else, or one below `least`."""
+    try:
+        found = least - 1 if isinstance(given, bool) else operator.index(given)
+    except TypeError:
+        found = least - 1
+    if found < least:
+        raise UserError(f"{what}={brief(given)} must be a whole number, {least} at least")
+    return found
+
+
+def is_number(given: Any) -> bool:
+    """Tells a real, finite number from all else.
+
+    >>> [is_number(given) for given in (1, 0.5, math.nan, True, "1")]
+    [True, True, False, False, False]
+    """
+    real = isinstance(given, numbers.Real) and not isinstance(given, bool)
+    return real and math.isfinite(given)
+
+
+def check_flag(what: str, given: Any) -> None:
+    """Raises a UserError for what is neither True nor False."""
+    if not isinstance(given, bool):
+        raise UserError(f"{what}={brief(given)} must be True or False")
+
+
+def check_word(what: str, given: Any, known: Collection[str]) -> None:
+    """Raises a UserError for what is none of the words; it names the nearest."""
+    if not isinstance(given, str) or given not in known:
+        raise UserError(f"{what} {brief(given)} is unknown{nearest(str(given), tuple(known))}")
+
+
+def words(what: str, given: Any) -> tuple[str, ...]:
+    """Returns a word, or each of several once, as a tuple; None is none of them.
+
+    Raises:
+      UserError: for all else.
+
+    >>> words("method", "own"), words("method", ["own", "cam", "own"]), words("method", None)
+    (('own',), ('own', 'cam'), ())
+    """
+    if given is None or isinstance(given, str):
+        return () if given is None else (given,)
+    try:
+        found = tuple(given)
+    except TypeError:
+        found = (None,)
+    if not all(isinstance(word, str) for word in found):
+        raise UserError(f"{what} must be a name or a list of names, not {brief(given)}")
+    return tuple(dict.fromkeys(map(str, found)))
+
+
+def check_path(what: str, given: Any) -> Path:
+    """Returns a path, with the home folder for `~`.
+
+    Raises:
+      UserError: for what is no path, or an empty one.
+    """
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise UserError(f"{what} must be a path, not {brief(given)}")
+    if not text or "\0" in text:
+        raise UserError(f"{what} is {brief(text)}, which names no file; give a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{what} {brief(text)}: there is no such user; write it out") from error
 
 
 def _letters(name: str) -> str:

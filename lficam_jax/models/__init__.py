@@ -8,8 +8,16 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from lficam_jax.errors import UserError, nearest
-from lficam_jax.models.backbone import Backbone
+from lficam_jax.errors import (
+    UserError,
+    brief,
+    check_flag,
+    check_whole,
+    check_word,
+    is_number,
+    nearest,
+)
+from lficam_jax.models.backbone import Backbone, is_default
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.models.densenet import cifar_densenet
 from lficam_jax.models.fin import FeatureImportanceNetwork
@@ -69,10 +77,12 @@ def create_model(
       >>> outputs.logits.shape, outputs.attention.shape, outputs.importance.shape
       ((2, 10), (2, 8, 8), (2, 64))
     """
-    if head not in HEADS:
-        raise UserError(f"head {head!r} is unknown{nearest(head, HEADS)}")
-    if str(dtype) not in DTYPES:
-        raise UserError(f"model.dtype={dtype!r} is unknown{nearest(str(dtype), DTYPES)}")
+    num_classes = check_whole("num_classes", num_classes)
+    check_word("head", head, HEADS)
+    check_word("dtype", str(dtype), DTYPES)
+    check_flag("remat", remat)
+    if not isinstance(axis_name, str | None):
+        raise UserError(f"axis_name must be the name of a mapped axis, not {brief(axis_name)}")
     layers = Layers(jnp.dtype(dtype), axis_name, remat)
     if isinstance(backbone, str):
         parts = _registered(backbone, depth, head, layers, options)
@@ -80,23 +90,32 @@ def create_model(
         parts = own_backbone(backbone, depth, head, {"remat": remat, **options})
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
-        head=_head(head, parts, layers, num_classes, fin=fin or {}, abn=abn or {}),
+        head=_head(head, parts, layers, num_classes, fin=_options("fin", fin),
+                   abn=_options("abn", abn)),
         num_classes=num_classes, layers=layers, final_before_head=parts.final_before_head,
     )  # fmt: skip
+
+
+def _options(name: str, given: Any) -> Mapping[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise UserError(f"{name} must be a dict of options, not {brief(given)}")
+    return given or {}
 
 
 def _registered(
     name: str, depth: int | None, head: str, layers: Layers, options: dict[str, Any]
 ) -> Backbone:
-    if name not in BACKBONES:
-        raise UserError(f"backbone {name!r} is unknown{nearest(name, tuple(BACKBONES))}")
+    check_word("backbone", name, BACKBONES)
     if depth is None:
         raise UserError(f"backbone {name!r} needs a depth, for example create_model({name!r}, 20)")
-    build = BACKBONES[name]
-    known = tuple(inspect.signature(build).parameters)[1:-1]  # between depth and layers
-    given = {k: v for k, v in options.items() if v not in (0, None, "auto")}
+    depth, build = check_whole("depth", depth), BACKBONES[name]
+    known = dict(list(inspect.signature(build).parameters.items())[1:-1])  # all but depth, layers
+    given = {k: v for k, v in options.items() if not is_default(v)}
     for foreign in [k for k in given if k not in known]:
-        raise UserError(f"{name} has no option {foreign!r}{nearest(foreign, known)}")
+        raise UserError(f"{name} has no option {foreign!r}{nearest(foreign, tuple(known))}")
+    for option in given:
+        if isinstance(known[option].default, int):
+            given[option] = check_whole(option, given[option])
     if "stem_stride" in known and head == "lfi":
         given.setdefault("stem_stride", 1)  # the released networks: a 14x14 map, not 7x7
     return build(depth, **given, layers=layers)
@@ -109,23 +128,40 @@ def _head(
     if name == "plain":
         return PlainHead()
     if name == "abn":
+        for option in abn:
+            check_word("abn: the option", option, ("loss",))
         loss = abn.get("loss", "both")
-        if loss not in ABNHead.LOSSES:
-            raise UserError(f"model.abn.loss={loss!r} is unknown{nearest(loss, ABNHead.LOSSES)}")
+        check_word("abn: loss", loss, ABNHead.LOSSES)
         return ABNHead(parts.last_stage(1), num_classes, layers, loss)
     return _lfi_head(layers, parts.relu_every, fin)
 
 
 def _lfi_head(layers: Layers, relu_every: int, fin: Mapping[str, Any]) -> LFIHead:
-    fields = [f.name for f in dataclasses.fields(FeatureImportanceNetwork)]
-    known = [*FIN_DEFAULTS, *(f for f in fields if f not in ("layers", "parent", "name"))]
-    for foreign in [name for name in fin if name not in known]:
-        raise UserError(f"model.fin has no option {foreign!r}{nearest(foreign, known)}")
+    fields = {f.name: f.default for f in dataclasses.fields(FeatureImportanceNetwork)}
+    for foreign in ("layers", "parent", "name"):
+        del fields[foreign]
+    known = {**FIN_DEFAULTS, **fields}
+    for name, value in fin.items():
+        check_word("fin: the option", name, known)
+        _check_fin(name, value, known[name])
     options = {**FIN_DEFAULTS, **fin}
     around = {name: options.pop(name) for name in FIN_DEFAULTS}
     kind = around.pop("kind")
-    if kind not in FIN_KINDS:
-        raise UserError(f"model.fin.kind={kind!r} is unknown{nearest(kind, FIN_KINDS)}")
     options["relu_every"] = options.get("relu_every") or relu_every
     network = FeatureImportanceNetwork(layers, **options) if kind == "learned" else None
     return LFIHead(network, **around)
+
+
+def _check_fin(name: str, value: Any, default: Any) -> None:
+    """Raises a UserError for a value that the option of FIN cannot have."""
+    what = f"fin: {name}"
+    if isinstance(default, bool):
+        check_flag(what, value)
+    elif isinstance(default, int):
+        check_whole(what, value, 0 if name in ("width", "relu_every") else 1)
+        if name == "kernel" and value % 2 == 0:
+            raise UserError(f"{what}={value} must be odd")
+    elif isinstance(default, str):
+        check_word(what, value, FIN_KINDS)
+    elif not is_number(value) or value <= 0:
+        raise UserError(f"{what}={brief(value)} must be a positive number")

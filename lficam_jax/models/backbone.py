@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 
@@ -29,6 +30,11 @@ class Backbone:
     final: nn.Module | None = None
     final_before_head: bool = False
     relu_every: int = 2
+
+
+def is_default(option: Any) -> bool:
+    """Tells whether an option is left to the family: None, 0, False or `auto`."""
+    return option is None or (isinstance(option, int | str) and option in (0, "auto"))
 
 
 def blocks_per_stage(family: str, depth: int, *, per_block: int, extra: int) -> int:

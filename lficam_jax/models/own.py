@@ -6,8 +6,8 @@ from typing import Any
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from lficam_jax.errors import UserError
-from lficam_jax.models.backbone import Backbone
+from lficam_jax.errors import UserError, brief
+from lficam_jax.models.backbone import Backbone, is_default
 
 
 class OwnTrunk(nn.Module):
@@ -48,7 +48,7 @@ def own_backbone(
     """
     if not isinstance(module, nn.Module):
         raise UserError(
-            f"backbone must be a name or a flax.linen module, got a {type(module).__name__}"
+            f"backbone must be a name ('resnet', say) or a flax.linen module, not {brief(module)}"
         )
     if head == "abn":
         raise UserError(
@@ -56,7 +56,7 @@ def own_backbone(
             "your own is in one; use head 'lfi' or 'plain', or return a models.backbone.Backbone "
             "from a function in models.BACKBONES"
         )
-    given = [name for name, value in {"depth": depth, **options}.items() if value not in (None, 0)]
+    given = [name for name, value in {"depth": depth, **options}.items() if not is_default(value)]
     if given:
         raise UserError(f"a backbone of your own takes no {', '.join(given)}; set it in the module")
     return Backbone(trunk=OwnTrunk(module), last_stage=lambda stride: Identity(), stride=1)

@@ -5,7 +5,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError, check_word
 from lficam_jax.models.backbone import Backbone, blocks_per_stage
 from lficam_jax.models.layers import Layers
 from lficam_jax.models.residual import BasicBlock, Bottleneck, Stem, residual_backbone
@@ -30,8 +30,7 @@ def cifar_resnet(depth: int, *, block: str = "auto", layers: Layers) -> Backbone
       UserError: if depth is not 6n + 2 or the block is unknown.
     """
     count = blocks_per_stage("cifar_resnet", depth, per_block=6, extra=2)
-    if block not in BLOCKS:
-        raise UserError(f"model.block={block!r} is unknown{nearest(block, BLOCKS)}")
+    check_word("block", block, BLOCKS)
     bottleneck = block == "bottleneck" or (block == "auto" and depth >= 44)
     kind = Bottleneck if bottleneck else BasicBlock
     return residual_backbone(Stem(16, layers), kind, (16, 32, 64), (count,) * 3, layers)

@@ -148,7 +148,7 @@ def load_config(text: str) -> ConfigDict:
             f"{path}: get_config() returns {kind}; start from default_config() of lficam_jax.config"
         )
     is_study = "settings" in found
-    _check_keys(path, found.get("base") if is_study else found, "base." if is_study else "")
+    check_keys(path, found.get("base") if is_study else found, "base." if is_study else "")
     return found.lock()
 
 
@@ -211,7 +211,17 @@ def _failed(path: Path, error: BaseException) -> UserError:
     return UserError(f"{file}:{line}: {told}" if line else f"{file}: {told}")
 
 
-def _check_keys(path: Path, config: Any, prefix: str) -> None:
+def check_keys(path: Path | str, config: Any, prefix: str = "") -> None:
+    """Checks that a config has every key, and no other.
+
+    Args:
+      path: where it comes from, for the message.
+      config: what should be a config.
+      prefix: of its keys, for the message.
+
+    Raises:
+      UserError: if it has not.
+    """
     wanted = leaves(default_config())
     found = leaves(config) if isinstance(config, ConfigDict) else {}
     for key in found:

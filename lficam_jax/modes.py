@@ -18,7 +18,7 @@ from lficam_jax.explaining.run import run as explain_run
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure import stability
 from lficam_jax.measure.faithfulness import run as faithfulness_run
-from lficam_jax.methods import CLASSLESS, check
+from lficam_jax.methods import check, check_asked
 from lficam_jax.speed import benchmark
 from lficam_jax.speed.compiled import compile_for
 from lficam_jax.speed.describe import describe as describe_config
@@ -79,11 +79,7 @@ def explain(
     split = None if images else config.explain.split
     session = _session(config, workdir, split=split, limit=config.explain.limit, **asked)
     drawn = session.methods() or session.methods("own", "grad_cam")[:1]
-    if target is not None and not {*drawn} - {*CLASSLESS}:
-        raise UserError(
-            f"--target={target}: {', '.join(drawn)} asks about no class; choose other --methods, "
-            "for example grad_cam"
-        )
+    check_asked(target, drawn)  # before a file is read
     return explain_run(session, images, target=_class(target, session.classes), out=out)
 
 

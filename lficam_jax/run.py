@@ -9,12 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Float
+from ml_collections import ConfigDict
 
 from lficam_jax import structs
-from lficam_jax.data import Dataset, dataset_info
-from lficam_jax.explaining.explain import BATCH, check_size, explain, look
+from lficam_jax.config import validate
+from lficam_jax.data import SPLITS, Dataset, dataset_info
+from lficam_jax.errors import UserError, brief, check_path, check_whole, check_word, nearest, words
+from lficam_jax.explaining.explain import BATCH, explain, look
 from lficam_jax.explaining.explanation import short
-from lficam_jax.explaining.explanations import Explanations
+from lficam_jax.explaining.explanations import Explanations, told_skipped
 from lficam_jax.explaining.inputs import read_inputs
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure.faithfulness import faithfulness
@@ -22,7 +25,7 @@ from lficam_jax.measure.measures import Measures
 from lficam_jax.methods.perturbation import CHUNK_SIZE
 from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.folder import read_config
-from lficam_jax.workdir.remote import fetched
+from lficam_jax.workdir.remote import fetched, is_remote
 from lficam_jax.workdir.table import aligned
 
 
@@ -35,10 +38,11 @@ def load(
       workdir: the run's folder, or its address in a bucket (`gs://…`).
       step: of the checkpoint; None: the best on the validation split.
       data: keys of `config.data` that differ here, for example `{"dir": "/data"}`. The data
-        themselves are needed only to measure, and to explain examples of a split.
+        themselves are needed only to measure.
 
     Raises:
-      UserError: if the folder holds no run, or no checkpoint that can be read.
+      UserError: if the folder holds no run, or no checkpoint that can be read; for a key of `data`
+        that does not exist, or a value of another kind.
 
     Example:
       >>> import lficam_jax as lfi
@@ -47,15 +51,36 @@ def load(
       >>> e[0].overlay().size
       (224, 224)
     """
-    with fetched(str(workdir)) as here:
+    path = check_path("workdir", workdir)
+    if step is not None:
+        step = check_whole("step", step, 0)
+    with fetched(str(workdir) if is_remote(str(workdir)) else str(path)) as here:
         config = read_config(here)
-        config.data.update(dict(data or {}))
+        _change(config.data, data)
+        validate(config)
         found = load_run(config, here, step)
     variables = jax.device_put(dict(found.variables))  # once, not at each call
-    return Run(Path(workdir), found.config, found.model, variables, found.step)
+    return Run(path, found.config, found.model, variables, found.step)
 
 
-@dataclass(frozen=True, repr=False)
+def _change(ours: ConfigDict, data: Any) -> None:
+    """Sets keys of `config.data`; a path may be a `Path`."""
+    if not isinstance(data, Mapping | None):
+        raise UserError(f"data must be a dict of keys of config.data, not {brief(data)}")
+    for key, value in (data or {}).items():
+        if key not in ours:
+            raise UserError(f"data: the key {brief(key)} is unknown{nearest(str(key), [*ours])}")
+        value = str(value) if isinstance(value, Path) else value
+        try:
+            if value is None:
+                raise TypeError
+            ours[key] = value
+        except TypeError as error:
+            kind = type(ours[key]).__name__
+            raise UserError(f"data: {key}={brief(value)} must be of type {kind}") from error
+
+
+@dataclass(frozen=True, repr=False, eq=False)
 class Run(structs.Run):
     """A trained network that explains, predicts and is measured. Made by `load`.
 
@@ -95,12 +120,16 @@ class Run(structs.Run):
     def predict(
         self, images: Any, *, normalised: bool = False, batch_size: int = BATCH
     ) -> "Predictions":
-        """Classifies images of any kind that `explain` takes; with the network's own maps."""
-        check_size("batch_size", batch_size)
+        """Classifies images of any kind that `explain` takes; with the network's own maps.
+
+        Raises:
+          UserError: as `explain` does.
+        """
+        check_whole("batch_size", batch_size)
         inputs = read_inputs(images, self.dataset, normalised=normalised)
         methods = () if self.config.model.head == "plain" else ("own",)
         share, maps = look(self.model, self.variables, inputs.images, methods, None, batch_size)
-        return Predictions(inputs.names, self.classes, share, maps.get("own"))
+        return Predictions(inputs.names, self.classes, share, maps.get("own"), inputs.skipped)
 
     def measure(
         self, methods: str | Sequence[str] = (), *, limit: int = 1000, split: str = "test",
@@ -119,9 +148,11 @@ class Run(structs.Run):
         Raises:
           UserError: for an unknown name, or data that are not there.
         """
-        check_size("limit", limit)
-        session = Session(self, split, limit, _words(methods))
-        return Measures(faithfulness(session, _words(measures), baseline=baseline, target=target))
+        limit = check_whole("limit", limit)
+        check_word("split", split, SPLITS)
+        session = Session(self, split, limit, words("methods", methods))
+        groups = words("measures", measures)
+        return Measures(faithfulness(session, groups, baseline=baseline, target=target))
 
     def __repr__(self) -> str:
         classes = ", ".join(self.classes[:3]) + (", …" if len(self.classes) > 3 else "")
@@ -131,11 +162,7 @@ class Run(structs.Run):
         )
 
 
-def _words(given: str | Sequence[str]) -> Sequence[str]:
-    return [given] if isinstance(given, str) else given
-
-
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Predictions:
     """What the network says of images.
 
@@ -144,6 +171,7 @@ class Predictions:
       classes: class names, in the order of the probabilities.
       probabilities: of every class, summing to 1.
       maps: the network's own, in [0, 1] on the grid of its features; None for a plain network.
+      skipped: files that could not be read, each with the reason; they have no row.
 
     Example:
       >>> Predictions(["a.png"], ("cat", "dog"), np.array([[0.25, 0.75]]), None)
@@ -155,6 +183,7 @@ class Predictions:
     classes: tuple[str, ...]
     probabilities: Float[np.ndarray, "n k"]
     maps: Float[np.ndarray, "n h w"] | None
+    skipped: Sequence[tuple[str, str]] = ()
 
     @property
     def predicted(self) -> list[str]:
@@ -169,5 +198,7 @@ class Predictions:
         rows = list(
             zip(map(short, self.names), self.predicted, [f"{p:.1%}" for p in best], strict=True)
         )
-        more = f"\n… and {len(rows) - 12} more" if len(rows) > 12 else ""
-        return aligned([("image", "class", "probability"), *rows[:12]]) + more
+        more = [f"… and {len(rows) - 12} more"] if len(rows) > 12 else []
+        lost = [told_skipped(self.skipped)] if self.skipped else []
+        table = aligned([("image", "class", "probability"), *rows[:12]])
+        return "\n".join([table, *more, *lost])

@@ -73,9 +73,9 @@ class TrainState:
         return self.ema or {"params": self.params, "batch_stats": self.batch_stats}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer to ==
 class Run:
-    """A trained network and where it comes from.
+    """A trained network and where it comes from. A run equals itself alone, and can be hashed.
 
     Attributes:
       workdir: folder of the run.

@@ -279,7 +279,7 @@ def test_maps_are_asked_about_a_class_by_name_or_number(own, tmp_path):
         assert {row["asked_about"] for row in rows} == {number}
     assert "class 'cat' is unknown; known: 0, 1" in fails(*words, "--target", "cat")
     told = fails("explain", "--workdir", own, "--target", "7")
-    assert "--target=7: own asks about no class; choose other --methods" in told
+    assert "target='7': own draws the same map whatever class is asked about" in told
 
 
 def test_a_class_is_its_name_before_it_is_a_number():

@@ -28,6 +28,7 @@ from lficam_jax.errors import UserError, nearest
 
 __all__ = [
     "DATASETS",
+    "SPLITS",
     "Dataset",
     "Pipeline",
     "Preprocess",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, brief, check_path
 
 SUFFIXES = (
     ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif",
@@ -84,20 +84,20 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
     for pattern in patterns:
         if not str(pattern):
             raise UserError("an empty name among the images; is a variable of the shell not set?")
-        path = Path(pattern).expanduser()
-        if path.is_file():
+        path = check_path("an image", pattern)
+        if os.path.isfile(path):  # unlike Path's, never an error, however long the name
             matches = [path]
-        elif path.is_dir():
+        elif os.path.isdir(path):
             below = walk(path)
             matches = below.files
             if below.passed:
                 print(f"passed over in {path}: {told(below.passed, path)}", file=sys.stderr)
         else:
             matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
-            matches = [p for p in matches if p.is_file()]
+            matches = [p for p in matches if os.path.isfile(p)]
         if not matches:
             raise UserError(
-                f"no image found at {str(pattern)!r}; give files, a directory or a glob"
+                f"no image found at {brief(str(pattern))}; give files, a directory or a glob"
             )
         found |= dict.fromkeys(matches)
     return list(found)

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from lficam_jax.config import CHOICES
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD, Dataset
+from lficam_jax.errors import UserError, brief, check_whole, check_word, is_number
 
 CROP_AREA = (0.08, 1.0)  # of Inception's random crops, as a share of the picture
 CROP_RATIO = (3 / 4, 4 / 3)  # width over height
@@ -29,6 +31,9 @@ class Preprocess:
       crop_share: of the short side, the central square that the network sees.
       interpolation: how pictures are scaled, a filter of Pillow's.
 
+    Raises:
+      UserError: for a value that cannot be.
+
     Example:
       >>> fit_image(np.zeros((300, 400, 3), np.uint8), Preprocess(image_size=224)).shape
       (224, 224, 3)
@@ -41,8 +46,35 @@ class Preprocess:
     crop_share: float = 1.0
     interpolation: str = "bilinear"
 
+    def __post_init__(self) -> None:
+        check_whole("Preprocess: image_size", self.image_size)
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _per_channel(name, getattr(self, name)))
+        if min(self.std) <= 0:
+            raise UserError(
+                f"Preprocess: std={self.std} must be positive; images are divided by it"
+            )
+        if not is_number(self.channels) or self.channels not in (1, 3):
+            raise UserError(f"Preprocess: channels={brief(self.channels)} must be 1 or 3")
+        if not is_number(self.crop_share) or not 0 < self.crop_share <= 1:
+            raise UserError(f"Preprocess: crop_share={brief(self.crop_share)} must be in (0, 1]")
+        known = [known for known in CHOICES["data.interpolation"] if known]
+        check_word("Preprocess: interpolation", self.interpolation, known)
+
 
 Box = tuple[float, float, float, float]  # top, left, height, width: pixels of the stored picture
+
+
+def _per_channel(name: str, given: Any) -> tuple[float, ...]:
+    try:
+        values = tuple(given)
+    except TypeError:
+        values = ()
+    if len(values) != 3 or not all(map(is_number, values)):
+        raise UserError(
+            f"Preprocess: {name}={brief(given)} must be three numbers: red, green, blue"
+        )
+    return tuple(map(float, values))
 
 
 def fit_image(image: np.ndarray, dataset: Dataset | Preprocess) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Where the model looked: one `Explanation` per image and method."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -8,16 +9,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from lficam_jax import methods as maps
 from lficam_jax.data import Dataset, Preprocess
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import (
+    UserError,
+    brief,
+    check_whole,
+    legible,
+    nearest,
+    words,
+)
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.explanations import Explanations
 from lficam_jax.explaining.inputs import Inputs, read_inputs
 from lficam_jax.methods.perturbation import CHUNK_SIZE
 from lficam_jax.methods.split import split_model
+from lficam_jax.models.fit import check_network
 from lficam_jax.structs import Variables
 
 BATCH = 64
@@ -48,7 +57,8 @@ def explain(
       method: how the map is made, a key of `methods.METHODS`, or several. Default: `own` if the
         model draws a map of its own, else `grad_cam`.
       target: the class that the map is asked about, by name or number, for all images or for each;
-        default: the predicted one. Some methods ask no class (`methods.CLASSLESS`).
+        default: the predicted one. Some methods, `own` among them, ask no class
+        (`methods.CLASSLESS`): alone they take no target.
       preprocess: says how an image becomes what the network is fed (size, crop, mean, deviation):
         a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
@@ -62,8 +72,8 @@ def explain(
       One explanation per image; with several methods one for each, those of an image together.
 
     Raises:
-      UserError: for an unknown method or class, a method that does not fit the model, or images
-        that are none.
+      UserError: for an unknown method or class, a method or variables that do not fit the model,
+        images that are none, or a network that answers NaN.
 
     Example:
       >>> import jax, numpy as np, lficam_jax as lfi
@@ -74,7 +84,7 @@ def explain(
       >>> e[0].map.shape, e[0].overlay().size
       ((4, 4), (224, 224))
     """
-    asked = (method,) if isinstance(method, str) else tuple(dict.fromkeys(method or ()))
+    asked = words("method", method)
     maps.check(*asked)
     inputs = read_inputs(images, preprocess, normalised=normalised)
     return explain_inputs(
@@ -108,25 +118,28 @@ def explain_inputs(
       chunk_size: likewise.
     """
     count = len(inputs.images)
-    check_size("batch_size", batch_size)
-    check_size("chunk_size", chunk_size)
-    wanted = _indices("target", target, classes, count)
+    check_whole("batch_size", batch_size)
+    check_whole("chunk_size", chunk_size)
+    given = _class_names(classes)
+    wanted = _indices("target", target, given, count)
     if wanted is not None and None in wanted:
         raise UserError("target: give a class for each image, or none at all")
-    truth = _indices("labels", labels, classes, count) or [None] * count
-    shown = list(inputs.names if names is None else names)
-    _check_length("names", shown, count)
+    truth = _indices("labels", labels, given, count) or [None] * count
+    shown = inputs.names if names is None else _names(names, count)
+    if methods:
+        maps.check_asked(target, methods)
     chosen, named = tuple(methods) or None, inputs.ids if ids is None else ids
     share, drawn = look(
         model, variables, inputs.images, chosen, wanted, batch_size, chunk_size, first
     )
-    known = _class_names(classes, share.shape[1])
+    maps.check_asked(target, drawn)  # the default is the network's to say
+    known = _of_network(given, share.shape[1])
     for what, indices in (("target", wanted), ("labels", truth)):
         _check_range(what, indices, share.shape[1])
     asked = share.argmax(axis=1) if wanted is None else wanted
     items = [
         Explanation(
-            id=str(named[i]), name=str(shown[i]), method=name,
+            id=legible(named[i]), name=legible(shown[i]), method=name,
             picture=inputs.pictures[i], map=drawn[name][i], probabilities=share[i], classes=known,
             label=truth[i], mask=None if masks is None else masks[i],
             class_index=None if name in maps.CLASSLESS else int(asked[i]),
@@ -152,8 +165,12 @@ def look(
       batch_size: images in one forward pass.
       chunk_size: masked images in one forward pass.
       first: place of the first image among all; the map `random` of an image follows from its own.
+
+    Raises:
+      UserError: for variables that are not the model's, or an answer of NaN.
     """
     count = len(images)
+    check_network(model, variables, images.shape[1:])
     size = min(batch_size, _program_size(count))
     draw, variables = _program(model, methods, chunk_size), jax.device_put(variables)
     shares: list[np.ndarray] = []
@@ -167,14 +184,25 @@ def look(
         for name, part in found.items():
             drawn.setdefault(name, []).append(part)
     whole = {name: np.concatenate(parts)[:count] for name, parts in drawn.items()}
-    return np.concatenate(shares)[:count], whole
+    told = np.concatenate(shares)[:count]
+    _check_told(told, variables)
+    return told, whole
 
 
-def check_size(what: str, given: Any, least: int = 1) -> None:
-    """Raises a UserError for what is no whole number, or too small a one."""
-    whole = isinstance(given, int | np.integer) and not isinstance(given, bool)
-    if not whole or given < least:
-        raise UserError(f"{what}={given!r} must be a whole number, {least} at least")
+def _check_told(share: Float[np.ndarray, "n k"], variables: Variables) -> None:
+    """Raises a UserError if the network says NaN of an image, and whose fault it is."""
+    lost = ~np.isfinite(share).all(axis=1)
+    if not lost.any():
+        return
+    if any(not jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
+        raise UserError(
+            "the network answers NaN, for its weights hold NaN or infinity; load another step, or "
+            "train again with a lower learning rate"
+        )
+    raise UserError(
+        f"the network answers NaN for {lost.sum()} of {len(share)} images, the first of them image "
+        f"{lost.argmax()}: its values overflow; give images normalised as the network was trained"
+    )
 
 
 def _program_size(count: int) -> int:
@@ -216,24 +244,41 @@ def _program(
     return partial(_kept, model, names, chunk_size)
 
 
-def _indices(what: str, given: Any, classes: Sequence[str], count: int) -> list[Any] | None:
+def _indices(what: str, given: Any, classes: tuple[str, ...], count: int) -> list[Any] | None:
     """Returns the class index of each image of names and numbers; one stands for all images."""
     if given is None:
         return None
-    whole = isinstance(given, str | int | np.integer) or np.ndim(given) == 0
-    each = [given] * count if whole else list(given)
+    each = [given] * count if isinstance(given, str) or np.ndim(given) == 0 else list(given)
     _check_length(what, each, count)
     return [None if one is None else _index(what, one, classes) for one in each]
 
 
-def _index(what: str, given: Any, classes: Sequence[str]) -> int:
+def _index(what: str, given: Any, classes: tuple[str, ...]) -> int:
     if isinstance(given, str):
-        if given not in classes:
-            raise UserError(f"{what}: class {given!r} is unknown{nearest(given, tuple(classes))}")
-        return list(classes).index(given)
-    if isinstance(given, bool) or not np.issubdtype(np.asarray(given).dtype, np.integer):
-        raise UserError(f"{what}: give a class's name or number, not {given!r}")
-    return int(given)
+        if legible(given) not in classes:
+            known = nearest(given, classes) if classes else "; say classes=…, or give numbers"
+            raise UserError(f"{what}: class {brief(given)} is unknown{known}")
+        return classes.index(legible(given))
+    try:
+        return check_whole(what, given, -(10**9))
+    except UserError as error:
+        told = f"{what}: give a class's name or number, not {brief(given)}"
+        raise UserError(told) from error
+
+
+def _names(given: Any, count: int) -> list[str]:
+    """Returns what people read under each image."""
+    if isinstance(given, str):
+        given = [given]
+    try:
+        found = list(given)
+    except TypeError as error:
+        raise UserError(f"names must be a list, one for each image, not {brief(given)}") from error
+    _check_length("names", found, count)
+    for name in found:
+        if not isinstance(name, str | int | np.integer | os.PathLike):
+            raise UserError(f"names: {brief(name)} is no name; give text")
+    return [str(name) for name in found]
 
 
 def _check_length(what: str, given: Sequence[Any], count: int) -> None:
@@ -241,15 +286,25 @@ def _check_length(what: str, given: Sequence[Any], count: int) -> None:
         raise UserError(f"{what} has {len(given)} entries for {count} images; give one for each")
 
 
-def _check_range(what: str, indices: Sequence[Int[Any, ""] | None] | None, k: int) -> None:
+def _check_range(what: str, indices: Sequence[int | None] | None, k: int) -> None:
     for index in indices or ():
         if index is not None and not 0 <= index < k:
             raise UserError(f"{what}: class {index} does not exist; classes are 0 to {k - 1}")
 
 
-def _class_names(classes: Sequence[str], k: int) -> tuple[str, ...]:
-    if not classes:
-        return tuple(map(str, range(k)))
-    if len(classes) != k:
+def _class_names(given: Any) -> tuple[str, ...]:
+    """Returns the names in label order; () where none were given."""
+    ordered = not isinstance(given, str | Mapping | Set)
+    try:
+        names = tuple(given if given is not None else ()) if ordered else (None,)
+    except TypeError:
+        names = (None,)
+    if not all(isinstance(name, str | int | np.integer) for name in names):
+        raise UserError(f"classes must be a list of names, in label order, not {brief(given)}")
+    return tuple(map(legible, names))
+
+
+def _of_network(classes: tuple[str, ...], k: int) -> tuple[str, ...]:
+    if classes and len(classes) != k:
         raise UserError(f"classes names {len(classes)} classes, but the network tells {k} apart")
-    return tuple(map(str, classes))
+    return classes or tuple(map(str, range(k)))

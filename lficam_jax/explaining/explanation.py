@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from lficam_jax.errors import check_whole
 from lficam_jax.explaining import render
 
 TOP = 3  # classes that a notebook shows beside an image
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)  # arrays have no one answer to ==
 class Explanation:
     """What one map says about one image.
 
@@ -61,6 +62,20 @@ class Explanation:
         return None if self.label is None else self.predicted == self.label
 
     @property
+    def title(self) -> str:
+        """Says how the map was made, and of which class if that is not the predicted one.
+
+        >>> picture, probabilities = np.zeros((8, 8, 3), np.uint8), np.array([0.9, 0.1])
+        >>> e = Explanation("1", "a.png", picture, np.zeros((2, 2)), probabilities, ("cat", "dog"),
+        ...                 method="grad_cam", class_index=1)
+        >>> e.title
+        "grad_cam of 'dog'"
+        """
+        if self.class_index is None or self.class_index == self.predicted:
+            return self.method
+        return f"{self.method} of {self.classes[self.class_index]!r}"
+
+    @property
     def peak(self) -> tuple[int, int]:
         """Row and column of the picture's pixel where the map, brought to its size, is hottest."""
         full = render.upsample(self.map, self.picture.shape[:2])
@@ -79,6 +94,7 @@ class Explanation:
 
     def top(self, n: int = 5) -> list[tuple[str, float]]:
         """Returns the `n` most probable classes with their probabilities, best first."""
+        check_whole("n", n)
         best = np.argsort(-self.probabilities, kind="stable")[:n]
         return [(self.classes[index], float(self.probabilities[index])) for index in best]
 
@@ -93,7 +109,7 @@ class Explanation:
     def __repr__(self) -> str:
         (name, share), *_ = self.top(1)
         size = "x".join(map(str, self.map.shape))
-        return f"Explanation({short(self.name)!r}: {name!r} {share:.1%}, {self.method} map {size})"
+        return f"Explanation({short(self.name)!r}: {name!r} {share:.1%}, {self.title} map {size})"
 
     def _repr_html_(self) -> str:
         return card([self])
@@ -112,7 +128,7 @@ def card(same: Sequence[Explanation]) -> str:
     """Returns the HTML of one image for a notebook: picture, maps and the most probable classes."""
     first = same[0]
     pictures = [("image", first.picture)]
-    pictures += [(item.method, np.asarray(item.overlay())) for item in same]
+    pictures += [(item.title, np.asarray(item.overlay())) for item in same]
     shown = "".join(
         '<figure style="margin:0 8px 8px 0;display:inline-block;text-align:center">'
         f'<img src="{render.data_uri(picture)}" alt="{escape(name)}" '

@@ -11,15 +11,25 @@ from lficam_jax.workdir.table import aligned
 SHOWN = 12  # images that a notebook cell shows
 
 
+def told_skipped(skipped: Sequence[tuple[str, str]]) -> str:
+    """Says how many files could not be read.
+
+    >>> told_skipped([("a.png", "is not an image")])
+    '1 file skipped, see .skipped'
+    """
+    return f"{len(skipped)} file{'s' * (len(skipped) != 1)} skipped, see .skipped"
+
+
 class Explanations(Sequence[Explanation]):
     """Explanations of images, those of one image by several methods one behind the other.
 
-    Indexing gives an `Explanation`, a slice gives `Explanations`. In a notebook each image is shown
-    beside its maps, with the most probable classes.
+    Indexing gives an `Explanation`, a slice gives `Explanations`. The length counts explanations:
+    of two images by three methods there are six; `len(e.images)` counts the images. In a notebook
+    each image is shown beside its maps, with the most probable classes.
 
     Attributes:
       details: what made them (model, data, step), for the page.
-      skipped: files that could not be read, each with the reason.
+      skipped: files that could not be read, each with the reason; a slice keeps them all.
 
     Example:
       >>> import lficam_jax as lfi
@@ -45,7 +55,7 @@ class Explanations(Sequence[Explanation]):
 
     def __getitem__(self, place: int | slice) -> "Explanation | Explanations":
         if isinstance(place, slice):
-            return Explanations(self._items[place], details=self.details)
+            return Explanations(self._items[place], details=self.details, skipped=self.skipped)
         return self._items[place]
 
     def __len__(self) -> int:
@@ -87,12 +97,12 @@ class Explanations(Sequence[Explanation]):
             rows.append([short(item.name), name, f"{share:.1%}"])
         head = f"{len(images)} image{'s' * (len(images) != 1)}, maps: {', '.join(self.methods)}"
         more = [f"… and {len(images) - SHOWN} more"] if len(images) > SHOWN else []
-        lost = [f"{len(self.skipped)} files skipped, see .skipped"] if self.skipped else []
+        lost = [told_skipped(self.skipped)] if self.skipped else []
         return "\n".join([head, aligned(rows), *more, *lost])
 
     def _repr_html_(self) -> str:
         images = self.images
         cards = "".join(card(same) for same in images[:SHOWN])
         more = f"<p>… and {len(images) - SHOWN} more</p>" if len(images) > SHOWN else ""
-        lost = f"<p>{len(self.skipped)} files skipped, see .skipped</p>" if self.skipped else ""
+        lost = f"<p>{told_skipped(self.skipped)}</p>" if self.skipped else ""
         return f"<div>{cards}{more}{lost}</div>"

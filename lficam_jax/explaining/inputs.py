@@ -17,10 +17,11 @@ from lficam_jax.data import (
     normalise,
     read_image,
 )
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, brief, check_flag, legible
 from lficam_jax.explaining.render import stretch, to_bytes
 
 CHANNELS = (1, 3, 4)  # of an array that is a picture: grey, RGB, RGBA
+_MULTIPLIED = {"La": "LA", "RGBa": "RGBA"}  # colours that were multiplied by their opacity
 SHAPES = "[y x], [y x c], [c y x], or a batch of these with c = 1, 3 or 4"
 
 
@@ -61,6 +62,11 @@ def read_inputs(
     Raises:
       UserError: if there is no image, one cannot be read or is no picture, or holds NaN.
     """
+    check_flag("normalised", normalised)
+    if not isinstance(dataset, Dataset | Preprocess | None):
+        raise UserError(
+            f"preprocess must be a Preprocess or the dataset of a run, not {brief(dataset)}"
+        )
     if normalised:
         return _normalised(images, dataset)
     if dataset is None:
@@ -75,7 +81,7 @@ def read_inputs(
             parts.append(fit_files(find_images([item]), dataset))
             continue
         pixels = [fit_image(picture, dataset) for picture in _pictures(item, place)]
-        names = [str(getattr(item, "filename", "") or place + i) for i in range(len(pixels))]
+        names = [legible(getattr(item, "filename", "") or place + i) for i in range(len(pixels))]
         parts.append(_inputs(pixels, names, [], dataset))
     skipped = [lost for part in parts for lost in part.skipped]
     names = [name for part in parts for name in part.names]
@@ -87,11 +93,6 @@ def read_inputs(
     fed, pictures = (np.concatenate([getattr(part, kind) for part in parts])
                      for kind in ("images", "pictures"))  # fmt: skip
     return Inputs(fed, pictures, names, skipped)
-
-
-def legible(text: object) -> str:
-    """Returns text that any file and terminal takes: file names may hold any bytes."""
-    return str(text).encode(errors="backslashreplace").decode()
 
 
 def fit_files(paths: Sequence[Path], dataset: Dataset | Preprocess) -> Inputs:
@@ -146,14 +147,28 @@ def _normalised(images: Any, dataset: Dataset | Preprocess | None) -> Inputs:
 def _pictures(item: Any, place: int) -> Iterable[UInt8[np.ndarray, "y x 3"]]:
     """Yields the images of a PIL picture or an array, as uint8 RGB."""
     if _is_pil(item):
-        from PIL import ImageOps
-
-        turned = ImageOps.exif_transpose(item)
-        clear = turned.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in turned.info
-        yield _on_white(np.asarray(turned.convert("RGBA" if clear else "RGB")))
+        yield _on_white(_pil_pixels(item, place))
         return
     for image in _batch(item, place):
         yield _on_white(_to_bytes(image))
+
+
+def _pil_pixels(item: Any, place: int) -> UInt8[np.ndarray, "y x c"]:
+    from PIL import ImageOps
+
+    if 0 in item.size:
+        raise UserError(f"image {place} has no pixels: its size is {item.size}")
+    try:
+        turned = ImageOps.exif_transpose(item)
+        if turned.mode in _MULTIPLIED:  # Pillow turns them into nothing else
+            turned = turned.convert(_MULTIPLIED[turned.mode])
+        clear = turned.mode in ("LA", "PA", "RGBA") or "transparency" in turned.info
+        return np.asarray(turned.convert("RGBA" if clear else "RGB"))
+    # Its decoders raise almost anything for a torn file, and a picture may be closed.
+    except (OSError, ValueError, SyntaxError, IndexError, TypeError) as error:
+        raise UserError(
+            f"image {place}, a PIL image of mode {item.mode}, cannot be read: {error}"
+        ) from error
 
 
 def _batch(item: Any, place: int) -> Sequence[np.ndarray]:

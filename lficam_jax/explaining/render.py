@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError, brief, check_word, is_number
 from lficam_jax.ops import maps
 
 COLOR_MAPS = ("inferno", "viridis", "turbo", "jet", "gray")  # the first is the default
@@ -28,8 +28,7 @@ def color_table(cmap: str, size: int = 256) -> Float[np.ndarray, "n 3"]:
     Raises:
       UserError: for a colour map that is not in `COLOR_MAPS`.
     """
-    if cmap not in COLOR_MAPS:
-        raise UserError(f"colour map {cmap!r} is unknown{nearest(cmap, COLOR_MAPS)}")
+    check_word("colour map", cmap, COLOR_MAPS)
     from matplotlib import colormaps
 
     return np.asarray(colormaps[cmap](np.linspace(0, 1, size)))[:, :3]
@@ -76,8 +75,8 @@ def overlay(
     cmap: str = COLOR_MAPS[0],
 ) -> Picture:
     """Lays the coloured map over the picture; `alpha` 0 shows the picture, 1 the map alone."""
-    if not 0 <= alpha <= 1:
-        raise UserError(f"alpha={alpha} must be in [0, 1]")
+    if not is_number(alpha) or not 0 <= alpha <= 1:
+        raise UserError(f"alpha={brief(alpha)} must be in [0, 1]")
     colours = colorize(upsample(attention, picture.shape[:2]), cmap)
     mixed = np.float32(1 - alpha) * picture + np.float32(alpha) * colours
     return np.rint(mixed, out=mixed).astype(np.uint8)

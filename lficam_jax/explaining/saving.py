@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, brief, check_path, legible
 from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import Explanation, by_image
 from lficam_jax.explaining.report import Skipped, asked_about, page, page_name, safe_name
@@ -73,7 +73,8 @@ class Folder:
     ) -> None:
         self.target = _place(directory)
         self.skipped: list[tuple[str, str]] = []
-        self._title, self._details = title, dict(details)
+        self._title = legible(title)
+        self._details = {legible(k): legible(v) for k, v in details.items()}
         self._partial, self._former = (
             self.target.with_name(f".{self.target.name}.{what}") for what in ("partial", "former")
         )
@@ -148,7 +149,7 @@ class Folder:
         manifest = {
             "format": FORMAT,
             "title": self._title,
-            "details": {str(name): str(value) for name, value in self._details.items()},
+            "details": self._details,
             "pages": [page_name(number) for number in range(1, self._pages + 1)],
             "images": self._rows,
             "skipped": [{"file": str(name), "reason": str(why)} for name, why in self.skipped],
@@ -196,7 +197,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 def _place(directory: str | os.PathLike[str]) -> Path:
     if "://" in str(directory):
         raise UserError(f"{directory} is in a bucket; save to a folder here, and copy it there")
-    target, here = Path(directory).expanduser().resolve(), Path.cwd()
+    target, here = check_path("the folder to save to", directory).resolve(), Path.cwd()
     if target == here or target in here.parents:
         raise UserError(f"{target} is the current folder, or holds it; name a folder inside it")
     return target
@@ -218,13 +219,19 @@ def _keep_foreign(former: Path, target: Path) -> None:
     """Moves what somebody else put into the former folder to the new one."""
     manifest, ours = _manifest(former), set()
     if manifest is not None:
-        ours = {"manifest.json", "maps.npz", *map(str, manifest.get("pages", []))}
+        ours = {"manifest.json", "maps.npz", *_texts(manifest.get("pages"))}
         for row in manifest["images"]:
-            ours |= {str(row["files"][kind]) for kind in ("overlay", "map")}
+            ours.update(_texts(row.get("files") if isinstance(row, dict) else None))
     for path in former.iterdir():
         if path.name not in ours:
             place = target / path.name
             path.rename(place if not place.exists() else target / f"{path.name}.kept")
+
+
+def _texts(found: Any) -> list[str]:
+    """Returns the words in a part of a manifest, which may have been edited by hand."""
+    values = found.values() if isinstance(found, dict) else found
+    return [v for v in values if isinstance(v, str)] if isinstance(found, dict | list) else []
 
 
 @contextlib.contextmanager
@@ -232,4 +239,4 @@ def _teaching(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+        raise UserError(f"cannot write {brief(str(target))}: {error.strerror or error}") from error

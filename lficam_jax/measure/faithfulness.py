@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from lficam_jax.data import normalise
 from lficam_jax.devices.parallel import over_rows
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError, check_word
 from lficam_jax.explaining import report
 from lficam_jax.explaining.session import Session, closing
 from lficam_jax.measure.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv
@@ -41,8 +41,7 @@ def chosen(names: Sequence[str], has_mask: bool) -> tuple[list[str], str]:
       UserError: for an unknown group, or `localisation` on data that do not know the object.
     """
     for name in names:
-        if name not in GROUPS:
-            raise UserError(f"measure {name!r} is unknown{nearest(name, tuple(GROUPS))}")
+        check_word("measure", name, GROUPS)
     if has_mask or not names:
         groups = list(names) or [name for name in GROUPS if name not in COSTLY]
         if has_mask:
@@ -106,8 +105,7 @@ def faithfulness(
         ("target", target, TARGETS),
         ("baseline", baseline, measures.BASELINES),
     ):
-        if word not in known:
-            raise UserError(f"{what} {word!r} is unknown{nearest(str(word), tuple(known))}")
+        check_word(what, word, known)
     groups, note = chosen(groups, session.info.has_mask)
     names = session.with_trivial(*METHODS)
     _announce(len(session.sample), names, groups, steps)

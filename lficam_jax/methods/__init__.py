@@ -5,14 +5,15 @@ equations and costs stand side by side in docs/maps.md.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError, brief, check_whole, check_word
 from lficam_jax.methods.classless import eigen_cam, fakecam, gaussian, mean_features, own, random
 from lficam_jax.methods.gradient import (
     cam,
@@ -22,8 +23,9 @@ from lficam_jax.methods.gradient import (
     layer_cam,
     xgrad_cam,
 )
-from lficam_jax.methods.perturbation import CHUNK_SIZE, ablation_cam, score_cam
+from lficam_jax.methods.perturbation import CHUNK_SIZE, SCORES, ablation_cam, score_cam
 from lficam_jax.methods.split import Maps, Split, split_model
+from lficam_jax.models.fit import check_network
 from lficam_jax.ops.maps import min_max
 from lficam_jax.structs import Key, Variables
 
@@ -54,8 +56,22 @@ CLASSLESS = ("own", "eigen_cam", *TRIVIAL)  # whose maps are the same whatever c
 def check(*names: str) -> None:
     """Raises a UserError for a name that is no method; it names the nearest."""
     for name in names:
-        if name not in METHODS:
-            raise UserError(f"method {name!r} is unknown{nearest(name, tuple(METHODS))}")
+        check_word("method", name, METHODS)
+
+
+def check_asked(target: Any, names: Iterable[str]) -> None:
+    """Raises a UserError for a target that none of the methods can be asked about.
+
+    Args:
+      target: the class; None: none is asked about.
+      names: keys of `METHODS`.
+    """
+    if target is None or {*names} - {*CLASSLESS}:
+        return
+    raise UserError(
+        f"target={brief(target)}: {', '.join(names)} draws the same map whatever class is asked "
+        "about (it is class-agnostic); leave target out, or choose another method, grad_cam say"
+    )
 
 
 def maps_of(
@@ -69,7 +85,7 @@ def maps_of(
       name: a key of `METHODS`.
       model: built by `create_model`.
       variables: its weights and statistics.
-      images: float, normalised as the network was trained.
+      images: float, normalised as the network was trained; `lficam_jax.explain` takes pixels.
       class_index: the class asked about, of each image or of all; None: the predicted one.
       key: for `random`; one, or one for each image.
       chunk_size: images in one pass of `score_cam` and `ablation_cam`; bounds their memory.
@@ -79,8 +95,9 @@ def maps_of(
       Maps in [0, 1] at the grid of the features, as `draw` scales them.
 
     Raises:
-      UserError: for an unknown method or class, or a method that this model cannot give. Under jit
-        a class that is an argument cannot be checked: one that does not exist has maps of NaN.
+      UserError: for an unknown method or class, a method that this model cannot give, images of
+        another kind, or variables that are not the model's. Under jit a class that is an argument
+        cannot be checked: one that does not exist has maps of NaN.
 
     Example:
       >>> import jax
@@ -93,7 +110,9 @@ def maps_of(
       (2, 8, 8)
     """
     check(name)
-    variables, images = jax.tree.map(jnp.asarray, (variables, images))  # numpy does not trace
+    images = _images(images)
+    check_network(model, variables, images.shape[1:])
+    variables = jax.tree.map(jnp.asarray, variables)  # numpy does not trace
     split = split_model(model, variables, images)
     return draw(name, split, class_index, key=key, chunk_size=chunk_size, score=score)
 
@@ -114,9 +133,12 @@ def draw(
               [1., 0.]]], dtype=float32)
     """
     check(name)
-    method = METHODS[name]
-    chosen = split.predicted() if class_index is None else jnp.asarray(class_index)
-    chosen = jnp.broadcast_to(chosen, split.features.shape[:1])
+    check_whole("chunk_size", chunk_size)
+    check_word("score", score, SCORES)
+    method, batch = METHODS[name], len(split.features)
+    _check_key(key, batch)
+    chosen = split.predicted() if class_index is None else _classes(class_index, batch)
+    chosen = jnp.broadcast_to(chosen, (batch,))
     exists = None if class_index is None else _exists(chosen, split.num_classes)
     options = {"key": key, "chunk_size": chunk_size, "score": score}
     taken = [name for name in options if name in inspect.signature(method).parameters]
@@ -125,6 +147,45 @@ def draw(
     if exists is None or name in CLASSLESS:
         return maps
     return jnp.where(exists[:, None, None], maps, jnp.nan)
+
+
+def _array(what: str, given: Any, wanted: str) -> Array:
+    try:
+        return jnp.asarray(given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{what} must be {wanted}, not {brief(given)}") from error
+
+
+def _images(given: Any) -> Array:
+    wanted = "an array of floats [b y x c], normalised as the network was trained"
+    images = _array("images", given, wanted)
+    if images.ndim != 4 or 0 in images.shape:
+        raise UserError(f"images must be {wanted}; these have the shape {list(images.shape)}")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise UserError(
+            f"images must be {wanted}; these are {images.dtype}. lficam_jax.explain takes pixels"
+        )
+    if not isinstance(images, jax.core.Tracer) and not jnp.isfinite(images).all():
+        raise UserError("images hold NaN or infinity; give finite numbers")
+    return images
+
+
+def _classes(given: Any, batch: int) -> Int[Array, " b"] | Int[Array, ""]:
+    wanted = f"the number of a class, or one for each of the {batch} images"
+    chosen = _array("class_index", given, wanted)
+    if not jnp.issubdtype(chosen.dtype, jnp.integer) or chosen.shape not in ((), (batch,)):
+        raise UserError(f"class_index must be {wanted}, not {brief(given)}")
+    return chosen
+
+
+def _check_key(key: Any, batch: int) -> None:
+    kind = getattr(key, "dtype", None)
+    typed = kind is not None and jnp.issubdtype(kind, jax.dtypes.prng_key)
+    if key is not None and (not typed or key.shape not in ((), (batch,))):
+        raise UserError(
+            f"key must be as jax.random.key makes it, one or one for each of the {batch} images, "
+            f"not {brief(key)}"
+        )
 
 
 def _exists(chosen: Int[Array, " b"], num_classes: int) -> Bool[Array, " b"] | None:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError
 from lficam_jax.methods.split import Maps, Split, pick
 from lficam_jax.ops import maps
 
@@ -37,12 +37,10 @@ def score_cam(
       score: `logit` (the paper's algorithm 1) or `probability`.
 
     Raises:
-      UserError: if `score` is unknown, or the split lacks images and network.
+      UserError: if the split lacks images and network.
 
     Source: Wang et al., "Score-CAM", CVPR workshops 2020, eqs. 6 to 9.
     """
-    if score not in SCORES:
-        raise UserError(f"score={score!r} is unknown{nearest(score, SCORES)}")
     if split.images is None or split.network is None:
         raise UserError("score_cam masks images; give Split(images=..., network=...) as well")
     images, network, features = split.images, split.network, split.features
@@ -87,8 +85,6 @@ def _for_each_channel(
     scores: Callable[[Array, Array], Array], features: Float[Array, "b h w d"], chunk_size: int
 ) -> Float[Array, "b d"]:
     """Returns `scores(sample, channel)` of all pairs, computed in chunks, one after the other."""
-    if chunk_size < 1:
-        raise UserError(f"chunk_size={chunk_size} must be at least 1")
     batch, _, _, channels = features.shape
     pairs = batch * channels
     size = min(chunk_size, pairs)

@@ -1,5 +1,6 @@
 """A network cut in two where its maps are drawn, so that no method needs a hook."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -7,14 +8,21 @@ from typing import cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.errors import FlaxError
 from jaxtyping import Array, Float, Int
 
 from lficam_jax.errors import UserError
 from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.models.heads import ABNHead
-from lficam_jax.structs import Variables
+from lficam_jax.structs import Outputs, Variables
 
 Maps = Float[Array, "b h w"]
+
+_NOT_OURS = (
+    "{0} {1}; a network to explain is called as model(images, train=False) and returns "
+    "structs.Outputs, as one of create_model does: create_model({0}(…), …) makes one of a backbone "
+    "of your own"
+)
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,31 @@ def split_model(model: nn.Module, variables: Variables, images: Float[Array, "b 
     F' is `Outputs.attended`. For `final_before_head=False` (DenseNet) the last BN and ReLU are part
     of `classify`. Any module that returns `Outputs` can be cut; its `classify` is known for what
     `create_model` builds.
+
+    Raises:
+      UserError: if the module gives something else, or the variables are another's.
     """
-    outputs = predict(model, variables, images)
+    name = type(model).__name__
+    if not _takes_train(model):
+        raise UserError(_NOT_OURS.format(name, "takes no train="))
+    try:
+        outputs = predict(model, variables, images)
+    except FlaxError as error:
+        reason = str(error).partition(" (https:")[0]
+        raise UserError(f"the variables do not fit {name} on these images: {reason}") from error
+    if not isinstance(outputs, Outputs):
+        raise UserError(_NOT_OURS.format(name, f"returns a {type(outputs).__name__}"))
     return Split(
         features=outputs.attended.astype(jnp.float32), classify=_classifier(model, variables),
         images=images, network=lambda x: predict(model, variables, x).logits,
         weights=_weights(model, variables), attention=outputs.attention,
         unattended=outputs.features.astype(jnp.float32), logits=outputs.logits,
     )  # fmt: skip
+
+
+def _takes_train(model: nn.Module) -> bool:
+    taken = inspect.signature(type(model).__call__).parameters.values()
+    return any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in taken)
 
 
 def _classifier(model: nn.Module, variables: Variables) -> Callable[[Array], Array]:

@@ -42,6 +42,10 @@ def check_network(model: Any, variables: Any, image_shape: Sequence[int]) -> Non
         )
     given = _shapes({k: variables[k] for k in ("params", "batch_stats") if k in variables})
     if isinstance(model, Classifier) and (lines := _differences(model, given, tuple(image_shape))):
+        if image_shape[-1] not in (1, 3):
+            raise UserError(
+                f"images [b y x c] must have 1 or 3 channels, and these have {image_shape[-1]}"
+            )
         more = f"; and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
         raise UserError(
             "the variables do not fit the model; give those that this very model was initialised "

@@ -11,11 +11,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, duration, validate
+from lficam_jax.config_file import check_keys, configured
 from lficam_jax.data import Pipeline, resolved, split_table
 from lficam_jax.devices import distributed
 from lficam_jax.devices.interrupt import Interruption
 from lficam_jax.devices.parallel import replicate, spmd
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, brief, check_path
 from lficam_jax.structs import TrainState, Variables
 from lficam_jax.training import header
 from lficam_jax.training.evaluate import Evaluation
@@ -32,11 +33,12 @@ from lficam_jax.training.transfer import start_from
 from lficam_jax.workdir import folder
 from lficam_jax.workdir.checkpoint import Checkpoints
 from lficam_jax.workdir.progress import say
+from lficam_jax.workdir.remote import is_remote
 from lficam_jax.workdir.results import write_result
 
 
 def train(
-    config: ConfigDict, workdir: Path | str, *, profile: tuple[int, int] = (0, 0)
+    config: ConfigDict | str | Path, workdir: Path | str, *, profile: tuple[int, int] = (0, 0)
 ) -> dict[str, Any]:
     """Trains, or continues, the run of `workdir`; chooses on validation and tests once.
 
@@ -44,7 +46,8 @@ def train(
     a cosine schedule, which that would change, it is refused. Signals reach the main thread alone.
 
     Args:
-      config: of the run.
+      config: of the run; or, as on the command line, the name or the file of one, with options
+        behind a colon: `"cifar10:depth=20"`.
       workdir: its folder; with several processes, process 0's.
       profile: first and last step for JAX' profiler to record; (0, 0) for none.
 
@@ -56,7 +59,8 @@ def train(
       UserError: for bad input; DivergedError: for a loss or gradient that is not finite;
       Interrupted: after SIGTERM or SIGINT, once the state is saved.
     """
-    started, workdir, mode = time.monotonic(), Path(workdir), config.parallel.mode
+    started, workdir, config = time.monotonic(), _place(workdir), _configured(config)
+    mode = config.parallel.mode
     validate(config)
     config = recall(config, workdir)
     if finished := _finished(workdir, config):
@@ -96,6 +100,32 @@ def train(
     }
     write_result(workdir, "train", result, config)
     return result
+
+
+def _configured(given: Any) -> ConfigDict:
+    """Returns a whole config.
+
+    Raises:
+      UserError: for what is none, or one that lacks keys.
+    """
+    if isinstance(given, str | Path):
+        return configured(str(given), {})
+    if not isinstance(given, ConfigDict):
+        raise UserError(
+            "config must be the name of one ('cifar10:depth=20', say), a file, or a ConfigDict "
+            f"that starts from lficam_jax.config.default_config(), not {brief(given)}"
+        )
+    check_keys("config", given)
+    return given
+
+
+def _place(workdir: Any) -> Path:
+    if is_remote(str(workdir)):
+        raise UserError(
+            f"workdir={brief(str(workdir))} is in a bucket, to which the command trains: lficam "
+            "train --workdir …"
+        )
+    return check_path("workdir", workdir)
 
 
 def _finished(workdir: Path, config: ConfigDict) -> dict[str, Any]:

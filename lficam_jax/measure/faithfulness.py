@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from lficam_jax.data import normalise
+from lficam_jax.data import Dataset, Preprocess, normalise
 from lficam_jax.devices.parallel import over_rows
 from lficam_jax.errors import UserError, check_word
 from lficam_jax.explaining import report
@@ -109,7 +109,7 @@ def faithfulness(
     groups, note = chosen(groups, session.info.has_mask)
     names = session.with_trivial(*METHODS)
     _announce(len(session.sample), names, groups, steps)
-    measure = Measurement(session.run.model, session.info, groups, baseline, steps, target)
+    measure = measurement(session.run.model, session.info, groups, baseline, steps, target)
     found = summarise(stream(measure, session, names, watchers), groups)
     return session.result({
         "class": TARGETS[target], "baseline": baseline, "steps": steps, "left_out": note,
@@ -117,12 +117,37 @@ def faithfulness(
     })  # fmt: skip
 
 
+def measurement(
+    model: nn.Module, info: Dataset, groups: Sequence[str], baseline: str, steps: int,
+    target: str = "predicted",
+) -> "Measurement":  # fmt: skip
+    """Returns the programs of a network: those of before, if the same were asked for before.
+
+    The weights are no part of them, so what is kept is small.
+
+    Args:
+      model: the network.
+      info: the data set's.
+      groups: keys of `GROUPS`.
+      baseline: as for `faithfulness`, like all that follows.
+      steps: likewise.
+      target: likewise.
+    """
+    fed = Preprocess(image_size=info.image_size, mean=info.mean, std=info.std)
+    asked = (model, fed, tuple(groups), baseline, steps, target)
+    try:
+        hash(model)
+    except TypeError:  # a backbone of the user's with a list in it, say
+        return Measurement(*asked)
+    return _kept(*asked)
+
+
 class Measurement:
     """The programs of one network, compiled once: clean pass, maps by each method, measures."""
 
     def __init__(
-        self, model: nn.Module, info: Any, groups: Sequence[str], baseline: str, steps: int,
-        target: str = "predicted",
+        self, model: nn.Module, info: Dataset | Preprocess, groups: Sequence[str], baseline: str,
+        steps: int, target: str = "predicted",
     ) -> None:  # fmt: skip
         self._model, self._groups, self._baseline, self._steps = model, groups, baseline, steps
         mean, std = np.asarray(info.mean), np.asarray(info.std)
@@ -166,7 +191,9 @@ class Measurement:
         constant: np.ndarray = np.asarray(localisation.constant(maps)) & finite
         return rows | {"constant": constant, "not_finite": ~finite, "map": np.asarray(raw)}
 
-    def _see(self, info: Any, variables: Variables, batch: Any) -> dict[str, Array]:
+    def _see(
+        self, info: Dataset | Preprocess, variables: Variables, batch: Any
+    ) -> dict[str, Array]:
         images = normalise(batch["image"], info)
         share = jax.nn.softmax(predict(self._model, variables, images).logits.astype(jnp.float32))
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(batch["id"])
@@ -222,6 +249,9 @@ class Measurement:
         if "sparseness" in self._groups:
             found |= {"gini": sparseness.gini(maps), "entropy": sparseness.entropy(maps)}
         return found
+
+
+_kept = lru_cache(maxsize=8)(Measurement)  # a second run.measure compiles nothing
 
 
 def stream(

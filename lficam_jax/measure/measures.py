@@ -4,11 +4,14 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
-from lficam_jax.measure.scoreboard import COLUMNS, table
+from lficam_jax.errors import check_word
+from lficam_jax.measure.scoreboard import COLUMNS, NOTES, cells, table
+
+WIDTH = 100  # of the printed table; what does not fit goes below
 
 
 class Measures(Mapping[str, Mapping[str, float]]):
-    """Methods × measures; printing it shows the table, with 95 % intervals.
+    """Methods × measures; it shows itself as a table with 95 % intervals, here or in a notebook.
 
     `measures["grad_cam"]["deletion"]` is the mean over the images. `rows` suits a table of any
     library: one flat dict for each method.
@@ -56,19 +59,30 @@ class Measures(Mapping[str, Mapping[str, float]]):
         ]
 
     def interval(self, method: str, measure: str) -> tuple[float, float]:
-        """Returns the 95 % bootstrap interval over images."""
+        """Returns the 95 % bootstrap interval over images.
+
+        Raises:
+          UserError: for a method or a measure that is not in the table.
+        """
+        check_word("method", method, self._found)
+        check_word("measure", measure, self._found[method]["measures"])
         summary = self._found[method]["measures"][measure]
         return float(summary["low"]), float(summary["high"])
 
     def __repr__(self) -> str:
-        return table(self._found).strip("\n")
+        return table(self._found, WIDTH).strip("\n")
 
     def _repr_html_(self) -> str:
-        arrows = {1: "↑", -1: "↓"}
-        head = "".join(f"<th>{escape(c)} {arrows[COLUMNS[c]]}</th>" for c in self.columns)
-        body = "".join(f"<tr><th>{escape(name)}</th>{self._cells(name)}</tr>" for name in self)
-        return f"<table><tr><th>method</th>{head}</tr>{body}</table>"
-
-    def _cells(self, method: str) -> str:
-        values = [self[method].get(column) for column in self.columns]
-        return "".join(f"<td>{'' if v is None else f'{v:.4g}'}</td>" for v in values)
+        head, *rows = cells(self._found)
+        top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+        body = "".join(
+            f"<tr><th>{escape(name)}</th>"
+            + "".join(f'<td style="white-space:nowrap">{escape(cell)}</td>' for cell in row)
+            + "</tr>"
+            for name, *row in rows
+        )
+        notes = "".join(f"<p>{escape(note)}</p>" for note in NOTES)
+        return (
+            '<div style="overflow-x:auto"><table><thead><tr>'
+            f"{top}</tr></thead><tbody>{body}</tbody></table></div>{notes}"
+        )

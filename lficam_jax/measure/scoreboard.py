@@ -1,6 +1,7 @@
 """From the measures of each image to the table of methods: means, intervals, marks, CSV."""
 
 import csv
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ GROUPS: dict[str, dict[str, int]] = {
 COLUMNS = {name: sign for group in GROUPS.values() for name, sign in group.items()}
 PERCENT = ("pointing_game", "energy", "max_box_acc")  # measured as shares
 CURVES = ("deletion_curve", "insertion_curve")
+NOTES = (
+    "(in brackets: trivial rows) * best of the other methods; ! a trivial row is as good or better: "
+    "this measure does not tell maps apart here",
+    "± half of the 95 % bootstrap interval over images. own: the network that draws the map also "
+    "scores the masked image.",
+)
 Rows = dict[str, np.ndarray]  # one row per image
 
 
@@ -81,21 +88,21 @@ def table(found: Mapping[str, Mapping[str, Any]], width: int = 0) -> str:
 
     `width` is the terminal's: what does not fit goes below; 0 folds nothing.
     """
+    notes = [textwrap.fill(note, width) if width else note for note in NOTES]
+    return "\n".join(["", aligned(cells(found), width), *notes])
+
+
+def cells(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Returns the cells of the table, the header first; `NOTES` say what the marks in them mean."""
     columns = [c for c in COLUMNS if any(c in m["measures"] for m in found.values())]
     marked = marks(found)
     header = [f"{c} {'↑' if COLUMNS[c] > 0 else '↓'}" for c in columns]
     rows = [["method", *header, "images", "constant", "not finite"]]
     for name, method in found.items():
-        cells = [_cell(method["measures"].get(c), marked.get((name, c), " ")) for c in columns]
+        told = [_cell(method["measures"].get(c), marked.get((name, c), " ")) for c in columns]
         counts = [str(method[k]) for k in ("images", "constant", "not_finite")]
-        rows.append([f"({name})" if method["trivial"] else name, *cells, *counts])
-    return (
-        f"\n{aligned(rows, width)}\n"
-        "(in brackets: trivial rows) * best of the other methods; ! a trivial row is as good or "
-        "better: this measure does not tell maps apart here\n"
-        "± half of the 95 % bootstrap interval over images. own: the network that draws the map "
-        "also scores the masked image."
-    )
+        rows.append([f"({name})" if method["trivial"] else name, *told, *counts])
+    return rows
 
 
 def for_page(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -60,9 +60,7 @@ def train(
       Interrupted: after SIGTERM or SIGINT, once the state is saved.
     """
     started, workdir, config = time.monotonic(), _place(workdir), _configured(config)
-    mode = config.parallel.mode
-    validate(config)
-    config = recall(config, workdir)
+    mode, config = config.parallel.mode, recall(config, workdir)
     if finished := _finished(workdir, config):
         return finished
     header.tell_place(config, workdir)
@@ -103,20 +101,20 @@ def train(
 
 
 def _configured(given: Any) -> ConfigDict:
-    """Returns a whole config.
+    """Returns a whole and valid config.
 
     Raises:
-      UserError: for what is none, or one that lacks keys.
+      UserError: for what is none, or lacks keys, or is not valid.
     """
-    if isinstance(given, str | Path):
-        return configured(str(given), {})
-    if not isinstance(given, ConfigDict):
+    config = configured(str(given), {}) if isinstance(given, str | Path) else given
+    if not isinstance(config, ConfigDict):
         raise UserError(
             "config must be the name of one ('cifar10:depth=20', say), a file, or a ConfigDict "
-            f"that starts from lficam_jax.config.default_config(), not {brief(given)}"
+            f"that starts from lficam_jax.config.default_config(), not {brief(config)}"
         )
-    check_keys("config", given)
-    return given
+    check_keys("config", config)
+    validate(config)
+    return config
 
 
 def _place(workdir: Any) -> Path:

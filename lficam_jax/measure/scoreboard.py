@@ -33,8 +33,8 @@ COLUMNS = {name: sign for group in GROUPS.values() for name, sign in group.items
 PERCENT = ("pointing_game", "energy", "max_box_acc")  # measured as shares
 CURVES = ("deletion_curve", "insertion_curve")
 NOTES = (
-    "(in brackets: trivial rows) * best of the other methods; ! a trivial row is as good or better: "
-    "this measure does not tell maps apart here",
+    "(in brackets: trivial rows) * best of the other methods; ! a trivial row is as good or "
+    "better: this measure does not tell maps apart here",
     "± half of the 95 % bootstrap interval over images. own: the network that draws the map also "
     "scores the masked image.",
 )

@@ -114,7 +114,8 @@ class Run(structs.Run):
             method=method, target=target, labels=labels, names=names, normalised=normalised,
             batch_size=batch_size, chunk_size=chunk_size,
         )  # fmt: skip
-        found.details.update(model=self.title, data="images of your own", step=self.step)
+        about = {"model": self.title, "data": "images of your own", "step": self.step}
+        found.details = about | found.details
         return found
 
     def predict(

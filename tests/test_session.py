@@ -32,7 +32,7 @@ def test_a_run_is_named_after_its_network(fresh):
     told = session.details
     assert "jax" in told.pop("made")
     assert told == {"model": fresh.title, "data": data, "step": 7}
-    assert Session(fresh, None).details["data"] == "files of your own"
+    assert Session(fresh, None).details["data"] == "images of your own"
 
 
 def test_methods_are_those_asked_for_else_what_the_network_can_give(fresh):

@@ -1,6 +1,5 @@
 """One image, what the model said about it, and where it looked."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -69,11 +68,11 @@ class Explanation:
         >>> e = Explanation("1", "a.png", picture, np.zeros((2, 2)), probabilities, ("cat", "dog"),
         ...                 method="grad_cam", class_index=1)
         >>> e.title
-        "grad_cam of 'dog'"
+        "grad_cam for 'dog'"
         """
         if self.class_index is None or self.class_index == self.predicted:
             return self.method
-        return f"{self.method} of {self.classes[self.class_index]!r}"
+        return f"{self.method} for {self.classes[self.class_index]!r}"
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -121,7 +120,7 @@ def short(name: str) -> str:
     >>> short("photos/cats/a.jpg"), short("7")
     ('a.jpg', '7')
     """
-    return re.split(r"[/\\]", name)[-1] or name
+    return name.rpartition("/")[2] or name
 
 
 def card(same: Sequence[Explanation]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, overload
 
 from lficam_jax.explaining.explanation import Explanation, by_image, card, short
 from lficam_jax.explaining.saving import save
+from lficam_jax.workdir.origin import told_origin
 from lficam_jax.workdir.table import aligned
 
 SHOWN = 12  # images that a notebook cell shows
@@ -84,9 +85,8 @@ class Explanations(Sequence[Explanation]):
         Raises:
           UserError: if the folder holds something else, or cannot be written.
         """
-        folder = save(
-            self._items, directory, title=title, details=self.details, skipped=self.skipped
-        )
+        details = self.details | {"made": told_origin()}
+        folder = save(self._items, directory, title=title, details=details, skipped=self.skipped)
         return folder / "index.html"
 
     def __repr__(self) -> str:

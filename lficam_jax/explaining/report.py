@@ -160,6 +160,7 @@ def _for_page(same: Sequence[Explanation]) -> dict[str, Any]:
 def _map_for_page(item: Explanation) -> dict[str, Any]:
     return {
         "method": item.method,
+        "title": item.title,
         "grid": list(item.map.shape),
         "grey": render.base64_text(render.to_bytes(item.map).tobytes()),
         "peak": list(item.peak),

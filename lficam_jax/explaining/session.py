@@ -89,7 +89,7 @@ class Session:
     @property
     def details(self) -> dict[str, Any]:
         """What a page says of its maps: model, data, step, and what made them when."""
-        data = f"{self.info.name}, {self.split} split" if self.split else "files of your own"
+        data = f"{self.info.name}, {self.split} split" if self.split else "images of your own"
         about = {"model": self.run.title, "data": data, "step": self.run.step}
         return about | {"made": told_origin()}
 

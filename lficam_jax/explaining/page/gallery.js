@@ -33,7 +33,7 @@ function said(item) {
   if (item.correct !== null)
     verdict.append(make("span", { class: "badge " + (item.correct ? "right" : "wrong") },
                         item.correct ? "✓ right" : "✗ wrong"));
-  const [map] = item.maps, file = item.name.split(/[/\\]/).at(-1) || item.name;
+  const [map] = item.maps, file = item.name.split("/").at(-1) || item.name;
   const foot = make("div", { class: "foot" }, make("span", { title: item.name }, file));
   if (several) foot.append(make("span", { title: "mean difference between two maps" },
                                 `maps differ ${item.disagreement.toFixed(2)}`));
@@ -55,10 +55,15 @@ function chances(item) {
   return list;
 }
 
+/** A value in the parts that a line should not be broken in: it may be behind , or ; */
+function parts(value) {
+  return value.split(/(?<=[,;]) (?![^(]*\))/).flatMap(part => [make("span", {}, part), " "]);
+}
+
 function addHeader() {
   for (const [name, value] of data.details)
-    document.getElementById("details").append(
-      make("div", {}, make("dt", {}, name), make("dd", {}, value)));
+    document.getElementById("details").append(make("div", name === "made" ? { class: "made" } : {},
+      make("dt", {}, name), make("dd", {}, ...parts(value))));
   if (data.skipped.length)
     document.getElementById("skipped").append(make("div", { class: "skipped" },
       data.skipped.length === 1 ? "One file was skipped:" : `${data.skipped.length} files were skipped:`,

@@ -80,14 +80,15 @@ function sleep(element) {
 function stack(item, ...layers) {
   const [height, width] = item.size, square = Math.max(height, width) <= 96 ? "square" : "";
   return make("div", { class: "stack", style: `aspect-ratio: ${width} / ${height}` },
-    make("img", { src: item.picture, class: square, alt: layers.length ? "" : `picture ${item.name}` }),
+    make("img", { src: item.picture, class: square, alt: layers.length ? "" : `image ${item.name}` }),
     ...layers);
 }
 
 function heat(item, map, least) {
   const where = map.on_object === null ? "" : `, its peak ${map.on_object ? "on" : "off"} the object`;
+  const target = map.asked === null ? "" : ` for '${map.asked}'`;
   const canvas = make("canvas", { class: "map", role: "img", width: 0, height: 0,
-    "aria-label": `where the model looked in ${item.name}, by ${map.method}${where}` });
+    "aria-label": `where the model looked in ${item.name}, by ${map.method}${target}${where}` });
   canvas.paint = () => paint(canvas, map, drawnSize(item.size, least));
   return canvas;
 }
@@ -109,12 +110,11 @@ function tiles(item, least) {
   const several = data.methods.length > 1;
   const caption = (...words) => words.length ? [make("figcaption", {}, words.join(" · "))] : [];
   return make("div", { class: "tiles" },
-    make("figure", {}, stack(item), ...caption(...(several ? ["picture"] : []))),
+    make("figure", {}, stack(item), ...caption(...(several ? ["image"] : []))),
     ...item.maps.map(map => {
       const verdict = map.on_object === null ? "" : map.on_object ? "\u00a0✓" : "\u00a0✗";
       return make("figure", {}, stack(item, heat(item, map, least), marks(item, map)), ...caption(
-        ...(several ? [map.method + verdict] : []),
-        ...(map.asked === null ? [] : [`asked about ${map.asked}`]),
+        ...(several || map.asked !== null ? [map.title + verdict] : []),
         ...(map.constant ? ["constant: says nothing"] : [])));
     }));
 }

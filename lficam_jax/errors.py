@@ -70,7 +70,11 @@ def brief(given: Any, most: int = 100) -> str:
     >>> brief("a" * 300, 20)
     "'aaaaaaaaa…aaaaaaaa'"
     """
-    text = " ".join(repr(given).split())
+    return shortened(" ".join(repr(given).split()), most)
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Returns text, without its middle if it is long."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most // 2 :]}"
 
 

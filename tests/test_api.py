@@ -145,8 +145,8 @@ def test_what_is_no_image_is_told(run, images, says):
 ONE = np.zeros((8, 8, 3), np.uint8)
 ASKED = [
     ({"target": "seven"}, "target: class 'seven' is unknown"),
-    ({"target": 10}, "target: class 10 does not exist; classes are 0 to 9"),
-    ({"target": -1}, "target: class -1 does not exist"),
+    ({"target": 10, "method": "cam"}, "target: class 10 does not exist; classes are 0 to 9"),
+    ({"target": -1, "method": "cam"}, "target: class -1 does not exist"),
     ({"target": [1, 2]}, "target has 2 entries for 1 images"),
     ({"target": 1.5}, "a class's name or number, not 1.5"),
     ({"target": True}, "a class's name or number"),
@@ -198,7 +198,7 @@ def test_several_methods_show_themselves_in_a_notebook(run, photo):
 def test_a_damaged_file_among_others_is_skipped_and_kept_in_mind(run, photo, tmp_path):
     (tmp_path / "torn.png").write_bytes(photo[0].read_bytes()[:50])
     e = run.explain([photo[0], tmp_path / "torn.png"])
-    assert len(e) == 1 and e.skipped[0][0].endswith("torn.png") and "1 files skipped" in repr(e)
+    assert len(e) == 1 and e.skipped[0][0].endswith("torn.png") and "1 file skipped" in repr(e)
     with pytest.raises(lfi.UserError, match=r"none of the 1 files can be read"):
         run.explain(tmp_path / "torn.png")
 
@@ -211,6 +211,27 @@ def test_predictions_carry_probabilities_classes_and_maps(run, photo):
     np.testing.assert_allclose(found.probabilities.sum(axis=1), 1, rtol=1e-5)
     assert found.predicted == [run.classes[i] for i in found.probabilities.argmax(axis=1)]
     assert "photo.png" in repr(found)
+
+
+def test_skipped_files_stay_with_slices_and_predictions(run, photo, tmp_path):
+    (tmp_path / "torn.png").write_bytes(photo[0].read_bytes()[:50])
+    e = run.explain([photo[0], tmp_path / "torn.png", ONE], method=["own", "cam"])
+    assert len(e) == 4 and len(e.images) == 2
+    assert e[2:].skipped == e.skipped and "torn.png" in e.skipped[0][0]
+    found = run.predict([photo[0], tmp_path / "torn.png"])
+    assert found.skipped == e.skipped and len(found) == 1
+    assert repr(found).endswith("1 file skipped, see .skipped")
+
+
+def test_the_class_is_named_where_a_map_is_for_another_than_the_predicted(run, photo):
+    predicted = run.predict(photo[0]).predicted[0]
+    other = next(name for name in run.classes if name != predicted)
+    own, cam = run.explain(photo[0], method=["own", "cam"], target=other)
+    assert (own.title, cam.title) == ("own", f"cam for '{other}'")
+    assert f"cam for '{other}' map 4x4" in repr(cam)
+    assert f">cam for &#x27;{other}&#x27;</figcaption>" in cam._repr_html_()
+    (same,) = run.explain(photo[0], method="cam", target=predicted)
+    assert same.title == "cam" and "for" not in repr(same)
 
 
 def test_measures_are_rows_and_columns(run):
@@ -230,12 +251,29 @@ def test_measures_are_rows_and_columns(run):
             run.measure(**{"limit": 8, **asked})
 
 
-def test_a_second_call_compiles_nothing(run, photo):
-    run.explain([photo[0], ONE], method=["own", "grad_cam"], target=3)
-    compiled = []
+@pytest.fixture
+def compiled():
+    """Grows by one with each program that is compiled."""
+    found = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, *_, **__: "backend_compile" in event and compiled.append(event)
+        lambda event, *_, **__: "backend_compile" in event and found.append(event)
     )
+    return found
+
+
+def test_a_second_measurement_compiles_nothing(run, compiled):
+    asked = {"methods": "cam", "limit": 8, "measures": ["deletion", "adcc", "localisation"]}
+    first = run.measure(**asked)
+    compiled.clear()
+    second = run.measure(**asked)
+    assert not compiled and second.rows == first.rows
+    run.measure(**asked, baseline="blur")  # another question: the listener does listen
+    assert compiled
+
+
+def test_a_second_call_compiles_nothing(run, photo, compiled):
+    run.explain([photo[0], ONE], method=["own", "grad_cam"], target=3)
+    compiled.clear()
     run.explain([ONE, photo[0]], method=["own", "grad_cam"], target=[1, 2])
     assert not compiled
     run.explain([ONE] * 3, method=["own"])  # another batch: the listener does listen

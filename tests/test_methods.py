@@ -289,7 +289,7 @@ def test_bfloat16_maps_are_float32():
     ("options", "fragment"),
     [
         ({"name": "gradcam"}, "'gradcam' is unknown.*'grad_cam'"),
-        ({"name": "score_cam", "score": "logits"}, "score='logits' is unknown.*'logit'"),
+        ({"name": "score_cam", "score": "logits"}, "score 'logits' is unknown.*'logit'"),
         ({"name": "score_cam", "chunk_size": 0}, "chunk_size=0"),
     ],
 )

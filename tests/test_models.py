@@ -259,7 +259,7 @@ def test_a_backbone_of_ones_own(module, head):
         ({"backbone": "cifar_resnet", "depth": 20, "head": "lif"}, "did you mean 'lfi'"),
         ({"backbone": "cifar_resnet", "depth": 20, "growth": 12}, "no option 'growth'"),
         ({"backbone": "cifar_resnet", "depth": 20, "block": "basik"}, "did you mean 'basic'"),
-        ({"backbone": "cifar_resnet", "depth": 20, "dtype": "float8"}, "model.dtype='float8'"),
+        ({"backbone": "cifar_resnet", "depth": 20, "dtype": "float8"}, "dtype 'float8' is unknown"),
         ({"backbone": "resnet", "depth": 18, "stem_stride": 3}, "must be 1 or 2"),
         ({"backbone": "cifar_resnet", "depth": 20, "fin": {"widht": 3}}, "did you mean 'width'"),
         ({"backbone": "cifar_resnet", "depth": 20, "fin": {"kind": "uni"}}, "mean 'uniform'"),

@@ -21,6 +21,7 @@ from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure import stability as comparison
 from lficam_jax.measure.faithfulness import TARGETS, Measurement, chosen, faithfulness, stream
+from lficam_jax.measure.measures import Measures
 from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
 from lficam_jax.measure.watchers import Gallery
 from lficam_jax.methods import TRIVIAL
@@ -247,6 +248,28 @@ def test_a_wide_table_is_folded_under_its_first_column():
     )
     assert aligned(rows, 13) == "method  a   b\nown     1  22\n\nmethod  c\nown     3"
     assert aligned(rows, 3).count("method") == 3  # a column is never cut
+
+
+def test_measures_fit_a_terminal_and_a_notebook_shows_the_same():
+    groups = [name for name in GROUPS if name != "sensitivity"]
+    columns = [c for group in groups for c in GROUPS[group] if c not in ("win", "max_box_acc")]
+    scores = {"own": 0.3, "grad_cam": 0.2, "mean_features": 0.1}
+    found = {n: rows([0.5] * 2, [0]) | {c: np.array([v, v + 0.2]) for c in columns}
+             for n, v in scores.items()}  # fmt: skip
+    measures = Measures({"methods": summarise(found, groups)})
+    lines, html = repr(measures).splitlines(), measures._repr_html_()
+    assert max(map(len, lines)) <= 100 and len([line for line in lines if line[:4] == "own "]) > 2
+    cells = [re.findall("<t[hd][^>]*>([^<]*)", row) for row in html.split("<tr>")[1:]]
+    assert [len(row) for row in cells] == [len(cells[0])] * 4
+    printed = {cell for line in lines for cell in re.split(" {2,}", line.strip())}
+    shown = {cell.strip() for row in cells for cell in row}
+    assert shown - printed == set() and "(mean_features)" in shown
+    assert "0.400±0.100*" in shown and "0.200±0.100!" in shown  # intervals and marks
+    assert html.count("<p>") == 2 and "tell maps apart" in html
+    with pytest.raises(UserError, match="did you mean 'grad_cam'"):
+        measures.interval("gradcam", "deletion")
+    with pytest.raises(UserError, match="did you mean 'deletion'"):
+        measures.interval("own", "deltion")
 
 
 def test_the_page_gets_values_marks_and_curves():

@@ -211,7 +211,8 @@ def denormalise(image: Any, dataset: Dataset | Preprocess) -> Any:
     """Turns the network's float32 [... 3] back into uint8 pictures."""
     xp = image.__array_namespace__()
     mean, std = _statistics(xp, dataset, image.ndim)
-    pixels = (image.astype(xp.float32) * std + mean) * 255
+    with np.errstate(over="ignore"):  # it is clipped
+        pixels = (image.astype(xp.float32) * std + mean) * 255
     return xp.clip(xp.round(pixels), 0, 255).astype(xp.uint8)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lficam_jax.errors import UserError, brief, check_path, legible
+from lficam_jax.errors import UserError, check_path, legible, shortened
 from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import Explanation, by_image
 from lficam_jax.explaining.report import Skipped, asked_about, page, page_name, safe_name
@@ -239,4 +239,6 @@ def _teaching(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {brief(str(target))}: {error.strerror or error}") from error
+        raise UserError(
+            f"cannot write {shortened(str(target))}: {error.strerror or error}"
+        ) from error

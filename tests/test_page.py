@@ -16,7 +16,8 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium"),
 ]
-ABOUT = {"title": "Maps", "details": {"model": "hand-made"}}
+MADE = "2026-01-31 12:00 UTC; lficam_jax 0.1.0 (1234, modified), jax 0.10.2; 8 x cpu"
+ABOUT = {"title": "Maps", "details": {"model": "hand-made", "made": MADE}}
 SHOWN = "[...document.querySelectorAll('article')].map(e => e.ariaLabel.split(':')[0])"
 NASTY = "<img src=x onerror=console.error(1)>"
 
@@ -81,7 +82,7 @@ def test_filters_orders_and_captions(show):
     texts = "[...document.querySelectorAll('{}')].map(e => e.textContent)"
     assert browser.run(SHOWN) == ["same", "other", "third"]
     assert browser.run(texts.format("figcaption"))[:6] == [
-        "picture", "own\xa0✓", "grad_cam\xa0✓", "picture", "own\xa0✓", "grad_cam\xa0✗"]  # fmt: skip
+        "image", "own\xa0✓", "grad_cam\xa0✓", "image", "own\xa0✓", "grad_cam\xa0✗"]  # fmt: skip
     assert browser.run(texts.format(".hits strong")) == ["100.0 %", "66.7 %"]
     choose(browser, order="disagreement")
     assert browser.run(SHOWN) == ["other", "same", "third"]
@@ -263,6 +264,30 @@ def test_a_phone_needs_no_sideways_scrolling(show):
     assert browser.run("form.elements.opacity.checkVisibility()")
     assert browser.run("form.elements.opacity.getBoundingClientRect().right") < 390
     assert browser.run("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_nothing_in_the_header_stands_alone_on_its_line(show, width):
+    browser = show(ITEMS, width=width, height=800)
+    if width < 640:
+        browser.run("document.querySelector('summary').click()")
+    middle = (
+        "(e => { const { top, bottom } = e.getBoundingClientRect(); return (top + bottom) / 2 })"
+    )
+    ask = browser.run(f"{middle}(document.getElementById('ask'))")
+    opacity = browser.run(f"{middle}(form.elements.opacity)")
+    assert abs(ask - opacity) < 10
+    made = "[...document.querySelectorAll('.made span')].map(e => [e.textContent, e.offsetHeight])"
+    parts, heights = zip(*browser.run(made), strict=True)
+    assert parts == ("2026-01-31 12:00 UTC;", "lficam_jax 0.1.0 (1234, modified),", "jax 0.10.2;",
+                     "8 x cpu")  # fmt: skip
+    assert max(heights) < 30  # no part is broken
+
+
+def test_a_class_that_was_asked_about_is_in_the_caption(show):
+    browser = show([explained("one", "cam", class_index=1)])
+    assert browser.run("document.querySelector('figcaption').textContent") == "cam for 'dog'"
+    assert "by cam for 'dog'" in browser.run("document.querySelector('canvas').ariaLabel")
 
 
 def test_names_are_text_and_every_image_has_words(show):

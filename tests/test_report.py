@@ -117,9 +117,11 @@ def test_disagreement_is_the_mean_difference_over_pairs_and_leaves_out_trivial_m
     assert shown(own=0.1) == 0
 
 
-def test_a_map_about_the_predicted_class_needs_no_word():
-    (item,) = data_of(report.page([explained(class_index=1)], **ABOUT))["images"]
-    assert item["maps"][0]["asked"] is None
+def test_a_map_names_its_class_unless_it_is_the_predicted_one():
+    items = [explained("a", class_index=1), explained("b", class_index=2, method="cam")]
+    same, other = data_of(report.page(items, **ABOUT))["images"]
+    assert (same["maps"][0]["asked"], same["maps"][0]["title"]) == (None, "own")
+    assert (other["maps"][0]["asked"], other["maps"][0]["title"]) == ("bird", "cam for 'bird'")
 
 
 def test_files_of_several_maps_are_named_after_image_and_method(tmp_path):

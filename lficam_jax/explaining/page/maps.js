@@ -114,7 +114,7 @@ function tiles(item, least) {
     ...item.maps.map(map => {
       const verdict = map.on_object === null ? "" : map.on_object ? "\u00a0✓" : "\u00a0✗";
       return make("figure", {}, stack(item, heat(item, map, least), marks(item, map)), ...caption(
-        ...(several || map.asked !== null ? [map.title + verdict] : []),
+        ...(several ? [map.title + verdict] : map.asked !== null ? [map.title] : []),
         ...(map.constant ? ["constant: says nothing"] : [])));
     }));
 }

@@ -140,7 +140,7 @@ class Run(structs.Run):
 
         Args:
           methods: keys of `methods.METHODS`; default: own, grad_cam, score_cam.
-          limit: examples of the split, spread evenly.
+          limit: images of the split, spread evenly.
           split: train, validation or test.
           measures: groups of measures; default: all but sensitivity.
           baseline: what a masked pixel shows: mean, black or blur.

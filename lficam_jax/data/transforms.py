@@ -21,7 +21,7 @@ CROP_RATIO = (3 / 4, 4 / 3)  # width over height
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How a picture becomes what a network is fed, for a network without a data set of ours.
+    """How an image becomes what a network is fed, for a network without a data set of ours.
 
     Attributes:
       image_size: pixels per side that the network is fed.
@@ -29,7 +29,7 @@ class Preprocess:
       std: standard deviation, likewise.
       channels: 1: colour is dropped first, and grey repeated; else 3.
       crop_share: of the short side, the central square that the network sees.
-      interpolation: how pictures are scaled, a filter of Pillow's.
+      interpolation: how images are scaled, a filter of Pillow's.
 
     Raises:
       UserError: for a value that cannot be.

@@ -112,7 +112,7 @@ def explain_inputs(
       labels: likewise.
       names: likewise.
       ids: name the images for ever, and their files; default: file names.
-      masks: bool, the object's pixels on the picture.
+      masks: bool, the object's pixels on the image.
       first: place of the first image among all.
       batch_size: likewise.
       chunk_size: likewise.

@@ -21,12 +21,12 @@ class Explanation:
     Attributes:
       id: names the image for ever; files are named after it.
       name: what people read: a file name, or the id.
-      picture: what the map is drawn on, uint8.
+      picture: the image that the map is drawn on, as the network saw it; uint8.
       map: the attention on its own grid, in [0, 1].
       probabilities: of every class, summing to 1.
       label: index of the true class; None if nobody knows it.
       classes: names, in label order.
-      mask: the object's pixels on the picture; None if nobody knows them.
+      mask: the object's pixels on `picture`; None if nobody knows them.
       method: how the map was made.
       class_index: the class that the map was asked about; None if the method asks none.
 
@@ -76,7 +76,7 @@ class Explanation:
 
     @property
     def peak(self) -> tuple[int, int]:
-        """Row and column of the picture's pixel where the map, brought to its size, is hottest."""
+        """Row and column in `picture` where the map, brought to its size, is hottest."""
         full = render.upsample(self.map, self.picture.shape[:2])
         row, column = np.unravel_index(np.argmax(full), full.shape)
         return int(row), int(column)
@@ -98,9 +98,16 @@ class Explanation:
         return [(self.classes[index], float(self.probabilities[index])) for index in best]
 
     def overlay(self, *, alpha: float = 0.5, cmap: str = render.COLOR_MAPS[0]) -> Any:
-        """Returns a `PIL.Image` of the map over the picture, large enough to look at.
+        """Returns a `PIL.Image` of the map over the image, large enough to look at.
 
-        Small pictures are enlarged with their pixels kept square; the map stays smooth.
+        Small images are enlarged with their pixels kept square; the map stays smooth.
+
+        Args:
+          alpha: 0 shows the image, 1 the map alone.
+          cmap: the colours, one of `explaining.render.COLOR_MAPS`.
+
+        Raises:
+          UserError: for another value of either.
         """
         picture = render.enlarge(self.picture)
         return render.as_image(render.overlay(picture, self.map, alpha, cmap))
@@ -124,7 +131,7 @@ def short(name: str) -> str:
 
 
 def card(same: Sequence[Explanation]) -> str:
-    """Returns the HTML of one image for a notebook: picture, maps and the most probable classes."""
+    """Returns HTML for a notebook: one image, its maps and the most probable classes."""
     first = same[0]
     pictures = [("image", first.picture)]
     pictures += [(item.title, np.asarray(item.overlay())) for item in same]

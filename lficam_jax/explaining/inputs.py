@@ -1,4 +1,4 @@
-"""What people bring (files, PIL pictures, arrays) as the pixels that a network is fed."""
+"""What people bring (files, PIL images, arrays) as the pixels that a network is fed."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ def read_inputs(
       normalised: arrays are floats as the network is fed, `[n y x 3]`; nothing is done to them.
 
     Raises:
-      UserError: if there is no image, one cannot be read or is no picture, or holds NaN.
+      UserError: if there is no image, one cannot be read or is none, or holds NaN.
     """
     check_flag("normalised", normalised)
     if not isinstance(dataset, Dataset | Preprocess | None):
@@ -145,7 +145,7 @@ def _normalised(images: Any, dataset: Dataset | Preprocess | None) -> Inputs:
 
 
 def _pictures(item: Any, place: int) -> Iterable[UInt8[np.ndarray, "y x 3"]]:
-    """Yields the images of a PIL picture or an array, as uint8 RGB."""
+    """Yields the images of a PIL image or an array, as uint8 RGB."""
     if _is_pil(item):
         yield _on_white(_pil_pixels(item, place))
         return

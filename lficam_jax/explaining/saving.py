@@ -84,7 +84,7 @@ class Folder:
         self._waiting: list[list[Explanation]] = []  # images of the page that is not full yet
 
     def add(self, explanations: Sequence[Explanation]) -> None:
-        """Writes pictures and arrays of explanations; an image comes with all its methods."""
+        """Writes PNGs and arrays of explanations; an image comes with all its methods."""
         with _teaching(self.target):
             for same in by_image(explanations):
                 stem = safe_name(same[0].id, self._taken)

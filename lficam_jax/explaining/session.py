@@ -26,7 +26,7 @@ class Session:
 
     Args:
       run: whose network.
-      split: whose examples; None: pictures from elsewhere.
+      split: whose examples; None: images from elsewhere.
       limit: how many of them, spread evenly.
       methods: keys of `methods.METHODS`; none: the default of what is measured.
       batch_size: images at once, over all devices.

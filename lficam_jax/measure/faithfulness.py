@@ -88,7 +88,7 @@ def faithfulness(
     """Measures the maps of a network beside each other and beside trivial ones.
 
     Args:
-      session: which run, pictures and methods; by default `METHODS`.
+      session: which run, images and methods; by default `METHODS`.
       groups: keys of `GROUPS`; default: all but the costly.
       baseline: what a masked pixel shows, of `metrics.faithfulness.BASELINES`.
       target: the class that maps and measures are about, a key of `TARGETS`.

@@ -327,14 +327,12 @@ def _bad_numbers(config: ConfigDict) -> list[str]:
 def _bad_data(data: ConfigDict) -> list[str]:
     bad = {
         "mean": (len(data.mean) not in (0, 3), "hold three numbers, or none"),
-        "std": (
-            len(data.std) not in (0, 3) or not all(std > 0 for std in data.std),
-            "hold three positive numbers, or none",
-        ),
+        "std": (len(data.std) not in (0, 3) or not all(std > 0 for std in data.std),
+                "hold three positive numbers, or none"),
         "channels": (data.channels not in (0, 1, 3), "be 1 or 3, or 0 for the data set's own"),
         "crop_share": (not 0 <= data.crop_share <= 1, "be in (0, 1], or 0 to derive it"),
         "classes": (len({*data.classes}) != len(data.classes), "hold different names, or none"),
-    }
+    }  # fmt: skip
     return [f"data.{k}={data[k]} must {how}" for k, (wrong, how) in bad.items() if wrong]
 
 

@@ -37,6 +37,9 @@ CHOICES = {
     "parallel.platform": ("auto", "cpu", "gpu", "tpu"),
 }
 
+# Given as `{name}_epochs` or as `{name}_steps`; the other is 0.
+DURATIONS = ("optim.warmup", "train.total", "eval.every")
+
 # Keys of `data` that a run knows by itself: empty means "derive it", and the config.json of a run
 # holds what it came to, so that its network can be used where the data are gone.
 RECORDED = ("classes", "mean", "std", "image_size", "channels", "crop_share", "interpolation")
@@ -128,7 +131,7 @@ def _optim() -> ConfigDict:
     optim.schedule = "multistep"
     optim.milestones_epochs = (150, 225)  # multistep: where lr is multiplied by `factor`
     optim.factor = 0.1
-    optim.warmup_epochs = 0.0  # linear, from 0; for every schedule
+    optim.warmup_epochs = 0.0  # linear, from 0; for every schedule; at most a quarter of the run
     optim.warmup_steps = 0
     optim.clip_norm = 0.0  # largest global norm of the gradient; 0 = no clipping
     optim.freeze = ""  # parameters that stay: a regular expression that matches their whole paths,
@@ -163,7 +166,7 @@ def _eval() -> ConfigDict:
 def _explain() -> ConfigDict:
     explain = ConfigDict()
     explain.split = "test"
-    explain.limit = 64  # examples of the split that `--mode explain` draws
+    explain.limit = 64  # examples of the split that `lficam explain` draws
     return explain
 
 
@@ -257,13 +260,18 @@ def validate(config: ConfigDict) -> None:
     problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
     data = config.data
     if data.name == "folder" and not (data.folder or data.synthetic or data.classes):
-        problems.append("data.folder is empty; say --config.data.folder=DIR, which holds train/…")
+        problems.append(
+            "data.folder is empty; say --config.data.folder=DIR, which holds CLASS/*.jpg"
+        )
     try:
         re.compile(config.optim.freeze)
     except re.error as error:
         problems.append(f"optim.freeze={config.optim.freeze!r} is no regular expression: {error}")
     if problems:
-        raise UserError("the config is not valid:\n  " + "\n  ".join(problems))
+        gap = "\n  " if len(problems) > 1 else " "
+        raise UserError(
+            "\n  ".join(["the config is not valid:" + gap + problems[0], *problems[1:]])
+        )
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
@@ -282,7 +290,7 @@ def _bad_choices(config: ConfigDict) -> list[str]:
 
 def _bad_durations(config: ConfigDict) -> list[str]:
     problems = []
-    for path in ("optim.warmup", "train.total", "eval.every"):
+    for path in DURATIONS:
         group, name = path.split(".")
         epochs, steps = config[group][f"{name}_epochs"], config[group][f"{name}_steps"]
         if epochs < 0 or steps < 0:

@@ -31,7 +31,7 @@ def test_every_config_is_valid(name, arg):
 def test_every_config_says_what_it_reached():
     for name in CONFIGS:
         text = importlib.import_module(f"configs.{name}").__doc__
-        assert "ot measured yet" in text or "python -m lficam_jax.main" in text, name
+        assert "ot measured yet" in text or "lficam train" in text, name
 
 
 def test_all_problems_are_told_at_once_with_the_nearest_name():
@@ -40,6 +40,7 @@ def test_all_problems_are_told_at_once_with_the_nearest_name():
     with pytest.raises(UserError) as error:
         validate(config)
     text = str(error.value)
+    assert len(text.splitlines()) == 4
     assert "optim.name='sdg' is unknown — did you mean 'sgd'?" in text
     assert "train.total_epochs=300 and train.total_steps=10 give one duration twice" in text
     assert "optim.lr=-1.0 must be at least 0" in text

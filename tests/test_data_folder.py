@@ -129,7 +129,7 @@ def test_what_is_done_is_told_in_lines(data, photos):
         f"{photos} is divided by the contents of its 60 pictures: 48 train, 6 validation, 6 test",
     ]
     assert told(data, 64, 64)[3] == (
-        "batches of 32, for train.batch_size=64 is more than there are pictures to train on"
+        "batches of 48 instead of 64, so that an epoch takes 48 of the 48 pictures to train on"
     )
 
 
@@ -213,6 +213,17 @@ def test_a_class_with_no_picture_to_train_is_an_error(data, photos, parted):
     (photos / "test" / "Bee").mkdir()
     with pytest.raises(UserError, match=r"test has classes that train does not know: 'Bee' \(d"):
         open_source(data, "test")
+
+
+def test_a_split_without_pictures_names_the_cause(data, photos):
+    for name in ("ant", "bee", "cat"):
+        for path in sorted((photos / name).iterdir())[1:]:
+            path.unlink()
+    with pytest.raises(UserError, match="to take some to validation: .* the largest has 1$"):
+        opened(data)
+    (photos / "dog").mkdir()
+    with pytest.raises(UserError, match="no pictures in dog; add some, or remove the folder"):
+        opened(data)
 
 
 def test_folders_below_a_class_count_as_it_and_are_told(data, photos):
@@ -361,7 +372,7 @@ def test_a_run_on_other_splits_is_another_run(config, tmp_path):
 def test_describe_and_train_agree_on_the_steps(config, tmp_path):
     config.train.total_steps, config.train.total_epochs, config.train.batch_size = 0, 2.0, 64
     found = describe(config)
-    assert (found["steps_per_epoch"], found["total_steps"]) == (1, 2)  # 32 of 48 in each
+    assert (found["steps_per_epoch"], found["total_steps"]) == (1, 2)  # 48 in each
     assert train(config, tmp_path / "run")["step"] == 2
 
 

@@ -20,7 +20,7 @@ from lficam_jax.data.folder import Folder, FolderSource, folder_dataset, local_p
 from lficam_jax.data.images import DamagedImage, read_image
 from lficam_jax.data.listing import find_images
 from lficam_jax.data.pipeline import Pipeline
-from lficam_jax.data.sampling import fitting, sampling
+from lficam_jax.data.sampling import covering, fitting, sampling
 from lficam_jax.data.sources import TfdsSource, data_directory, tfds_dataset
 from lficam_jax.data.synthetic import SyntheticSource, synthetic
 from lficam_jax.data.transforms import Preprocess, denormalise, fit_box, fit_image, normalise
@@ -136,8 +136,8 @@ def open_pipeline(
       train: shuffle, augment, repeat for ever and drop the incomplete last batch; otherwise read
         once, in order, and pad the last batch.
       seed: of the order and, when streaming, of the augmentation.
-      parts: devices and microbatches that divide a training batch, which a smaller split then
-        shrinks; 0: it does not.
+      parts: devices and microbatches that divide a batch, which a smaller split then shrinks; 0:
+        it does not.
       blank: black pictures instead of the data set's, which need not be there; all shapes are its.
 
     Raises:
@@ -150,7 +150,9 @@ def open_pipeline(
     damaged: Mapping[int, str] = {}
     if train:
         _check_classes(files)
-        batch_size = fitting(batch_size, len(files), parts) if parts else batch_size
+    if parts:
+        batch_size = (fitting if train else covering)(batch_size, len(files), parts)
+    if train:
         source = mended = Mended(files, seed=seed, limit=data.max_corrupt)
         damaged = mended.damaged
     order = sampling(len(source), batch_size, train=train, seed=seed)

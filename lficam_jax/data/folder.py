@@ -82,6 +82,21 @@ class Folder:
         """Returns what a message calls a split: its folder, if it has one."""
         return str(self._parts.get(split, f"{split} of {self.path}"))
 
+    def why_empty(self, split: str) -> str:
+        """Says why a split has no picture, and what to do about it."""
+        if self._file:
+            return f"{self._file} has no row of the split {split}"
+        if split in self._parts and (split != "train" or self.whole):
+            return f"{self._parts[split]} holds no pictures; each class needs a folder with some"
+        count = {p: len(self._list([p])) for p in self._class_folders("train")}
+        if empty := [path for path, pictures in count.items() if not pictures]:
+            folders = told(empty, self.path)
+            return f"{self.path}: no pictures in {folders}; add some, or remove the folder"
+        return (
+            f"{self.path} has too few pictures to take some to {split}: a class needs two to train "
+            f"and test, three to validate also, and the largest has {max(count.values())}"
+        )
+
     @property
     def whole(self) -> bool:
         """Whether the folder itself has the three splits."""
@@ -232,7 +247,7 @@ class FolderSource:
         where = folder.place(split)
         label = dict(zip(names, places(names, self.classes, where, whose), strict=True))
         if not rows:
-            raise UserError(f"{where} holds no images; each class needs a folder with some")
+            raise UserError(folder.why_empty(split))
         count = min(limit or len(rows), len(rows))
         self._ids = np.arange(count) * len(rows) // count
         self._rows = [rows[i] for i in self._ids]
@@ -276,7 +291,9 @@ def local_path(text: str) -> Path:
       UserError: for none, or a bucket: listing and reading it file by file would take for ever.
     """
     if not text:
-        raise UserError("data.folder is empty; say --config.data.folder=DIR, which holds CLASS/…")
+        raise UserError(
+            "data.folder is empty; say --config.data.folder=DIR, which holds CLASS/*.jpg"
+        )
     if "://" in text:
         raise UserError(
             f"data.folder={text} must be a local path; mount the bucket and name the mount"

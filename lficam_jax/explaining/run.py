@@ -1,4 +1,4 @@
-"""`--mode explain`: a sample of a split, or the user's own files, as a folder of explanations."""
+"""`lficam explain`: a sample of a split, or the user's own files, as a folder of explanations."""
 
 import contextlib
 from collections import Counter

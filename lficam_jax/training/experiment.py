@@ -68,7 +68,9 @@ def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[st
         check_divides("train.batch_size", train_size, devices, config.optim.accumulate)
 
     def opened() -> dict[str, Pipeline]:
-        evaluated = partial(open_pipeline, batch_size=config.eval.batch_size, train=False)
+        evaluated = partial(
+            open_pipeline, batch_size=config.eval.batch_size, train=False, parts=devices
+        )
         splits = {name: evaluated(config.data, name) for name in names}
         if train:
             splits["train"] = open_pipeline(
@@ -105,6 +107,7 @@ class Recipe:
       tx: the optimiser.
       learning_rate: of a step.
       total_steps: of the whole run.
+      warmup_steps: of these, in which the learning rate rises.
       ema_decay: of the running mean of the weights; 0 = there is none.
       smoothing: of the labels.
       accumulate: microbatches per step and device.
@@ -113,6 +116,7 @@ class Recipe:
     tx: optax.GradientTransformation
     learning_rate: optax.Schedule
     total_steps: int
+    warmup_steps: int
     ema_decay: float
     smoothing: float
     accumulate: int
@@ -137,6 +141,7 @@ def make_recipe(config: ConfigDict, steps_per_epoch: int) -> Recipe:
     learning_rate = optim.schedule(config.optim, steps_per_epoch, total)
     return Recipe(
         optim.optimizer(config.optim, learning_rate), learning_rate, total,
+        optim.warmup_steps(config.optim, steps_per_epoch, total),
         ema_decay=config.optim.ema_decay, smoothing=config.optim.label_smoothing,
         accumulate=config.optim.accumulate,
     )  # fmt: skip

@@ -3,7 +3,8 @@
     lficam train --config folder --workdir runs/mine \\
         --config.data.folder=DIR
 
-A few pictures need a network that has seen others: `--config.init_from=RUN`, see docs/models.md.
+A few pictures need a network that has seen others, `--config.init_from=RUN`, or a small one: see
+"Few pictures" in README.md.
 Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50,
 head=lfi | abn | plain, depth=n.
 

@@ -65,12 +65,9 @@ def _data() -> ConfigDict:
     data = ConfigDict()
     data.name = "cluttered_digits"  # a row of data/datasets.py, `folder`, or a name known to TFDS
     data.dir = ""  # where data sets are prepared; '' = $TFDS_DATA_DIR, else ~/tensorflow_datasets
-    data.folder = (
-        ""  # for name='folder': holds CLASS/image files, or {train,validation,test}/CLASS/
-    )
-    data.split_file = (
-        ""  # a folder's CSV of path,class,split; '' = by its own folders, or by content
-    )
+    data.folder = ""  # for name='folder': CLASS/image files, or {train,validation,test}/CLASS/
+    data.split_file = ""  # a folder's CSV of path,class,split; '' = by its own folders, or by
+    # content; '*' = nothing is divided: each split is all of CLASS/, to measure it
     data.synthetic = False  # draw pictures like the data set's, unless dir or folder is given
     data.pipeline = "auto"  # resident: on the device as uint8; streaming: decoded by host threads
     data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted)

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 from collections import Counter
 
@@ -23,6 +24,7 @@ from lficam_jax.data import (
 from lficam_jax.data.listing import walk
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
+from lficam_jax.modes import evaluate
 from lficam_jax.speed.describe import describe
 from lficam_jax.training.experiment import recall
 from lficam_jax.training.train import train
@@ -335,6 +337,29 @@ def test_a_run_keeps_its_division_whatever_comes_later(config, photos, tmp_path,
     (moved / rows[0]["path"]).unlink()
     with pytest.raises(UserError, match="split.csv names pictures that are not in .*put them back"):
         open_source(recall(config, workdir).data, rows[0]["split"])
+
+
+def test_another_folder_is_measured_whole(config, tmp_path, capsys):
+    """Of 5 ants and 4 bees, which the run never saw, all are measured; to train they divide."""
+    train(config, tmp_path / "run")
+    for name, count in (("ant", 5), ("bee", 4)):
+        paint(tmp_path / "other" / name, count, start=300)
+    config.data.folder = str(tmp_path / "other")
+    capsys.readouterr()
+    assert evaluate(config, str(tmp_path / "run"), "test") == 0
+    out = capsys.readouterr().out
+    assert "test  9 pictures: ant 5, bee 4" in out and re.search(r"^examples +9$", out, re.M)
+    assert f"{tmp_path}/other is not the run's own folder, and not divided: all is taken" in out
+    assert recall(config, tmp_path / "run").data.split_file == ""
+    for i, path in enumerate(sorted((tmp_path / "photos").rglob("*.png"))):  # of the same names
+        there = tmp_path / "alike" / path.relative_to(tmp_path / "photos")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (18, 14), (9, i, 9)).save(there)
+    config.data.folder = str(tmp_path / "alike")
+    assert recall(config, tmp_path / "run", reads=True).data.split_file == "*"
+    config.data.split_file = "*"
+    with pytest.raises(UserError, match="is for measuring"):
+        train(config, tmp_path / "again")
 
 
 def test_a_split_file_of_ones_own(config, photos, tmp_path):

@@ -179,7 +179,7 @@ def test_a_run_says_what_it_is_before_its_first_step(tiny, tmp_path, capsys):
         assert fact in told
     assert "64 pictures are few to train a network from its first weights" in lines[9]
     assert "4 steps are too few to learn much: for about 1,000" in lines[10]
-    assert lines[10].endswith("--config.train.total_epochs=250")  # an epoch has four
+    assert "--config.train.total_epochs=250;" in lines[10]  # an epoch has four
     assert lines[11] == "compiling the training step …"
     assert lines[12].startswith("compiled the training step in ")
     assert lines[13].startswith("epoch 1/1  step 1/4  loss ")

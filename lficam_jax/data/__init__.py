@@ -14,7 +14,7 @@ from lficam_jax.config import RECORDED
 from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
 from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
-from lficam_jax.data.division import from_csv
+from lficam_jax.data.division import ALL, digest, from_csv
 from lficam_jax.data.examples import Blank, First, Source
 from lficam_jax.data.folder import Folder, FolderSource, folder_dataset, local_path
 from lficam_jax.data.images import DamagedImage, read_image
@@ -27,6 +27,7 @@ from lficam_jax.data.transforms import Preprocess, denormalise, fit_box, fit_ima
 from lficam_jax.errors import UserError, nearest
 
 __all__ = [
+    "ALL",
     "DATASETS",
     "Dataset",
     "Pipeline",
@@ -116,11 +117,21 @@ def split_table(data: ConfigDict) -> str:
     return _folder(data).table() if data.name == "folder" and data.folder else ""
 
 
-def split_table_fits(data: ConfigDict, file: Path) -> bool:
-    """Tells whether most pictures of a split file are in `data.folder`."""
-    folder = local_path(data.folder)
-    rows = [row for rows in from_csv(file).values() for row in rows]
-    return 2 * sum((folder / path).is_file() for path, _ in rows) > len(rows)
+def split_table_fits(data: ConfigDict, file: Path, before: str) -> bool:
+    """Tells whether `data.folder` is the folder of a split file, moved or copied.
+
+    Args:
+      data: the group `config.data`.
+      file: the split file: most of its pictures must be there.
+      before: the folder as the run knew it. If it is still there, pictures of one name must be the
+        same: `cat/1.jpg` is in many folders.
+    """
+    folder, former = local_path(data.folder), Path(before).expanduser()
+    paths = [path for rows in from_csv(file).values() for path, _ in rows]
+    both = [path for path in paths if (folder / path).is_file()]
+    some = [p for p in both[:: len(both) // 8 + 1] if before and (former / p).is_file()]
+    same = all(digest(folder / path) == digest(former / path) for path in some)
+    return same and 2 * len(both) > len(paths)
 
 
 def open_pipeline(
@@ -149,6 +160,8 @@ def open_pipeline(
     source = files = _open(dataset, data, split, blank)
     damaged: Mapping[int, str] = {}
     if train:
+        if data.split_file == ALL:
+            raise UserError("data.split_file='*' is for measuring: who trains needs other splits")
         _check_classes(files)
     if parts:
         batch_size = (fitting if train else covering)(batch_size, len(files), parts)

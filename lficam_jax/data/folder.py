@@ -8,7 +8,7 @@ import numpy as np
 
 from lficam_jax.data.classes import places
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
-from lficam_jax.data.division import Row, divide, from_csv, to_csv
+from lficam_jax.data.division import ALL, Row, divide, from_csv, to_csv
 from lficam_jax.data.examples import Example, read_each
 from lficam_jax.data.images import read_image
 from lficam_jax.data.listing import subfolders, told, walk
@@ -30,7 +30,8 @@ class Folder:
 
     Args:
       path: of the folder.
-      split_file: '' or a CSV of path, class and split.
+      split_file: '' or a CSV of path, class and split; `ALL`: nothing is divided, and a folder
+        `CLASS/…` is all of each split.
 
     Raises:
       UserError: if it is no folder, or none that holds classes.
@@ -40,7 +41,8 @@ class Folder:
         if not path.is_dir():
             raise UserError(f"data.folder={path} is not a directory")
         self.path = path
-        self._file = Path(split_file).expanduser() if split_file else None
+        self._all = split_file == ALL
+        self._file = Path(split_file).expanduser() if split_file and not self._all else None
         self._top, self._passed = subfolders(path)
         self._parts = self._find_parts()
         self._nested: list[Path] = []
@@ -74,8 +76,10 @@ class Folder:
         """
         if self._file:
             return self._still_there(split)
-        if split in self._parts and (split != "train" or self.whole):
+        if split in self._parts and (split != "train" or self.whole or self._all):
             return self._list(self._class_folders(split))
+        if self._all and not self._parts:
+            return self._list(self._top)
         return self._divided[split]
 
     def place(self, split: str) -> str:
@@ -113,6 +117,8 @@ class Folder:
         lines = []
         if self._file:
             lines += self._about_file()
+        elif self._all and not self._parts:
+            lines.append(f"{self.path} is not the run's own folder, and not divided: all is taken")
         elif not self.whole and "_divided" in self.__dict__:
             lines.append(self._about_division())
         if self._nested:

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, duration
-from lficam_jax.data import Dataset, Pipeline, dataset_info, open_pipeline
+from lficam_jax.data import ALL, Dataset, Pipeline, dataset_info, open_pipeline
 from lficam_jax.data.pipeline import Load
 from lficam_jax.devices import distributed
 from lficam_jax.devices.parallel import AXIS, check_divides
@@ -33,19 +33,21 @@ OWN = (
 )  # keys that may differ from host to host
 
 
-def recall(config: ConfigDict, workdir: Path | str) -> ConfigDict:
+def recall(config: ConfigDict, workdir: Path | str, *, reads: bool = False) -> ConfigDict:
     """Returns the config with what the run of `workdir` knows where it says "derive it".
 
     Args:
       config: as given.
       workdir: of the run; a folder that holds none adds nothing.
+      reads: the run is measured, not trained: another folder of pictures is not divided.
     """
     ours = jax.process_index() == 0
-    (text, *_) = distributed.gather(json.dumps(recorded(workdir, config.data)) if ours else "")
+    known = recorded(workdir, config.data, reads=reads) if ours else {}
+    (text, *_) = distributed.gather(json.dumps(known))
     recalled = copy.deepcopy(config)
     recalled.data.update(json.loads(text))
     file = Path(recalled.data.split_file)
-    if not file.exists() and file.parent == Path(workdir):
+    if str(file) != ALL and not file.exists() and file.parent == Path(workdir):
         recalled.data.split_file = ""  # the folder of the run is on process 0's machine alone
     return recalled
 
@@ -156,7 +158,7 @@ def load_run(config: ConfigDict, workdir: Path | str, step: int | None = None) -
     Raises:
       UserError: if the folder holds no run of this network, or no readable checkpoint.
     """
-    config = recall(config, workdir)
+    config = recall(config, workdir, reads=True)
     info = dataset_info(config.data)
     model = make_model(config, info)
     like = jax.eval_shape(lambda: initial_variables(model, config, info))

@@ -74,7 +74,7 @@ def _doubts(config: ConfigDict, recipe: Recipe, data: Pipeline) -> Iterator[str]
         enough = -(-ENOUGH_STEPS // data.steps_per_epoch)
         yield (
             f"{recipe.total_steps} steps are too few to learn much: for about {ENOUGH_STEPS:,}, "
-            f"say --config.train.total_epochs={enough}"
+            f"say --config.train.total_epochs={enough}; smaller batches make more of an epoch"
         )
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from lficam_jax import structs
 from lficam_jax.data import Dataset, dataset_info
 from lficam_jax.explaining.explain import BATCH, check_size, explain, look
-from lficam_jax.explaining.explanation import short
+from lficam_jax.explaining.explanation import distinct
 from lficam_jax.explaining.explanations import Explanations
 from lficam_jax.explaining.inputs import read_inputs
 from lficam_jax.explaining.session import Session
@@ -167,7 +167,7 @@ class Predictions:
     def __repr__(self) -> str:
         best = self.probabilities.max(axis=1)
         rows = list(
-            zip(map(short, self.names), self.predicted, [f"{p:.1%}" for p in best], strict=True)
+            zip(distinct(self.names), self.predicted, [f"{p:.1%}" for p in best], strict=True)
         )
         more = f"\n… and {len(rows) - 12} more" if len(rows) > 12 else ""
         return aligned([("image", "class", "probability"), *rows[:12]]) + more

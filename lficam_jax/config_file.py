@@ -274,7 +274,7 @@ def _value(key: str, text: str, now: Any) -> Any:
             found = ast.literal_eval(text) if text else ()
             return tuple(found) if isinstance(found, tuple | list) else (found,)
         return type(now)(text)
-    except (ValueError, KeyError, SyntaxError) as error:
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         if isinstance(now, tuple | list) and re.fullmatch(r"[\w.]+(,[\w.]+)*", text):
             return tuple(text.split(","))
         kind = kinds.get(type(now), "another kind")

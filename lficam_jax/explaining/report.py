@@ -33,7 +33,7 @@ def save_page(path: Path, html: str) -> Path:
     scratch = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(html, encoding="utf-8")
+        scratch.write_text(html, encoding="utf-8", errors="backslashreplace")
         scratch.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -315,6 +316,18 @@ def test_a_reader_who_has_seen_enough_is_no_bug():
     with process.stderr as stream:
         assert "Traceback" not in stream.read()
     assert process.wait(timeout=120) == 141
+
+
+def test_a_full_standard_output_is_told_in_one_line():
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lficam_jax.main", "--help"], text=True, stdout=full,
+            stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write to standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("mode", ["sanity", "robustness"])

@@ -1,6 +1,7 @@
 """A folder of pictures in any layout: how it is divided, counted, and what is said of it."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -399,6 +400,16 @@ def test_describe_and_train_agree_on_the_steps(config, tmp_path):
     found = describe(config)
     assert (found["steps_per_epoch"], found["total_steps"]) == (1, 2)  # 48 in each
     assert train(config, tmp_path / "run")["step"] == 2
+
+
+def test_a_class_of_any_bytes_is_trained_measured_and_named(config, photos, tmp_path, capsys):
+    os.rename(photos / "cat", os.fsencode(photos) + b"/caf\xe9")
+    train(config, tmp_path / "run")
+    assert evaluate(config, str(tmp_path / "run"), "test") == 0
+    for mode in ("train", "evaluate"):
+        found = json.loads((tmp_path / "run" / "results" / f"{mode}.json").read_text())
+        found = found.get("test", found)
+        assert [os.fsencode(name) for name in found["classes"]] == [b"ant", b"bee", b"caf\xe9"]
 
 
 def test_grey_pictures_and_names_of_any_bytes(data, photos):

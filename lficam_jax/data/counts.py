@@ -31,7 +31,8 @@ def told(splits: Mapping[str, Pipeline], asked: int = 0) -> list[str]:
             "the pictures are synthetic, to see that all runs: nothing is learnt of your data; "
             "say --config.data.dir or --config.data.folder to take real ones"
         )
-    return lines + list(dict.fromkeys(note for split in splits.values() for note in split.notes))
+    lines += dict.fromkeys(note for split in splits.values() for note in split.notes)
+    return [line.encode(errors="backslashreplace").decode() for line in lines]  # stray bytes, too
 
 
 def _count(split: Pipeline) -> str:

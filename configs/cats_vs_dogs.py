@@ -4,7 +4,7 @@ TFDS prepares the pictures, once, and needs TensorFlow for it (pip install '.[pr
 repository):
 
     tfds build cats_vs_dogs --file_format array_record
-    python -m lficam_jax.main --config configs/cats_vs_dogs.py --workdir runs/cats_vs_dogs
+    lficam train --config cats_vs_dogs --workdir runs/cats_vs_dogs
 
 Options: head=lfi | abn | plain, backbone=resnet18 or another of imagenet.py, depth=n.
 

@@ -1,12 +1,12 @@
 """CIFAR-10 after the paper: 32x32 pixels, 300 epochs.
 
-    python -m lficam_jax.prepare cifar10
-    python -m lficam_jax.main --config configs/cifar10.py --workdir runs/cifar10
+    lficam prepare cifar10
+    lficam train --config cifar10 --workdir runs/cifar10
 
 Options: backbone=resnet110 (bottlenecks) | densenet | resnext29 | wrn-28-10,
 head=lfi | abn | plain, depth=n (another of the family):
 
-    --config configs/cifar10.py:backbone=resnext29,head=abn
+    --config cifar10:backbone=resnext29,head=abn
 
 Not measured yet.
 """

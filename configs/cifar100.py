@@ -1,12 +1,12 @@
 """CIFAR-100 after the paper: 32x32 pixels, 300 epochs.
 
-    python -m lficam_jax.prepare cifar100
-    python -m lficam_jax.main --config configs/cifar100.py --workdir runs/cifar100
+    lficam prepare cifar100
+    lficam train --config cifar100 --workdir runs/cifar100
 
 Options: backbone=resnet110 (bottlenecks) | densenet | resnext29 | wrn-28-10,
 head=lfi | abn | plain, depth=n (another of the family):
 
-    --config configs/cifar100.py:backbone=resnext29,head=abn
+    --config cifar100:backbone=resnext29,head=abn
 
 Not measured yet.
 """

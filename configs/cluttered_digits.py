@@ -1,7 +1,7 @@
 """Handwritten digits among clutter: the quickstart. Real handwriting whose true place is known.
 
-    python -m lficam_jax.prepare cluttered_digits
-    python -m lficam_jax.main --config configs/cluttered_digits.py --workdir runs/quickstart
+    lficam prepare cluttered_digits
+    lficam train --config cluttered_digits --workdir runs/quickstart
 
 Reached 99.05 % on the 2,000 test images, and 98.50 % in the pointing game, with seed 0, after 3
 epochs: `make quickstart` took 152 seconds after the install on two cores of a shared AMD EPYC

@@ -1,7 +1,7 @@
 """Fashion-MNIST, greyscale 28×28: real photographs on which a CPU learns in minutes.
 
-    python -m lficam_jax.prepare fashion_mnist
-    python -m lficam_jax.main --config configs/fashion_mnist.py --workdir runs/fashion_mnist
+    lficam prepare fashion_mnist
+    lficam train --config fashion_mnist --workdir runs/fashion_mnist
 
 Reached 91.69 % on the 10,000 test images (92.62 % on validation) with seed 0, after 3 epochs: 14.5
 minutes on two cores of a shared AMD EPYC virtual machine, 2026-11-22, python 3.11, jax 0.10.2. FIN

@@ -1,9 +1,10 @@
 """Your own pictures, in `DIR/CLASS/` or `DIR/{train,validation,test}/CLASS/`: ResNet-18 at 224.
 
-    python -m lficam_jax.main --config configs/folder.py --workdir runs/mine \\
+    lficam train --config folder --workdir runs/mine \\
         --config.data.folder=DIR
 
-A few pictures need a network that has seen others: `--config.init_from=RUN`, see docs/models.md.
+A few pictures need a network that has seen others, `--config.init_from=RUN`, or a small one: see
+"Few pictures" in README.md.
 Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50,
 head=lfi | abn | plain, depth=n.
 

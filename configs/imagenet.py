@@ -4,7 +4,7 @@ TFDS prepares the pictures, once, from the archives that you download after regi
 TensorFlow for it (pip install '.[prepare]' from the repository):
 
     tfds build imagenet2012 --manual_dir DIR --file_format array_record
-    python -m lficam_jax.main --config configs/imagenet.py:backbone=resnet50 --workdir runs/imagenet
+    lficam train --config imagenet:backbone=resnet50 --workdir runs/imagenet
 
 Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50,
 head=lfi | abn | plain, depth=n (another of the family).

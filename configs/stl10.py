@@ -1,7 +1,7 @@
 """STL-10 after the paper: 96x96 pictures enlarged to 224, ResNet-18, 300 epochs.
 
-    python -m lficam_jax.prepare stl10
-    python -m lficam_jax.main --config configs/stl10.py --workdir runs/stl10
+    lficam prepare stl10
+    lficam train --config stl10 --workdir runs/stl10
 
 Options: head=lfi | abn | plain, backbone=resnet18 or another of imagenet.py, depth=n.
 

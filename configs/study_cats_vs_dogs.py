@@ -1,7 +1,7 @@
 """The paper's comparison on cats and dogs.
 
     tfds build cats_vs_dogs --file_format array_record
-    python -m lficam_jax.study --config configs/study_cats_vs_dogs.py --workdir runs/study_pets
+    lficam study --config study_cats_vs_dogs --workdir runs/study_pets
 
 ResNet-18 at 224 pixels, 300 epochs, 49 runs: for accelerators. The settings
 are `paper_study`'s, in lficam_jax/study/plan.py.

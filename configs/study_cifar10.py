@@ -1,7 +1,7 @@
 """The paper's comparison on CIFAR-10.
 
-    python -m lficam_jax.prepare cifar10
-    python -m lficam_jax.study --config configs/study_cifar10.py --workdir runs/study_cifar10
+    lficam prepare cifar10
+    lficam study --config study_cifar10 --workdir runs/study_cifar10
 
 ResNet-110 of bottlenecks, 300 epochs, 49 runs: for accelerators. The settings
 are `paper_study`'s, in lficam_jax/study/plan.py.

@@ -1,7 +1,7 @@
 r"""The paper's comparison on cluttered digits: real handwriting whose true place is known.
 
-    python -m lficam_jax.prepare cluttered_digits
-    python -m lficam_jax.study --config configs/study_cluttered_digits.py \
+    lficam prepare cluttered_digits
+    lficam study --config study_cluttered_digits \
       --workdir runs/cluttered_digits
 
 Seen on 2026-11-23, jax 0.10.2, one shared AMD EPYC core for 2 h 12: test accuracy in

@@ -1,7 +1,7 @@
 """The paper's comparison on Fashion-MNIST: real photographs, small enough for a CPU.
 
-    python -m lficam_jax.prepare fashion_mnist
-    python -m lficam_jax.study --config configs/study_fashion_mnist.py --workdir runs/fashion_mnist
+    lficam prepare fashion_mnist
+    lficam study --config study_fashion_mnist --workdir runs/fashion_mnist
 
 ResNet-8 on the first 12,000 training images, so that all runs fit into an evening of two CPU cores.
 Seen on 2026-11-23, jax 0.10.2, one shared AMD EPYC core for 2 h 10: test accuracy in

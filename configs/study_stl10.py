@@ -1,7 +1,7 @@
 """The paper's comparison on STL-10.
 
-    python -m lficam_jax.prepare stl10
-    python -m lficam_jax.study --config configs/study_stl10.py --workdir runs/study_stl10
+    lficam prepare stl10
+    lficam study --config study_stl10 --workdir runs/study_stl10
 
 ResNet-18 at 224 pixels, 300 epochs, 49 runs: for accelerators. The settings
 are `paper_study`'s, in lficam_jax/study/plan.py.

@@ -1,7 +1,7 @@
 """SVHN, house numbers cropped to 32x32: the CIFAR recipe, shorter and without mirroring.
 
-    python -m lficam_jax.prepare svhn_cropped
-    python -m lficam_jax.main --config configs/svhn.py --workdir runs/svhn
+    lficam prepare svhn_cropped
+    lficam train --config svhn --workdir runs/svhn
 
 Options as in cifar10.py: backbone=resnet110 | densenet | resnext29 | wrn-28-10,
 head=lfi | abn | plain, depth=n.

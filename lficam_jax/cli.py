@@ -29,7 +29,10 @@ def run(main: Callable[[list[str]], int]) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         check_platform()
-        sys.exit(main(sys.argv[1:]))
+        code = main(sys.argv[1:])
+        if sys.stdout is not None:  # closed by the shell
+            sys.stdout.flush()  # here it can still be told that this fails
+        sys.exit(code)
     except UserError as error:
         _end(error)
     except BrokenPipeError:  # `| head -1`: whoever read has seen enough
@@ -38,6 +41,8 @@ def run(main: Callable[[list[str]], int]) -> None:
     except KeyboardInterrupt:
         _end(UserError("stopped at once by SIGINT, without saving"), 130)
     except Exception as error:
+        if isinstance(error, OSError) and (why := _mute()):
+            _end(UserError(f"cannot write to standard output: {why}"))
         from lficam_jax.devices.distributed import as_lost, leave
 
         lost = as_lost(error)
@@ -226,6 +231,16 @@ def told_by_the_first(read: Callable[[], ConfigDict | None]) -> ConfigDict | Non
     config = default_config().lock()
     config.update(json.loads(text))
     return config
+
+
+def _mute() -> str | None:
+    """Returns why nothing can be printed, where that is so; then printing is given up."""
+    try:
+        print(flush=True)  # an empty line, for what failed is no longer there to be flushed
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or python complains at its end
+        return error.strerror
+    return None
 
 
 def _end(error: UserError, code: int | None = None) -> None:

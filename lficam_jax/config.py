@@ -37,6 +37,28 @@ CHOICES = {
     "parallel.platform": ("auto", "cpu", "gpu", "tpu"),
 }
 
+# What each numeric key is, a whole number (int) or any, and from where to where; of a list, each.
+_MANY = 2**31 - 1
+_SPANS = {
+    (int, -_MANY, _MANY): "seed", (int, 0, 3): "data.channels", (int, 0, 2): "model.stem_stride",
+    (int, 0, _MANY): "data.train_examples data.max_corrupt optim.warmup_steps train.total_steps "
+    "train.checkpoint_every_steps eval.every_steps",
+    (int, 1, _MANY): "explain.limit train.log_every_steps train.keep_latest train.batch_size "
+    "eval.batch_size optim.accumulate parallel.connect_seconds parallel.heartbeat_seconds",
+    (int, 0, 9999): "data.image_size data.crop_padding data.threads model.growth model.widen "
+    "model.cardinality model.fin.width model.fin.relu_every",
+    (int, 1, 9999): "model.depth model.fin.depth model.fin.kernel",
+    (float, 0, 1): "data.mean data.crop_share",
+    (float, 0, 0.999999): "optim.momentum optim.b2 optim.label_smoothing optim.ema_decay",
+    (float, 0, 1e30): "optim.lr optim.weight_decay optim.clip_norm",
+    (float, 0, 1e6): "optim.milestones_epochs optim.factor optim.warmup_epochs train.total_epochs "
+    "train.watchdog_seconds eval.every_epochs",
+    (float, 1e-6, 1e6): "data.std model.fin.temperature",
+}  # fmt: skip
+NUMBERS = {key: span for span, keys in _SPANS.items() for key in keys.split()}
+
+DURATIONS = ("optim.warmup", "train.total", "eval.every")  # …_epochs or …_steps; the other is 0
+
 # Keys of `data` that a run knows by itself: empty means "derive it", and the config.json of a run
 # holds what it came to, so that its network can be used where the data are gone.
 RECORDED = ("classes", "mean", "std", "image_size", "channels", "crop_share", "interpolation")
@@ -62,12 +84,9 @@ def _data() -> ConfigDict:
     data = ConfigDict()
     data.name = "cluttered_digits"  # a row of data/datasets.py, `folder`, or a name known to TFDS
     data.dir = ""  # where data sets are prepared; '' = $TFDS_DATA_DIR, else ~/tensorflow_datasets
-    data.folder = (
-        ""  # for name='folder': holds CLASS/image files, or {train,validation,test}/CLASS/
-    )
-    data.split_file = (
-        ""  # a folder's CSV of path,class,split; '' = by its own folders, or by content
-    )
+    data.folder = ""  # for name='folder': CLASS/image files, or {train,validation,test}/CLASS/
+    data.split_file = ""  # a folder's CSV of path,class,split; '' = by its own folders, or by
+    # content; '*' = nothing is divided: each split is all of CLASS/, to measure it
     data.synthetic = False  # draw pictures like the data set's, unless dir or folder is given
     data.pipeline = "auto"  # resident: on the device as uint8; streaming: decoded by host threads
     data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted)
@@ -128,7 +147,7 @@ def _optim() -> ConfigDict:
     optim.schedule = "multistep"
     optim.milestones_epochs = (150, 225)  # multistep: where lr is multiplied by `factor`
     optim.factor = 0.1
-    optim.warmup_epochs = 0.0  # linear, from 0; for every schedule
+    optim.warmup_epochs = 0.0  # linear, from 0; for every schedule; at most a quarter of the run
     optim.warmup_steps = 0
     optim.clip_norm = 0.0  # largest global norm of the gradient; 0 = no clipping
     optim.freeze = ""  # parameters that stay: a regular expression that matches their whole paths,
@@ -163,7 +182,7 @@ def _eval() -> ConfigDict:
 def _explain() -> ConfigDict:
     explain = ConfigDict()
     explain.split = "test"
-    explain.limit = 64  # examples of the split that `--mode explain` draws
+    explain.limit = 64  # examples of the split that `lficam explain` draws
     return explain
 
 
@@ -254,16 +273,20 @@ def duration(group: ConfigDict, name: str, steps_per_epoch: int) -> int:
 
 def validate(config: ConfigDict) -> None:
     """Raises one UserError that lists everything that is wrong with `config`."""
-    problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
     data = config.data
+    problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
+    problems += _bad_data(data)
     if data.name == "folder" and not (data.folder or data.synthetic or data.classes):
-        problems.append("data.folder is empty; say --config.data.folder=DIR, which holds train/…")
+        problems.append(
+            "data.folder is empty; say --config.data.folder=DIR, which holds CLASS/*.jpg"
+        )
     try:
         re.compile(config.optim.freeze)
     except re.error as error:
         problems.append(f"optim.freeze={config.optim.freeze!r} is no regular expression: {error}")
     if problems:
-        raise UserError("the config is not valid:\n  " + "\n  ".join(problems))
+        gap = "\n  " if len(problems) > 1 else " "
+        raise UserError(gap.join(["the config is not valid:", *problems]))
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:
@@ -282,11 +305,9 @@ def _bad_choices(config: ConfigDict) -> list[str]:
 
 def _bad_durations(config: ConfigDict) -> list[str]:
     problems = []
-    for path in ("optim.warmup", "train.total", "eval.every"):
+    for path in DURATIONS:
         group, name = path.split(".")
         epochs, steps = config[group][f"{name}_epochs"], config[group][f"{name}_steps"]
-        if epochs < 0 or steps < 0:
-            problems.append(f"{path}_epochs and {path}_steps must not be negative")
         if epochs and steps:
             problems.append(
                 f"{path}_epochs={epochs:g} and {path}_steps={steps} give one duration twice; "
@@ -298,40 +319,27 @@ def _bad_durations(config: ConfigDict) -> list[str]:
 
 
 def _bad_numbers(config: ConfigDict) -> list[str]:
-    least = {
-        "train.batch_size": 1, "eval.batch_size": 1, "train.log_every_steps": 1, "data.threads": 0,
-        "train.checkpoint_every_steps": 0, "train.keep_latest": 1, "optim.accumulate": 1,
-        "train.watchdog_seconds": 0, "parallel.connect_seconds": 1, "parallel.heartbeat_seconds": 1,
-        "optim.lr": 0, "optim.weight_decay": 0, "optim.clip_norm": 0, "optim.momentum": 0,
-        "model.growth": 0, "model.cardinality": 0, "model.widen": 0, "model.stem_stride": 0,
-        "model.fin.width": 0, "model.fin.depth": 1, "model.fin.kernel": 1,
-        "model.fin.relu_every": 0,
-        "data.crop_padding": 0, "data.image_size": 0, "data.train_examples": 0,
-        "data.max_corrupt": 0, "explain.limit": 1,
-    }  # fmt: skip
     problems = []
-    for path, bound in least.items():
-        if _at(config, path) < bound:
-            problems.append(f"{path}={_at(config, path)} must be at least {bound}")
-    for name in ("label_smoothing", "ema_decay", "momentum"):
-        if not 0 <= config.optim[name] < 1:
-            problems.append(f"optim.{name}={config.optim[name]} must be in [0, 1)")
-    problems += _bad_data(config.data)
+    for path, (kind, low, high) in NUMBERS.items():
+        value = _at(config, path)
+        several, known = isinstance(value, tuple | list), int if kind is int else int | float
+        each = value if several else [value]
+        if not all(isinstance(v, known) and v is not True and low <= v <= high for v in each):
+            what = ("hold " if several else "be a ") + "whole " * (kind is int)
+            span = f"from {low:,g} to {high:,g}" if kind is float else f"from {low:,d} to {high:,d}"
+            problems.append(f"{path}={value} must {what}number{'s' * several} {span}")
     if config.model.fin.kernel % 2 == 0:
         problems.append(f"model.fin.kernel={config.model.fin.kernel} must be odd")
-    if config.model.fin.temperature <= 0:
-        problems.append(f"model.fin.temperature={config.model.fin.temperature} must be positive")
     return problems
 
 
 def _bad_data(data: ConfigDict) -> list[str]:
     bad = {
-        "mean": (len(data.mean) not in (0, 3), "hold three numbers, or none"),
-        "std": (len(data.std) not in (0, 3) or not all(std > 0 for std in data.std),
+        "mean": (len(data.mean or ()) not in (0, 3), "hold three numbers, or none"),
+        "std": (len(data.std or ()) not in (0, 3) or not all(std > 0 for std in data.std or ()),
                 "hold three positive numbers, or none"),
         "channels": (data.channels not in (0, 1, 3), "be 1 or 3, or 0 for the data set's own"),
-        "crop_share": (not 0 <= data.crop_share <= 1, "be in (0, 1], or 0 to derive it"),
-        "classes": (len({*data.classes}) != len(data.classes), "hold different names, or none"),
+        "classes": (len({*data.classes}) < len(data.classes), "hold different names, or none"),
     }  # fmt: skip
     return [f"data.{k}={data[k]} must {how}" for k, (wrong, how) in bad.items() if wrong]
 

@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lficam_jax import config as keys
-from lficam_jax.config import CHOICES, default_config
+from lficam_jax.config import CHOICES, DURATIONS, default_config
 from lficam_jax.errors import UserError, nearest
 
 HELP = "a config by name, or your own .py file; options behind a colon, as in cifar10:depth=20"
@@ -84,6 +84,8 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def overridden(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:
     """Returns a copy of a config with some keys set, each read as what stood there.
 
+    A duration counts as it is given: in epochs, its steps become 0, and the other way round.
+
     Raises:
       UserError: for a key that does not exist, or a value of another kind.
     """
@@ -98,6 +100,11 @@ def overridden(config: ConfigDict, overrides: Mapping[str, str]) -> ConfigDict:
             instead = f" — did you mean {meant}?" if meant else "; --help-config lists all"
             raise UserError(f"unknown config key {key!r}{instead}")
         node[name] = _value(key, text, node[name])
+    for group, name in (path.split(".") for path in DURATIONS):
+        for unit, other in (("epochs", "steps"), ("steps", "epochs")):
+            given = [f"{group}.{name}_{word}" in overrides for word in (unit, other)]
+            if given == [True, False] and config[group][f"{name}_{unit}"]:
+                config[group][f"{name}_{other}"] = 0
     return config
 
 
@@ -277,7 +284,7 @@ def _value(key: str, text: str, now: Any) -> Any:
             found = ast.literal_eval(text) if text else ()
             return tuple(found) if isinstance(found, tuple | list) else (found,)
         return type(now)(text)
-    except (ValueError, KeyError, SyntaxError) as error:
+    except (ValueError, KeyError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         if isinstance(now, tuple | list) and re.fullmatch(r"[\w.]+(,[\w.]+)*", text):
             return tuple(text.split(","))
         kind = kinds.get(type(now), "another kind")

@@ -106,18 +106,23 @@ class Mode:
       flags: of `FLAGS`, beside --config, --workdir and the config's keys.
       reads: whether it reads the run of --workdir, and so needs no config.
       example: words behind `lficam MODE`.
+      note: what else its help says.
     """
 
     does: str
     flags: tuple[str, ...]
     reads: bool
     example: str
+    note: str = ""
 
 
+_LONGER = """`lficam train --workdir DIR` continues a run that was stopped. A finished run trains on
+with a larger --config.train.total_epochs, unless its schedule is cosine, which ends with it."""
 MODES = {
     "train": Mode(
         "trains, or continues, the run of --workdir; writes results/train.json",
         ("profile_steps", "distributed"), False, "--config cluttered_digits --workdir runs/a",
+        _LONGER,
     ),
     "evaluate": Mode(
         "measures its best checkpoint on a split; writes results/evaluate.json",
@@ -146,7 +151,7 @@ MODES = {
         ("runs", "split", "limit"), False, "--runs runs/a runs/b --workdir runs/compared",
     ),
     "describe": Mode(
-        "layers, parameters, FLOPs and schedule of a config; needs no data",
+        "layers, parameters, FLOPs and schedule of a config; no data, but those of `folder`",
         ("topology", "sections", "methods"), False, "--config cifar10:depth=20",
     ),
     "benchmark": Mode(
@@ -163,7 +168,12 @@ PROGRAMS = {  # of the command `lficam`, beside the modes
 
 
 def main(words: list[str]) -> int:
-    """Runs `python -m lficam_jax.main --mode MODE …`; returns the exit code."""
+    """Runs `python -m lficam_jax.main --mode MODE …`; returns the exit code.
+
+    `python -m lficam_jax.main MODE …` is the command `lficam MODE …`.
+    """
+    if words and (not words[0].startswith("-") or words[0] == "--version"):
+        return _command(words, "python -m lficam_jax.main")
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--mode", nargs="?", const="")
     found, rest = first.parse_known_args(words)
@@ -181,7 +191,7 @@ def lficam() -> None:
     cli.run(_command)
 
 
-def _command(words: list[str]) -> int:
+def _command(words: list[str], prog: str = "lficam") -> int:
     name, *rest = words or ["--help"]
     if name in ("-h", "--help", "help"):
         cli.show(_help())
@@ -189,12 +199,12 @@ def _command(words: list[str]) -> int:
         python = sys.version.split()[0]
         print(f"lficam_jax {lficam_jax.__version__} (python {python}, jax {version('jax')})")
     elif name in PROGRAMS:
-        return int(import_module(PROGRAMS[name][0]).main(rest, f"lficam {name}"))
+        return int(import_module(PROGRAMS[name][0]).main(rest, f"{prog} {name}"))
     elif name in MODES:
-        return run(name, rest, f"lficam {name}")
+        return run(name, rest, f"{prog} {name}")
     else:
         known = [*MODES, *PROGRAMS, "--help", "--version"]
-        raise UserError(f"lficam {name}: {name!r} is unknown{nearest(name, known)}")
+        raise UserError(f"{prog} {name}: {name!r} is unknown{nearest(name, known)}")
     return 0
 
 
@@ -242,7 +252,7 @@ def parser(mode: str, prog: str) -> cli.Parser:
     about = MODES[mode]
     found = cli.Parser(
         prog=prog, usage=f"{prog} [FLAGS] [--config.KEY=VALUE …]", description=about.does,
-        epilog=f"{_KEYS}\n\nexample: {prog} {about.example}",
+        epilog=f"{_KEYS}\n{about.note}\n\nexample: {prog} {about.example}",
     )  # fmt: skip
     needed = "; not needed for a run that is there" if about.reads or mode == "train" else ""
     found.add_argument("--config", metavar="NAME[:OPTIONS]", help=config_file.HELP + needed)
@@ -270,7 +280,7 @@ def _help() -> str:
         name: (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
         for name, path in config_file.shipped().items()
     }
-    return _HELP.format(modes=_lines(rows), configs=_lines(configs), keys=_KEYS)
+    return _HELP.format(modes=_lines(rows), configs=_lines(configs), keys=f"{_KEYS}\n{_LONGER}")
 
 
 def _lines(rows: Mapping[str, str]) -> str:

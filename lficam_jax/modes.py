@@ -58,7 +58,7 @@ def train(config: ConfigDict, workdir: str, profile_steps: str = "") -> int:
 def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     """Measures the best checkpoint on a split."""
     validate(config)
-    config = experiment.recall(config, workdir)
+    config = experiment.recall(config, workdir, reads=True)
     splits, mode = experiment.open_splits(config, split), config.parallel.mode
     print("\n".join(counts.told(splits)), flush=True)
     run = experiment.load_run(config, workdir)

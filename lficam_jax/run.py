@@ -16,7 +16,7 @@ from lficam_jax.config import validate
 from lficam_jax.data import SPLITS, Dataset, dataset_info
 from lficam_jax.errors import UserError, brief, check_path, check_whole, check_word, nearest, words
 from lficam_jax.explaining.explain import BATCH, explain, look
-from lficam_jax.explaining.explanation import short
+from lficam_jax.explaining.explanation import distinct
 from lficam_jax.explaining.explanations import Explanations, told_skipped
 from lficam_jax.explaining.inputs import read_inputs
 from lficam_jax.explaining.session import Session
@@ -197,7 +197,7 @@ class Predictions:
     def __repr__(self) -> str:
         best = self.probabilities.max(axis=1)
         rows = list(
-            zip(map(short, self.names), self.predicted, [f"{p:.1%}" for p in best], strict=True)
+            zip(distinct(self.names), self.predicted, [f"{p:.1%}" for p in best], strict=True)
         )
         more = [f"… and {len(rows) - 12} more"] if len(rows) > 12 else []
         lost = [told_skipped(self.skipped)] if self.skipped else []

@@ -125,6 +125,22 @@ def test_a_damaged_newest_step_falls_back_to_the_one_before(tmp_path, caplog, da
     assert line.startswith("checkpoint 3 is damaged") and "\n" not in line
 
 
+@pytest.mark.parametrize("text", ["", "{", '{"accuracy": null}', '{"accuracx": 0.9}', "[]", "\x00",
+                                  '{"accuracy": 0.1}'])  # fmt: skip
+def test_a_step_with_damaged_metrics_counts_as_not_measured(tmp_path, caplog, text):
+    """Step 2 was the best; without its metrics, the better of the others is."""
+    assert save(tmp_path, 0.5, 0.9, 0.4) == ([2, 3], 2)
+    (tmp_path / "checkpoints" / "2" / "metrics" / "metrics").write_text(text)
+    with (
+        caplog.at_level(logging.WARNING, "lficam_jax"),
+        Checkpoints(tmp_path, read_only=True) as checkpoints,
+    ):
+        assert checkpoints.best_step() == 3
+        same(checkpoints.restore_latest(state_at(9)), state_at(3))
+    lines = {r.message for r in caplog.records if r.name == "lficam_jax.workdir.checkpoint"}
+    assert lines == {"the metrics of checkpoint 2 are damaged; it counts as not measured"}
+
+
 def test_all_damaged_is_an_error_and_deletes_nothing(tmp_path):
     save(tmp_path, 0.1)
     shutil.rmtree(tmp_path / "checkpoints" / "1" / "model")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -66,6 +67,19 @@ def test_the_help_of_a_mode_shows_its_own_flags_alone(mode, capsys):
     assert f"example: lficam {mode} " in text and "--help-config lists them all" in text
 
 
+@pytest.mark.parametrize("words", [["explain", "--help"], ["--mode", "explain", "--help"]])
+def test_the_module_shows_the_help_of_a_mode_in_either_form(words, capsys):
+    with pytest.raises(SystemExit):
+        main.main(words)
+    text = capsys.readouterr().out
+    assert text.startswith("usage: python -m lficam_jax.main ") and "--images" in text
+
+
+def test_the_help_says_how_a_run_goes_on(capsys):
+    for words in (["--help"], ["train", "--help"]):
+        assert "with a larger --config.train.total_epochs" in printed(capsys, *words)
+
+
 @pytest.mark.parametrize("name", main.PROGRAMS)
 def test_the_other_programs_have_help(name, capsys):
     assert f"usage: lficam {name}" in printed(capsys, name, "--help")
@@ -108,6 +122,7 @@ def test_the_version_is_told(capsys):
         (["describe", "--sections", "eval"], "did you mean 'evaluate'?"),
         (["study", "--so-far"], "unknown flag --so-far — did you mean '--so_far'?"),
         (["train", "--workdir", "w", "--config", "clutered_digits"], "did you mean 'cluttered_dig"),
+        (["describe", "--config", "folder"], "valid: data.folder is empty; say --config.data.f"),
         (["describe"], "--config is missing; for example --config cifar10, or the --workdir of a"),
         (["train", "--config", "cifar10"], "--workdir is missing"),
     ],
@@ -301,6 +316,18 @@ def test_a_reader_who_has_seen_enough_is_no_bug():
     with process.stderr as stream:
         assert "Traceback" not in stream.read()
     assert process.wait(timeout=120) == 141
+
+
+def test_a_full_standard_output_is_told_in_one_line():
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lficam_jax.main", "--help"], text=True, stdout=full,
+            stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: cannot write to standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("mode", ["sanity", "robustness"])

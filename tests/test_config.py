@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lficam_jax.config import default_config, duration, options, validate
+from lficam_jax.config import NUMBERS, default_config, duration, options, validate
+from lficam_jax.config_file import leaves, overridden
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.workdir.folder import differences
 
@@ -31,7 +32,7 @@ def test_every_config_is_valid(name, arg):
 def test_every_config_says_what_it_reached():
     for name in CONFIGS:
         text = importlib.import_module(f"configs.{name}").__doc__
-        assert "ot measured yet" in text or "python -m lficam_jax.main" in text, name
+        assert "ot measured yet" in text or "lficam train" in text, name
 
 
 def test_all_problems_are_told_at_once_with_the_nearest_name():
@@ -40,9 +41,10 @@ def test_all_problems_are_told_at_once_with_the_nearest_name():
     with pytest.raises(UserError) as error:
         validate(config)
     text = str(error.value)
+    assert len(text.splitlines()) == 4
     assert "optim.name='sdg' is unknown — did you mean 'sgd'?" in text
     assert "train.total_epochs=300 and train.total_steps=10 give one duration twice" in text
-    assert "optim.lr=-1.0 must be at least 0" in text
+    assert "optim.lr=-1.0 must be a number from 0 to 1e+30" in text
 
 
 def test_a_duration_without_a_value_is_told():
@@ -80,3 +82,28 @@ def test_differences_name_the_key_and_both_values():
 def test_nearest_falls_back_to_the_list():
     assert nearest("cosin", ("cosine", "constant")) == " — did you mean 'cosine'?"
     assert nearest("zzz", ("a", "b")) == "; known: a, b"
+
+
+def test_every_numeric_key_has_its_span():
+    known = leaves(default_config())
+    numeric = {key for key, value in known.items() if type(value) in (int, float)}
+    lists = {"data.mean", "data.std", "optim.milestones_epochs"}
+    assert {*NUMBERS} == numeric | lists
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_a_number_outside_its_span_is_told_in_one_line(key):
+    """Also those that are none, and whatever a command line makes of them."""
+    kind, low, high = NUMBERS[key]
+    for text in ("nan", "inf", "-inf", "1e300", "-1e300", f"{low - 1!r}", f"{high * 2 + 2!r}", "x"):
+        with pytest.raises(UserError) as error:
+            validate(overridden(load("cluttered_digits"), {key: text}))
+        told = [line for line in str(error.value).splitlines() if f"{key}=" in line]
+        assert told and all("must" in line or "is not a" in line for line in told)
+    for edge in (low, high):
+        several = isinstance(leaves(default_config())[key], tuple)
+        config = overridden(load("cluttered_digits"), {key: f"{(edge,) * 3 if several else edge}"})
+        try:
+            validate(config)
+        except UserError as error:  # of another rule than the span
+            assert "from" not in str(error)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lficam_jax.config import default_config
+from lficam_jax.config import default_config, validate
 from lficam_jax.config_file import (
     SYNONYMS,
     configured,
@@ -19,7 +19,7 @@ from lficam_jax.config_file import (
 from lficam_jax.errors import UserError
 
 GOOD = """
-from lficam_jax.config import default_config
+from lficam_jax.config import default_config, validate
 
 def get_config(arg=""):
     config = default_config()
@@ -196,6 +196,19 @@ def test_a_wrong_key_or_value_is_told_with_the_nearest(key, value, told):
     with pytest.raises(UserError) as error:
         overridden(default_config(), {key: value})
     assert told in str(error.value)
+
+
+def test_a_duration_counts_as_it_is_given():
+    smoke = load_config("cifar10:smoke")  # of four steps
+    assert overridden(smoke, {"train.total_epochs": "2"}).train.to_dict().items() >= {
+        ("total_epochs", 2.0), ("total_steps", 0)
+    }  # fmt: skip
+    whole = load_config("cifar10")
+    assert overridden(whole, {"train.total_steps": "9"}).train.total_epochs == 0
+    assert overridden(whole, {"train.total_steps": "0"}).train.total_epochs == 300
+    both = overridden(whole, {"train.total_steps": "9", "train.total_epochs": "2"})
+    with pytest.raises(UserError, match="give one duration twice"):
+        validate(both)
 
 
 def test_every_synonym_leads_to_a_key():

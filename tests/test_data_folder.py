@@ -1,7 +1,9 @@
 """A folder of pictures in any layout: how it is divided, counted, and what is said of it."""
 
 import csv
+import json
 import os
+import re
 import shutil
 from collections import Counter
 
@@ -23,6 +25,7 @@ from lficam_jax.data import (
 from lficam_jax.data.listing import walk
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
+from lficam_jax.modes import evaluate
 from lficam_jax.speed.describe import describe
 from lficam_jax.training.experiment import recall
 from lficam_jax.training.train import train
@@ -129,7 +132,7 @@ def test_what_is_done_is_told_in_lines(data, photos):
         f"{photos} is divided by the contents of its 60 pictures: 48 train, 6 validation, 6 test",
     ]
     assert told(data, 64, 64)[3] == (
-        "batches of 32, for train.batch_size=64 is more than there are pictures to train on"
+        "batches of 48 instead of 64, so that an epoch takes 48 of the 48 pictures to train on"
     )
 
 
@@ -213,6 +216,17 @@ def test_a_class_with_no_picture_to_train_is_an_error(data, photos, parted):
     (photos / "test" / "Bee").mkdir()
     with pytest.raises(UserError, match=r"test has classes that train does not know: 'Bee' \(d"):
         open_source(data, "test")
+
+
+def test_a_split_without_pictures_names_the_cause(data, photos):
+    for name in ("ant", "bee", "cat"):
+        for path in sorted((photos / name).iterdir())[1:]:
+            path.unlink()
+    with pytest.raises(UserError, match="to take some to validation: .* the largest has 1$"):
+        opened(data)
+    (photos / "dog").mkdir()
+    with pytest.raises(UserError, match="no pictures in dog; add some, or remove the folder"):
+        opened(data)
 
 
 def test_folders_below_a_class_count_as_it_and_are_told(data, photos):
@@ -326,6 +340,29 @@ def test_a_run_keeps_its_division_whatever_comes_later(config, photos, tmp_path,
         open_source(recall(config, workdir).data, rows[0]["split"])
 
 
+def test_another_folder_is_measured_whole(config, tmp_path, capsys):
+    """Of 5 ants and 4 bees, which the run never saw, all are measured; to train they divide."""
+    train(config, tmp_path / "run")
+    for name, count in (("ant", 5), ("bee", 4)):
+        paint(tmp_path / "other" / name, count, start=300)
+    config.data.folder = str(tmp_path / "other")
+    capsys.readouterr()
+    assert evaluate(config, str(tmp_path / "run"), "test") == 0
+    out = capsys.readouterr().out
+    assert "test  9 pictures: ant 5, bee 4" in out and re.search(r"^examples +9$", out, re.M)
+    assert f"{tmp_path}/other is not the run's own folder, and not divided: all is taken" in out
+    assert recall(config, tmp_path / "run").data.split_file == ""
+    for i, path in enumerate(sorted((tmp_path / "photos").rglob("*.png"))):  # of the same names
+        there = tmp_path / "alike" / path.relative_to(tmp_path / "photos")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (18, 14), (9, i, 9)).save(there)
+    config.data.folder = str(tmp_path / "alike")
+    assert recall(config, tmp_path / "run", reads=True).data.split_file == "*"
+    config.data.split_file = "*"
+    with pytest.raises(UserError, match="is for measuring"):
+        train(config, tmp_path / "again")
+
+
 def test_a_split_file_of_ones_own(config, photos, tmp_path):
     file = tmp_path / "mine.csv"
     lines = [f"{name}/00{i}.png,{name},{split}" for name in ("ant", "bee")
@@ -361,8 +398,18 @@ def test_a_run_on_other_splits_is_another_run(config, tmp_path):
 def test_describe_and_train_agree_on_the_steps(config, tmp_path):
     config.train.total_steps, config.train.total_epochs, config.train.batch_size = 0, 2.0, 64
     found = describe(config)
-    assert (found["steps_per_epoch"], found["total_steps"]) == (1, 2)  # 32 of 48 in each
+    assert (found["steps_per_epoch"], found["total_steps"]) == (1, 2)  # 48 in each
     assert train(config, tmp_path / "run")["step"] == 2
+
+
+def test_a_class_of_any_bytes_is_trained_measured_and_named(config, photos, tmp_path, capsys):
+    os.rename(photos / "cat", os.fsencode(photos) + b"/caf\xe9")
+    train(config, tmp_path / "run")
+    assert evaluate(config, str(tmp_path / "run"), "test") == 0
+    for mode in ("train", "evaluate"):
+        found = json.loads((tmp_path / "run" / "results" / f"{mode}.json").read_text())
+        found = found.get("test", found)
+        assert [os.fsencode(name) for name in found["classes"]] == [b"ant", b"bee", b"caf\xe9"]
 
 
 def test_grey_pictures_and_names_of_any_bytes(data, photos):

@@ -24,7 +24,7 @@ COMMANDS = [
     for line in re.findall(
         r"^((?:lficam|python -m lficam_jax\.\w+) (?:.*\\\n)*.*)$", page.read_text(), re.M
     )
-    if "…" not in line and "$" not in line and not re.search(r"MODE|NAME|KEY|FILE", line)
+    if "…" not in line and "$" not in line and not re.search(r"MODE|NAME|KEY|FILE| \[", line)
 ]
 
 

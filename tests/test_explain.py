@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from lficam_jax.config import default_config
+from lficam_jax.data import Preprocess
 from lficam_jax.data.datasets import Dataset
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explain import explain
@@ -240,6 +241,40 @@ def test_own_files_may_be_of_any_size_and_shape(config, tmp_path, capsys):
     said = {row["id"]: (row["predicted"], row["label"]) for row in manifest["images"]}
     assert said == {"big.png": ("red", None), "palette.png": ("blue", None)}
     assert f"{tmp_path}/big.png: red" in capsys.readouterr().out
+
+
+def test_files_of_one_name_are_told_apart_everywhere(config, tmp_path):
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(spot("red")).save(tmp_path / folder / "a.png")
+    Image.fromarray(spot("blue")).save(tmp_path / "second" / "b.png")
+    expected = ["first/a.png", "second/a.png", "b.png"]
+    assert start(config, tmp_path, str(tmp_path / "first"), str(tmp_path / "second")) == 0
+    folder = tmp_path / "run/explanations/30-images"
+    rows = json.loads((folder / "manifest.json").read_text())["images"]
+    assert [row["id"] for row in rows] == expected
+    assert {"first_a_png.png", "second_a_png.png"} <= {path.name for path in folder.iterdir()}
+    page = (folder / "index.html").read_text()
+    assert all(f'"title": "{name}"' in page for name in expected)
+    found = explain(
+        MODEL, VARIABLES, [tmp_path / "first", tmp_path / "second"],
+        preprocess=Preprocess(image_size=16),
+    )  # fmt: skip
+    assert all(name in repr(found) and name in found._repr_html_() for name in expected)
+
+
+def test_numbers_come_first_where_nothing_can_be_written(config, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "explanations").touch()  # in the way of the page
+    (tmp_path / "run" / "results").touch()  # and of its record
+    with pytest.raises(UserError, match="cannot write .*explanations"):
+        start(config, tmp_path)
+    assert "accuracy of them  100.0 %" in capsys.readouterr().out
+    trained = Run(tmp_path / "run", config, MODEL, VARIABLES, step=30)
+    with pytest.raises(UserError, match="cannot write .*results"):
+        run(Session(trained, "test", 4, ()), out=tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert printed.index("accuracy of them") < printed.index(f"page              {tmp_path}/out/")
 
 
 def test_a_file_that_is_no_image_is_named_skipped_and_counted(config, tmp_path, capsys):

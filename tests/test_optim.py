@@ -31,6 +31,12 @@ def test_cosine_warms_up_linearly_and_ends_at_zero():
     np.testing.assert_allclose(found, [0, 1, 2, 1, 0], atol=1e-6)
 
 
+def test_a_warm_up_is_at_most_a_quarter_of_the_run():
+    """40 of 100 steps are asked for; 25 remain, and the cosine ends at zero all the same."""
+    found = rates([0, 10, 25, 100], lr=1.0, schedule="cosine", warmup_epochs=4.0)
+    np.testing.assert_allclose(found, [0, 0.4, 1, 0], atol=1e-6)
+
+
 def test_constant_stays():
     assert rates([0, 99], lr=0.5, schedule="constant") == [0.5, 0.5]
 

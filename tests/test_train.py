@@ -141,6 +141,19 @@ def test_a_longer_run_that_is_stopped_goes_on_with_the_same_call(piecewise, tmp_
     assert train(config, tmp_path)["resumed_at_step"] == 6
 
 
+def test_a_longer_run_that_would_have_warmed_up_longer_is_refused(piecewise, tmp_path, capsys):
+    config = piecewise
+    config.optim.warmup_steps = 5
+    train(config, tmp_path)
+    assert (
+        "warm-up in 1 of the steps instead of 5: a share of 25% is the most"
+        in capsys.readouterr().out
+    )
+    config.train.total_steps = 12
+    with pytest.raises(UserError, match=r"in 1 step.s., a quarter .* 12 steps would .* in 3\."):
+        train(config, tmp_path)
+
+
 def test_a_cosine_schedule_would_have_been_another_so_a_longer_run_is_refused(run):
     config, _, workdir = run
     assert config.optim.schedule == "cosine"
@@ -164,9 +177,12 @@ def test_a_run_says_what_it_is_before_its_first_step(tiny, tmp_path, capsys):
         "cifar_resnet-8, lfi head", "226,010 parameters", "4 steps of 16 images (1 epoch)",
     ):  # fmt: skip
         assert fact in told
-    assert lines[9] == "compiling the training step …"
-    assert lines[10].startswith("compiled the training step in ")
-    assert lines[11].startswith("epoch 1/1  step 1/4  loss ")
+    assert "64 pictures are few to train a network from its first weights" in lines[9]
+    assert "4 steps are too few to learn much: for about 1,000" in lines[10]
+    assert "--config.train.total_epochs=250;" in lines[10]  # an epoch has four
+    assert lines[11] == "compiling the training step …"
+    assert lines[12].startswith("compiled the training step in ")
+    assert lines[13].startswith("epoch 1/1  step 1/4  loss ")
 
 
 def test_a_process_that_is_not_the_first_says_nothing(tiny, tmp_path, capsys, monkeypatch):
@@ -287,7 +303,7 @@ def test_fewer_images_than_a_batch_shrink_it(tiny, tmp_path, capsys):
     assert describe(tiny)["total_steps"] == 2
     assert train(tiny, tmp_path)["step"] == 2
     out = capsys.readouterr().out
-    assert "batches of 64, for train.batch_size=128 is more than there are pictures" in out
+    assert "batches of 64 instead of 128, so that an epoch takes 64 of the 64 pictures" in out
     tiny.data.train_examples = 7
     with pytest.raises(UserError, match="7 examples, fewer than the 8 parts"):
         train(tiny, tmp_path / "other")

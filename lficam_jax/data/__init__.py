@@ -14,19 +14,20 @@ from lficam_jax.config import RECORDED
 from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
 from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
-from lficam_jax.data.division import from_csv
+from lficam_jax.data.division import ALL, digest, from_csv
 from lficam_jax.data.examples import Blank, First, Source
 from lficam_jax.data.folder import Folder, FolderSource, folder_dataset, local_path
 from lficam_jax.data.images import DamagedImage, read_image
 from lficam_jax.data.listing import find_images
 from lficam_jax.data.pipeline import Pipeline
-from lficam_jax.data.sampling import fitting, sampling
+from lficam_jax.data.sampling import covering, fitting, sampling
 from lficam_jax.data.sources import TfdsSource, data_directory, tfds_dataset
 from lficam_jax.data.synthetic import SyntheticSource, synthetic
 from lficam_jax.data.transforms import Preprocess, denormalise, fit_box, fit_image, normalise
 from lficam_jax.errors import UserError, nearest
 
 __all__ = [
+    "ALL",
     "DATASETS",
     "SPLITS",
     "Dataset",
@@ -117,11 +118,21 @@ def split_table(data: ConfigDict) -> str:
     return _folder(data).table() if data.name == "folder" and data.folder else ""
 
 
-def split_table_fits(data: ConfigDict, file: Path) -> bool:
-    """Tells whether most pictures of a split file are in `data.folder`."""
-    folder = local_path(data.folder)
-    rows = [row for rows in from_csv(file).values() for row in rows]
-    return 2 * sum((folder / path).is_file() for path, _ in rows) > len(rows)
+def split_table_fits(data: ConfigDict, file: Path, before: str) -> bool:
+    """Tells whether `data.folder` is the folder of a split file, moved or copied.
+
+    Args:
+      data: the group `config.data`.
+      file: the split file: most of its pictures must be there.
+      before: the folder as the run knew it. If it is still there, pictures of one name must be the
+        same: `cat/1.jpg` is in many folders.
+    """
+    folder, former = local_path(data.folder), Path(before).expanduser()
+    paths = [path for rows in from_csv(file).values() for path, _ in rows]
+    both = [path for path in paths if (folder / path).is_file()]
+    some = [p for p in both[:: len(both) // 8 + 1] if before and (former / p).is_file()]
+    same = all(digest(folder / path) == digest(former / path) for path in some)
+    return same and 2 * len(both) > len(paths)
 
 
 def open_pipeline(
@@ -137,8 +148,8 @@ def open_pipeline(
       train: shuffle, augment, repeat for ever and drop the incomplete last batch; otherwise read
         once, in order, and pad the last batch.
       seed: of the order and, when streaming, of the augmentation.
-      parts: devices and microbatches that divide a training batch, which a smaller split then
-        shrinks; 0: it does not.
+      parts: devices and microbatches that divide a batch, which a smaller split then shrinks; 0:
+        it does not.
       blank: black pictures instead of the data set's, which need not be there; all shapes are its.
 
     Raises:
@@ -150,8 +161,12 @@ def open_pipeline(
     source = files = _open(dataset, data, split, blank)
     damaged: Mapping[int, str] = {}
     if train:
+        if data.split_file == ALL:
+            raise UserError("data.split_file='*' is for measuring: who trains needs other splits")
         _check_classes(files)
-        batch_size = fitting(batch_size, len(files), parts) if parts else batch_size
+    if parts:
+        batch_size = (fitting if train else covering)(batch_size, len(files), parts)
+    if train:
         source = mended = Mended(files, seed=seed, limit=data.max_corrupt)
         damaged = mended.damaged
     order = sampling(len(source), batch_size, train=train, seed=seed)

@@ -20,16 +20,19 @@ def told(splits: Mapping[str, Pipeline], asked: int = 0) -> list[str]:
     width, names = max(map(len, splits)), sorted(splits, key=SPLITS.index)
     lines = [f"{name:{width}}  {_count(splits[name])}" for name in names]
     if "train" in splits and splits["train"].batch_size < asked:
+        train = splits["train"]
+        taken = train.steps_per_epoch * train.batch_size
         lines.append(
-            f"batches of {splits['train'].batch_size}, for train.batch_size={asked} is more than "
-            "there are pictures to train on"
+            f"batches of {train.batch_size} instead of {asked}, so that an epoch takes {taken} of "
+            f"the {train.examples} pictures to train on"
         )
     if next(iter(splits.values())).dataset.name == "synthetic":
         lines.append(
             "the pictures are synthetic, to see that all runs: nothing is learnt of your data; "
             "say --config.data.dir or --config.data.folder to take real ones"
         )
-    return lines + list(dict.fromkeys(note for split in splits.values() for note in split.notes))
+    lines += dict.fromkeys(note for split in splits.values() for note in split.notes)
+    return [line.encode(errors="backslashreplace").decode() for line in lines]  # stray bytes, too
 
 
 def _count(split: Pipeline) -> str:

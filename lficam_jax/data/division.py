@@ -12,6 +12,7 @@ from lficam_jax.data.datasets import SPLITS
 from lficam_jax.errors import UserError
 
 COLUMNS = ["path", "class", "split"]
+ALL = "*"  # instead of a split file: every split is all of the pictures
 SHARE = 0.1  # of the pictures, for a split that is taken from those to train
 
 Row = tuple[str, str]  # path below the folder, with /, and class
@@ -31,7 +32,7 @@ def divide(folder: Path, rows: Sequence[Row], wanted: Sequence[str]) -> dict[str
     Raises:
       UserError: if a file cannot be read.
     """
-    content = {path: _digest_of(folder / path) for path, _ in rows}
+    content = {path: digest(folder / path) for path, _ in rows}
     taken: dict[str, str] = {}
     for name in sorted({name for _, name in rows}):
         ours = sorted({content[path] for path, one in rows if one == name})
@@ -86,7 +87,12 @@ def _quota(count: int, at_least: int) -> int:
     return max(round(SHARE * count), 1) if count >= at_least else 0
 
 
-def _digest_of(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Returns the SHA-256 of a file's content.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
     try:
         status = path.stat()
         return _digest(path, status.st_size, status.st_mtime_ns)

@@ -8,7 +8,7 @@ import numpy as np
 
 from lficam_jax.data.classes import places
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
-from lficam_jax.data.division import Row, divide, from_csv, to_csv
+from lficam_jax.data.division import ALL, Row, divide, from_csv, to_csv
 from lficam_jax.data.examples import Example, read_each
 from lficam_jax.data.images import read_image
 from lficam_jax.data.listing import subfolders, told, walk
@@ -30,7 +30,8 @@ class Folder:
 
     Args:
       path: of the folder.
-      split_file: '' or a CSV of path, class and split.
+      split_file: '' or a CSV of path, class and split; `ALL`: nothing is divided, and a folder
+        `CLASS/…` is all of each split.
 
     Raises:
       UserError: if it is no folder, or none that holds classes.
@@ -40,7 +41,8 @@ class Folder:
         if not path.is_dir():
             raise UserError(f"data.folder={path} is not a directory")
         self.path = path
-        self._file = Path(split_file).expanduser() if split_file else None
+        self._all = split_file == ALL
+        self._file = Path(split_file).expanduser() if split_file and not self._all else None
         self._top, self._passed = subfolders(path)
         self._parts = self._find_parts()
         self._nested: list[Path] = []
@@ -74,13 +76,30 @@ class Folder:
         """
         if self._file:
             return self._still_there(split)
-        if split in self._parts and (split != "train" or self.whole):
+        if split in self._parts and (split != "train" or self.whole or self._all):
             return self._list(self._class_folders(split))
+        if self._all and not self._parts:
+            return self._list(self._top)
         return self._divided[split]
 
     def place(self, split: str) -> str:
         """Returns what a message calls a split: its folder, if it has one."""
         return str(self._parts.get(split, f"{split} of {self.path}"))
+
+    def why_empty(self, split: str) -> str:
+        """Says why a split has no picture, and what to do about it."""
+        if self._file:
+            return f"{self._file} has no row of the split {split}"
+        if split in self._parts and (split != "train" or self.whole):
+            return f"{self._parts[split]} holds no pictures; each class needs a folder with some"
+        count = {p: len(self._list([p])) for p in self._class_folders("train")}
+        if empty := [path for path, pictures in count.items() if not pictures]:
+            folders = told(empty, self.path)
+            return f"{self.path}: no pictures in {folders}; add some, or remove the folder"
+        return (
+            f"{self.path} has too few pictures to take some to {split}: a class needs two to train "
+            f"and test, three to validate also, and the largest has {max(count.values())}"
+        )
 
     @property
     def whole(self) -> bool:
@@ -98,6 +117,8 @@ class Folder:
         lines = []
         if self._file:
             lines += self._about_file()
+        elif self._all and not self._parts:
+            lines.append(f"{self.path} is not the run's own folder, and not divided: all is taken")
         elif not self.whole and "_divided" in self.__dict__:
             lines.append(self._about_division())
         if self._nested:
@@ -232,7 +253,7 @@ class FolderSource:
         where = folder.place(split)
         label = dict(zip(names, places(names, self.classes, where, whose), strict=True))
         if not rows:
-            raise UserError(f"{where} holds no images; each class needs a folder with some")
+            raise UserError(folder.why_empty(split))
         count = min(limit or len(rows), len(rows))
         self._ids = np.arange(count) * len(rows) // count
         self._rows = [rows[i] for i in self._ids]
@@ -276,7 +297,9 @@ def local_path(text: str) -> Path:
       UserError: for none, or a bucket: listing and reading it file by file would take for ever.
     """
     if not text:
-        raise UserError("data.folder is empty; say --config.data.folder=DIR, which holds CLASS/…")
+        raise UserError(
+            "data.folder is empty; say --config.data.folder=DIR, which holds CLASS/*.jpg"
+        )
     if "://" in text:
         raise UserError(
             f"data.folder={text} must be a local path; mount the bucket and name the mount"

@@ -12,6 +12,8 @@ import numpy as np
 
 from lficam_jax.errors import UserError
 
+DROPPED = 0.1  # of the pictures to train on, at most, by an epoch's incomplete last batch
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -92,30 +94,51 @@ def sampling(
 
 
 def fitting(batch_size: int, examples: int, parts: int) -> int:
-    """Returns the size of a training batch: as asked, or what a smaller split can fill.
+    """Returns the size of a training batch: as asked, or less where that leaves out too much.
 
-    That is the largest power of two, so that machines of 1, 2, 4 and 8 devices agree.
+    An epoch drops its incomplete last batch. Where that is more than a tenth of the split, the
+    batches become smaller, all of one size; a multiple of eight where it can be, so that machines
+    of 1, 2, 4 and 8 devices agree.
 
     Args:
       batch_size: as asked.
       examples: of the training split.
       parts: devices and microbatches among which a batch is divided.
 
-    >>> fitting(64, 100, 1), fitting(128, 100, 8), fitting(128, 100, 3)
-    (64, 64, 99)
+    >>> fitting(64, 48, 1), fitting(64, 100, 1), fitting(128, 100, 3), fitting(64, 1000, 1)
+    (48, 48, 99, 64)
 
     Raises:
       UserError: for fewer examples than parts.
     """
-    if examples >= batch_size:
-        return batch_size
     if examples < parts:
         raise UserError(
             f"the training split has {examples} examples, fewer than the {parts} parts into which "
             "devices and optim.accumulate divide a batch"
         )
-    power = 1 << (examples.bit_length() - 1)
-    return power if power % parts == 0 else examples // parts * parts
+    steps = -(-examples // batch_size)
+    sizes = [examples // steps // unit * unit for unit in (8, 4, 2, parts) if unit % parts == 0]
+    for size in (batch_size, *sizes):
+        if size and examples % size <= DROPPED * examples and examples >= size:
+            return size
+    return min(batch_size, examples // parts * parts)
+
+
+def covering(batch_size: int, examples: int, parts: int) -> int:
+    """Returns the size of an evaluation's batch: as asked, or what holds all of a smaller split.
+
+    The rows that pad the last batch cost as much as those that count.
+
+    Args:
+      batch_size: as asked.
+      examples: of the split.
+      parts: devices among which a batch is divided.
+
+    >>> covering(256, 6, 1), covering(256, 6, 3), covering(256, 1000, 1)
+    (8, 6, 256)
+    """
+    unit = 8 if 8 % parts == 0 else parts  # so that machines of 1, 2, 4 and 8 devices agree
+    return min(batch_size, -(-examples // unit) * unit)
 
 
 @lru_cache(maxsize=2)  # the epoch that is read, and its successor while threads read ahead

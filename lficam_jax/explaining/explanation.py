@@ -1,5 +1,6 @@
 """One image, what the model said about it, and where it looked."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -19,7 +20,8 @@ class Explanation:
     """What one map says about one image.
 
     Attributes:
-      id: names the image for ever; files are named after it.
+      id: names the image for ever, a file by what tells its path from the others'; files are named
+        after it.
       name: what people read: a file name, or the id.
       picture: the image that the map is drawn on, as the network saw it; uint8.
       map: the attention on its own grid, in [0, 1].
@@ -115,22 +117,29 @@ class Explanation:
     def __repr__(self) -> str:
         (name, share), *_ = self.top(1)
         size = "x".join(map(str, self.map.shape))
-        return f"Explanation({short(self.name)!r}: {name!r} {share:.1%}, {self.title} map {size})"
+        (title,) = distinct([self.name])
+        return f"Explanation({title!r}: {name!r} {share:.1%}, {self.title} map {size})"
 
     def _repr_html_(self) -> str:
-        return card([self])
+        return card([self], *distinct([self.name]))
 
 
-def short(name: str) -> str:
-    """Returns the last part of a path, which tells images apart well enough.
+def distinct(names: Sequence[str]) -> list[str]:
+    """Returns the last part of each path, and what stands before it where that is in two paths.
 
-    >>> short("photos/cats/a.jpg"), short("7")
-    ('a.jpg', '7')
+    >>> distinct(["photos/cats/a.jpg", "photos/dogs/a.jpg", "photos/dogs/b.jpg", "7"])
+    ['cats/a.jpg', 'dogs/a.jpg', 'b.jpg', '7']
     """
-    return name.rpartition("/")[2] or name
+    parts = {name: name.split("/") for name in names}
+    shown = {name: split[-1] or name for name, split in parts.items()}
+    for length in range(2, max(map(len, parts.values()), default=0) + 1):
+        count = Counter(shown.values())
+        alike = [name for name, text in shown.items() if count[text] > 1]
+        shown |= {name: "/".join(parts[name][-length:]) for name in alike}
+    return [shown[name] for name in names]
 
 
-def card(same: Sequence[Explanation]) -> str:
+def card(same: Sequence[Explanation], title: str) -> str:
     """Returns HTML for a notebook: one image, its maps and the most probable classes."""
     first = same[0]
     pictures = [("image", first.picture)]
@@ -143,7 +152,7 @@ def card(same: Sequence[Explanation]) -> str:
         for name, picture in pictures
     )
     classes = ", ".join(f"<b>{escape(name)}</b> {share:.1%}" for name, share in first.top(TOP))
-    return f"<div><p>{escape(short(first.name))}: {classes}</p>{shown}</div>"
+    return f"<div><p>{escape(title)}: {classes}</p>{shown}</div>"
 
 
 def by_image(explanations: Sequence[Explanation]) -> list[list[Explanation]]:

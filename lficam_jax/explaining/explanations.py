@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from lficam_jax.explaining.explanation import Explanation, by_image, card, short
+from lficam_jax.explaining.explanation import Explanation, by_image, card, distinct
 from lficam_jax.explaining.saving import save
 from lficam_jax.workdir.origin import told_origin
 from lficam_jax.workdir.table import aligned
@@ -92,9 +92,9 @@ class Explanations(Sequence[Explanation]):
     def __repr__(self) -> str:
         images = self.images
         rows = [["image", "class", "probability"]]
-        for item, *_ in images[:SHOWN]:
+        for (item, *_), title in zip(images[:SHOWN], self._titles(), strict=False):
             (name, share), *_ = item.top(1)
-            rows.append([short(item.name), name, f"{share:.1%}"])
+            rows.append([title, name, f"{share:.1%}"])
         head = f"{len(images)} image{'s' * (len(images) != 1)}, maps: {', '.join(self.methods)}"
         more = [f"… and {len(images) - SHOWN} more"] if len(images) > SHOWN else []
         lost = [told_skipped(self.skipped)] if self.skipped else []
@@ -102,7 +102,11 @@ class Explanations(Sequence[Explanation]):
 
     def _repr_html_(self) -> str:
         images = self.images
-        cards = "".join(card(same) for same in images[:SHOWN])
+        shown = zip(images[:SHOWN], self._titles(), strict=False)
+        cards = "".join(card(same, title) for same, title in shown)
         more = f"<p>… and {len(images) - SHOWN} more</p>" if len(images) > SHOWN else ""
         lost = f"<p>{told_skipped(self.skipped)}</p>" if self.skipped else ""
         return f"<div>{cards}{more}{lost}</div>"
+
+    def _titles(self) -> list[str]:
+        return distinct([same[0].name for same in self.images])

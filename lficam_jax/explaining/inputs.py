@@ -18,6 +18,7 @@ from lficam_jax.data import (
     read_image,
 )
 from lficam_jax.errors import UserError, brief, check_flag, legible
+from lficam_jax.explaining.explanation import distinct
 from lficam_jax.explaining.render import stretch, to_bytes
 
 CHANNELS = (1, 3, 4)  # of an array that is a picture: grey, RGB, RGBA
@@ -43,8 +44,8 @@ class Inputs:
 
     @property
     def ids(self) -> list[str]:
-        """What the files of an explanation are named after: file names without their folder."""
-        return [Path(name).name or name for name in self.names]
+        """What the files of an explanation are named after: see `distinct`."""
+        return distinct(self.names)
 
 
 def read_inputs(

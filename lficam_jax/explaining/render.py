@@ -237,5 +237,6 @@ def _list_mistakes(
 
 
 def _short(name: str, most: int = 18) -> str:
+    name = name.encode(errors="backslashreplace").decode()  # no font draws a stray byte
     half = most // 2
     return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"

@@ -14,7 +14,7 @@ from jaxtyping import Bool
 
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import render
-from lficam_jax.explaining.explanation import Explanation, by_image
+from lficam_jax.explaining.explanation import Explanation, by_image, distinct
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.workdir.results import plain
 
@@ -33,7 +33,7 @@ def save_page(path: Path, html: str) -> Path:
     scratch = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(html, encoding="utf-8")
+        scratch.write_text(html, encoding="utf-8", errors="backslashreplace")
         scratch.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
@@ -69,6 +69,8 @@ def page(
       number: of the page, if there are several; they link to each other.
       last: whether it is the last of them.
     """
+    images = by_image(explanations)
+    titles = distinct([same[0].name for same in images])
     data = {
         "details": [[str(name), str(value)] for name, value in details.items()],
         "skipped": [[str(name), str(why)] for name, why in skipped],
@@ -83,7 +85,7 @@ def page(
             "before": page_name(number - 1) if number > 1 else None,
             "after": None if last else page_name(number + 1),
         },
-        "images": [_for_page(same) for same in by_image(explanations)],
+        "images": [_for_page(same, title) for same, title in zip(images, titles, strict=True)],
     }
     # `<` must not appear in the script, lest a name close it.
     text = json.dumps(plain(data), allow_nan=False).replace("<", "\\u003c")
@@ -137,7 +139,7 @@ def asked_about(item: Explanation) -> str | None:
     return None if item.class_index is None else item.classes[item.class_index]
 
 
-def _for_page(same: Sequence[Explanation]) -> dict[str, Any]:
+def _for_page(same: Sequence[Explanation], title: str) -> dict[str, Any]:
     item = same[0]
     rows = item.top(ON_PAGE)
     if item.label is not None and item.classes[item.label] not in [name for name, _ in rows]:
@@ -145,6 +147,7 @@ def _for_page(same: Sequence[Explanation]) -> dict[str, Any]:
     return {
         "id": item.id,
         "name": item.name,
+        "title": title,
         "true": None if item.label is None else item.classes[item.label],
         "predicted": item.classes[item.predicted],
         "correct": item.correct,

@@ -1,4 +1,4 @@
-"""`--mode explain`: a sample of a split, or the user's own files, as a folder of explanations."""
+"""`lficam explain`: a sample of a split, or the user's own files, as a folder of explanations."""
 
 import contextlib
 from collections import Counter
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.data import find_images, normalise
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, legible
 from lficam_jax.explaining.explain import explain_inputs
-from lficam_jax.explaining.explanation import Explanation, by_image
+from lficam_jax.explaining.explanation import Explanation, by_image, distinct
 from lficam_jax.explaining.inputs import Inputs, fit_files
 from lficam_jax.explaining.saving import Folder
 from lficam_jax.explaining.session import Session
@@ -49,7 +49,7 @@ def run(
     parts = _files(session, paths) if paths else _examples(session)
     tally, pace = Tally(), Pace(-(-total // AT_ONCE))
     skipped: list[tuple[str, str]] = []
-    folder: Folder | None = None
+    place: Folder | UserError | None = None
     with contextlib.ExitStack() as stack:
         for inputs, about in parts:
             skipped += inputs.skipped
@@ -58,29 +58,48 @@ def run(
                     session.run.model, session.variables, inputs, session.methods(),
                     target=target, classes=session.classes, first=tally.images, **about,
                 )  # fmt: skip
-                if folder is None:  # not before there is something to write
-                    folder = stack.enter_context(_open(session, bool(paths), out, found.methods))
-                folder.add(found)
+                if place is None:  # not before there is something to write
+                    place = _opened(stack, session, bool(paths), out, found.methods)
+                if isinstance(place, Folder):
+                    place.add(found)
                 tally.add(found, tell=bool(paths))
             pace.tick(f"{tally.images + len(skipped)} of {total} images")
-        if folder is None:
+        if place is None:
             lines = "\n  ".join(f"{name}: {why}" for name, why in skipped)
             raise UserError(f"none of the {total} files among --images can be read:\n  {lines}")
-        folder.skipped += skipped
-    told = {"skipped": dict(skipped), "folder": str(folder.target)}
-    result = session.result(tally.summary() | told)
-    session.write("explain", result)
-    _print(skipped, result)
+        if isinstance(place, Folder):
+            place.skipped += skipped
+    result = session.result(tally.summary() | {"skipped": dict(skipped)})
+    _print(skipped, result)  # even where nothing can be written
+    if isinstance(place, UserError):
+        raise place
+    print(f"page              {place.target}/index.html")
+    session.write("explain", result | {"folder": str(place.target)})
     return 1 if skipped else 0
 
 
-def _open(session: Session, own_files: bool, out: str | Path, methods: Sequence[str]) -> Folder:
+def _opened(
+    stack: contextlib.ExitStack, session: Session, own_files: bool, out: str | Path,
+    methods: Sequence[str],
+) -> Folder | UserError:  # fmt: skip
+    """Opens the folder of a page; returns why it cannot be, where nobody chose it.
+
+    Then the numbers come first. A folder that was asked for is told about at once.
+    """
     place, step = session.run.workdir / "explanations", str(session.run.step)
+    chosen = out
     if own_files and not out:
         names = (f"{step}-images{f'-{n}' * (n > 1)}" for n in range(1, 10**6))
-        out = next(place / name for name in names if not (place / name).exists())
+        chosen = next(place / name for name in names if not (place / name).exists())
     details = session.details | {"maps": ", ".join(methods)}
-    return Folder(out or place / step, title="Where the model looked", details=details)
+    try:
+        return stack.enter_context(
+            Folder(chosen or place / step, title="Where the model looked", details=details)
+        )
+    except UserError as error:
+        if out:
+            raise
+        return error
 
 
 def _examples(session: Session) -> Iterator[Part]:
@@ -94,8 +113,11 @@ def _examples(session: Session) -> Iterator[Part]:
 
 
 def _files(session: Session, paths: Sequence[Path]) -> Iterator[Part]:
+    names = [legible(path) for path in paths]
+    ids = dict(zip(names, distinct(names), strict=True))
     for start in range(0, len(paths), AT_ONCE):
-        yield fit_files(paths[start : start + AT_ONCE], session.info), {}
+        inputs = fit_files(paths[start : start + AT_ONCE], session.info)
+        yield inputs, {"ids": [ids[name] for name in inputs.names]}
 
 
 class Tally:
@@ -159,4 +181,3 @@ def _print(skipped: Sequence[tuple[str, str]], result: dict[str, Any]) -> None:
             print(f"peak on object    {100 * values['pointing_game']:.1f} %{whose}")
         if values["constant_maps"]:
             print(f"constant maps     {values['constant_maps']}{whose}")
-    print(f"page              {result['folder']}/index.html")

@@ -142,7 +142,9 @@ class Folder:
             details=self._details, skipped=self.skipped if number == 1 else (),
             number=number, last=last,
         )  # fmt: skip
-        (self._partial / page_name(number)).write_text(html, encoding="utf-8")
+        (self._partial / page_name(number)).write_text(
+            html, encoding="utf-8", errors="backslashreplace"
+        )
         self._waiting = []
 
     def _write_manifest(self) -> None:
@@ -156,7 +158,9 @@ class Folder:
             "versions": versions(),
         }
         text = json.dumps(plain(manifest), indent=1, ensure_ascii=False, allow_nan=False)
-        (self._partial / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        (self._partial / "manifest.json").write_text(
+            text + "\n", encoding="utf-8", errors="backslashreplace"
+        )
 
     def _take_place(self) -> None:
         if self.target.exists():

@@ -1,4 +1,4 @@
-"""`--mode faithfulness`: every map beside every other on the same network, measured, streaming."""
+"""`lficam faithfulness`: every map beside every other on the same network, measured, streaming."""
 
 import shutil
 import sys

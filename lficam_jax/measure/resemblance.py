@@ -78,7 +78,7 @@ def write_csv(path: Path, found: Found) -> None:
                 values = [cell.get(k, "") for k in numbers]
                 lines.append([what, method, statistic, *values, *counts])
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             csv.writer(file).writerows(lines)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error

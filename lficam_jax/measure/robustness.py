@@ -1,4 +1,4 @@
-"""`--mode robustness`: attacked or corrupted, does the class hold, and does the map?"""
+"""`lficam robustness`: attacked or corrupted, does the class hold, and does the map?"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -113,7 +113,7 @@ def told(found: Found) -> str:
         "another image);\nthe map of the clean image and that of the perturbed one, for the class "
         "predicted on the clean image.\n"
         "(in brackets: maps that know nothing) gaussian and fakecam never change and random always "
-        "does: a map that holds\nis worth something only if it told something, see --mode "
+        "does: a map that holds\nis worth something only if it told something, see lficam "
         "faithfulness."
     )
 

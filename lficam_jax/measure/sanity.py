@@ -1,4 +1,4 @@
-"""`--mode sanity`: does a map change when what the network learnt is taken away, layer by layer?"""
+"""`lficam sanity`: does a map change when what the network learnt is taken away, layer by layer?"""
 
 from typing import Any
 

@@ -169,7 +169,7 @@ def _cell(summary: Mapping[str, float] | None, mark: str) -> str:
 
 def write_csv(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes one line per method and measure."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         head = ["value", "low", "high", "n"]
         writer.writerow(["method", "trivial", "measure", *head, "constant", "not_finite"])

@@ -1,4 +1,4 @@
-"""`--mode stability`: do the maps of models that were trained apart agree?"""
+"""`lficam stability`: do the maps of models that were trained apart agree?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

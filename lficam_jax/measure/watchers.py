@@ -87,7 +87,7 @@ class Table:
 
     def write(self, path: Path) -> Path:
         """Writes a CSV file; a measure that does not exist for an image is empty."""
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, list(self._rows[0]))
             writer.writeheader()
             for row in self._rows:

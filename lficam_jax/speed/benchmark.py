@@ -1,4 +1,4 @@
-"""`--mode benchmark`: how fast a config's programs are here (docs/benchmarks.md)."""
+"""`lficam benchmark`: how fast a config's programs are here (docs/benchmarks.md)."""
 
 from collections.abc import Mapping, Sequence
 from statistics import mean, median

@@ -1,4 +1,4 @@
-"""The programs that `--mode benchmark` measures: of one config, random images, fresh weights."""
+"""The programs that `lficam benchmark` measures: of one config, random images, fresh weights."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -78,7 +78,7 @@ class Programs:
         return partial(drawn, self._weights, images)
 
     def measure(self, groups: list[str], name: str, size: int) -> Program:
-        """One method's maps and what `--mode faithfulness` measures of them."""
+        """One method's maps and what `lficam faithfulness` measures of them."""
         measure = Measurement(self.model, self.info, groups, "mean", STEPS)
         pixels = self.info.image_size
         mask = np.zeros((size, pixels, pixels), bool)

@@ -1,6 +1,6 @@
 """The comparison of the paper by one command: train, measure, compare, write it up.
 
-    python -m lficam_jax.study --config configs/study_cluttered_digits.py --workdir DIR
+    lficam study --config study_cluttered_digits --workdir DIR
 
 `plan` says which runs there are, `runs` trains and measures each, `summary` makes one record of all
 of them. `claims` (what the paper says, and what was found), `tables`, `plots` and `page` show that

@@ -14,7 +14,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, duration
-from lficam_jax.data import Dataset, Pipeline, dataset_info, open_pipeline
+from lficam_jax.data import ALL, Dataset, Pipeline, dataset_info, open_pipeline
 from lficam_jax.data.pipeline import Load
 from lficam_jax.devices import distributed
 from lficam_jax.devices.parallel import AXIS, check_divides
@@ -33,19 +33,21 @@ OWN = (
 )  # keys that may differ from host to host
 
 
-def recall(config: ConfigDict, workdir: Path | str) -> ConfigDict:
+def recall(config: ConfigDict, workdir: Path | str, *, reads: bool = False) -> ConfigDict:
     """Returns the config with what the run of `workdir` knows where it says "derive it".
 
     Args:
       config: as given.
       workdir: of the run; a folder that holds none adds nothing.
+      reads: the run is measured, not trained: another folder of pictures is not divided.
     """
     ours = jax.process_index() == 0
-    (text, *_) = distributed.gather(json.dumps(recorded(workdir, config.data)) if ours else "")
+    known = recorded(workdir, config.data, reads=reads) if ours else {}
+    (text, *_) = distributed.gather(json.dumps(known))
     recalled = copy.deepcopy(config)
     recalled.data.update(json.loads(text))
     file = Path(recalled.data.split_file)
-    if not file.exists() and file.parent == Path(workdir):
+    if str(file) != ALL and not file.exists() and file.parent == Path(workdir):
         recalled.data.split_file = ""  # the folder of the run is on process 0's machine alone
     return recalled
 
@@ -68,7 +70,9 @@ def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[st
         check_divides("train.batch_size", train_size, devices, config.optim.accumulate)
 
     def opened() -> dict[str, Pipeline]:
-        evaluated = partial(open_pipeline, batch_size=config.eval.batch_size, train=False)
+        evaluated = partial(
+            open_pipeline, batch_size=config.eval.batch_size, train=False, parts=devices
+        )
         splits = {name: evaluated(config.data, name) for name in names}
         if train:
             splits["train"] = open_pipeline(
@@ -105,6 +109,7 @@ class Recipe:
       tx: the optimiser.
       learning_rate: of a step.
       total_steps: of the whole run.
+      warmup_steps: of these, in which the learning rate rises.
       ema_decay: of the running mean of the weights; 0 = there is none.
       smoothing: of the labels.
       accumulate: microbatches per step and device.
@@ -113,6 +118,7 @@ class Recipe:
     tx: optax.GradientTransformation
     learning_rate: optax.Schedule
     total_steps: int
+    warmup_steps: int
     ema_decay: float
     smoothing: float
     accumulate: int
@@ -137,6 +143,7 @@ def make_recipe(config: ConfigDict, steps_per_epoch: int) -> Recipe:
     learning_rate = optim.schedule(config.optim, steps_per_epoch, total)
     return Recipe(
         optim.optimizer(config.optim, learning_rate), learning_rate, total,
+        optim.warmup_steps(config.optim, steps_per_epoch, total),
         ema_decay=config.optim.ema_decay, smoothing=config.optim.label_smoothing,
         accumulate=config.optim.accumulate,
     )  # fmt: skip
@@ -151,7 +158,7 @@ def load_run(config: ConfigDict, workdir: Path | str, step: int | None = None) -
     Raises:
       UserError: if the folder holds no run of this network, or no readable checkpoint.
     """
-    config = recall(config, workdir)
+    config = recall(config, workdir, reads=True)
     info = dataset_info(config.data)
     model = make_model(config, info)
     like = jax.eval_shape(lambda: initial_variables(model, config, info))

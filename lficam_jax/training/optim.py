@@ -9,10 +9,12 @@ from ml_collections import ConfigDict
 from lficam_jax.config import duration
 from lficam_jax.errors import UserError
 
+WARMUP_SHARE = 0.25  # of a run; a longer warm-up would hardly leave it its learning rate
+
 
 def schedule(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> optax.Schedule:
     """Returns step -> learning rate: constant, cosine or multistep, after an optional warm-up."""
-    warmup = duration(optim, "warmup", steps_per_epoch)
+    warmup = warmup_steps(optim, steps_per_epoch, total_steps)
     if optim.schedule == "cosine":
         after = optax.cosine_decay_schedule(optim.lr, max(1, total_steps - warmup))
     elif optim.schedule == "multistep":
@@ -24,6 +26,12 @@ def schedule(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> optax
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, optim.lr, warmup), after], [warmup])
+
+
+def warmup_steps(optim: ConfigDict, steps_per_epoch: int, total_steps: int) -> int:
+    """Returns the length of the warm-up: as asked, but at most `WARMUP_SHARE` of the run."""
+    asked = duration(optim, "warmup", steps_per_epoch)
+    return min(asked, int(WARMUP_SHARE * total_steps))
 
 
 def optimizer(optim: ConfigDict, learning_rate: optax.Schedule) -> optax.GradientTransformation:

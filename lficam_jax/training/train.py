@@ -70,11 +70,11 @@ def train(
     model = make_model(config, data.dataset)
     recipe = make_recipe(config, data.steps_per_epoch)
     variables = initial_variables(model, config, data.dataset)
-    header.tell_network(config, variables, recipe.total_steps, data)
+    header.tell_network(config, variables, recipe, data)
     step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
     resident = replicate(dict(data.resident), mode)
     validation = Evaluation(model, splits["validation"], mode)
-    config = _claimed(workdir, config, data, recipe.total_steps)
+    config = _claimed(workdir, config, data, recipe)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
         state = _first_state(config, recipe, variables, checkpoints)
         resumed_at = int(state.step)
@@ -138,26 +138,49 @@ def _finished(workdir: Path, config: ConfigDict) -> dict[str, Any]:
     return {name: value for name, value in json.loads(text or "{}").items() if name != "made_by"}
 
 
-def _claimed(workdir: Path, config: ConfigDict, data: Pipeline, total_steps: int) -> ConfigDict:
+def _claimed(workdir: Path, config: ConfigDict, data: Pipeline, recipe: Recipe) -> ConfigDict:
     """Takes the folder for the run, and returns the config with what it came to."""
     division, claimed = split_table(config.data), copy.deepcopy(config)
     claimed.data = resolved(config.data, data.dataset)
-    distributed.first(lambda: _claim(workdir, claimed, total_steps, division), None)
+
+    def claim() -> None:
+        before = recipe
+        if folder.holds_run(workdir):
+            before = make_recipe(folder.read_config(workdir), data.steps_per_epoch)
+        _check_length(workdir, before, recipe)
+        _claim(workdir, claimed, recipe.total_steps, division)
+
+    distributed.first(claim, None)
     return claimed
+
+
+def _check_length(workdir: Path, before: Recipe, now: Recipe) -> None:
+    """Checks that the steps that are done are those of the run as it is asked for now.
+
+    Raises:
+      UserError: if the run has more steps already, or had a shorter warm-up.
+    """
+    done = folder.newest_step(workdir) or 0
+    if done > now.total_steps:
+        raise UserError(
+            f"{workdir} has {done} steps already, more than the {now.total_steps} that the config "
+            "asks for; set --config.train.total_steps or total_epochs to no less"
+        )
+    if before.warmup_steps != now.warmup_steps:
+        raise UserError(
+            f"{workdir} warmed up in {before.warmup_steps} step(s), a quarter of its run; one of "
+            f"{now.total_steps} steps would have warmed up in {now.warmup_steps}. To train on, "
+            f"start a new run with --config.init_from={workdir}"
+        )
 
 
 def _claim(workdir: Path, config: ConfigDict, total_steps: int, division: str) -> None:
     """Takes the folder; of a run that was finished and goes on now, the result is set aside.
 
     Raises:
-      UserError: if the folder is another run's, or of a run that is past `total_steps`.
+      UserError: if the folder is another run's.
     """
     done = folder.newest_step(workdir) or 0
-    if done > total_steps:
-        raise UserError(
-            f"{workdir} has {done} steps already, more than the {total_steps} that the config "
-            "asks for; set --config.train.total_steps or total_epochs to no less"
-        )
     former = workdir / "results" / "train.json"
     if former.exists():  # first, for a folder with a result counts as finished
         kept = former.replace(former.with_name(f"train_{done}.json"))

@@ -9,7 +9,9 @@ it does not notice a flipped bit, which the checksums do.
 import contextlib
 import errno
 import gc
+import json
 import logging
+import math
 import os
 import sys
 import zlib
@@ -204,7 +206,32 @@ def _manager(directory: Path, keep_latest: int, read_only: bool) -> ocp.Checkpoi
         read_only=read_only,
         multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
     )
-    return ocp.CheckpointManager(directory, options=options)
+    return _Manager(directory, options=options)
+
+
+class _Manager(ocp.CheckpointManager):  # type: ignore[misc]  # orbax is untyped
+    """Orbax' manager, to which a step with damaged metrics is one that was not measured."""
+
+    def metrics(self, step: int) -> Any:
+        """Returns the metrics of a step; None if it has none, or damaged ones, which is said."""
+        try:
+            found = super().metrics(step)
+            if found is None:
+                return None
+            whole = math.isfinite(found[METRIC]) and found == self._noted(step, found)
+        except (OSError, ValueError, KeyError, TypeError):
+            whole = False
+        if whole:
+            return found
+        log.warning("the metrics of checkpoint %d are damaged; it counts as not measured", step)
+        return None
+
+    def _noted(self, step: int, found: Any) -> Any:
+        """Returns what the item `meta` says of them; if that is damaged, its reader will see."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            text = (Path(self.directory) / str(step) / "meta" / "metadata").read_text()
+            return json.loads(text)["metrics"]
+        return found
 
 
 def checksums(tree: Any) -> dict[str, int]:

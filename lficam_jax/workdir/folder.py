@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lficam_jax.config import RECORDED, as_json, default_config, validate
-from lficam_jax.data import dataset_info, is_synthetic, resolved, split_table_fits
+from lficam_jax.data import ALL, dataset_info, is_synthetic, resolved, split_table_fits
 from lficam_jax.errors import UserError
 
 # Keys that change where things are read, how often something is written, or how a step is spread
@@ -122,21 +122,25 @@ def holds_run(workdir: Path | str) -> bool:
     return (Path(workdir) / "config.json").exists() and newest_step(workdir) is not None
 
 
-def recorded(workdir: Path | str, data: ConfigDict) -> dict[str, Any]:
+def recorded(workdir: Path | str, data: ConfigDict, *, reads: bool = False) -> dict[str, Any]:
     """Returns what the run of a folder knows and `data` leaves to be derived; {} without a run.
 
     Args:
       workdir: of the run.
       data: the group `config.data` of the config that was given.
+      reads: the run is measured, not trained: another folder of pictures is not divided.
     """
     if not holds_run(workdir):
         return {}
     theirs = _read(Path(workdir) / "config.json", data)["data"]
     known = {key: theirs[key] for key in RECORDED if theirs[key] and not data[key]}
     file = Path(workdir) / SPLIT_FILE
-    if file.exists() and data.name == "folder" and data.folder and not data.split_file:
-        if data.folder == theirs["folder"] or split_table_fits(data, file):
+    if data.name == "folder" and data.folder and not data.split_file:
+        own = data.folder == theirs["folder"]
+        if file.exists() and (own or split_table_fits(data, file, theirs["folder"])):
             known["split_file"] = str(file)
+        elif reads and not own:
+            known["split_file"] = ALL
     return known
 
 

@@ -67,10 +67,13 @@ def as_text(value: Any, indent: int | None = None) -> str:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Writes a file in one step: a reader sees the old text or the new, never half."""
+    """Writes a file in one step: a reader sees the old text or the new, never half.
+
+    A byte of a file name that is no UTF-8 becomes `\\udcXX`, which JSON reads as it was.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -33,8 +33,8 @@ function said(item) {
   if (item.correct !== null)
     verdict.append(make("span", { class: "badge " + (item.correct ? "right" : "wrong") },
                         item.correct ? "✓ right" : "✗ wrong"));
-  const [map] = item.maps, file = item.name.split("/").at(-1) || item.name;
-  const foot = make("div", { class: "foot" }, make("span", { title: item.name }, file));
+  const [map] = item.maps;
+  const foot = make("div", { class: "foot" }, make("span", { title: item.name }, item.title));
   if (several) foot.append(make("span", { title: "mean difference between two maps" },
                                 `maps differ ${item.disagreement.toFixed(2)}`));
   else if (map.on_object !== null)

@@ -24,6 +24,7 @@ CHOICES = {
         "wide_resnet",
         "resnet",
         "se_resnet",
+        "efficientnet_lite",
     ),
     "model.block": ("auto", "basic", "bottleneck"),
     "model.head": ("plain", "lfi", "abn"),
@@ -124,7 +125,9 @@ def _model() -> ConfigDict:
     fin.width = 0  # channels inside FIN; 0 = as many as the features have
     fin.depth = 4  # convolutions
     fin.kernel = 3
-    fin.relu_every = 0  # a ReLU after every n-th convolution; 0 = 1 in resnet, se_resnet, else 2
+    fin.relu_every = (
+        0  # a ReLU after every n-th convolution; 0 = 1 in networks for 224 pixels, else 2
+    )
     fin.softmax = True  # False: the pooled values divided by their sum
     fin.temperature = 1.0  # of the softmax over channels; low is sharp
     fin.learn_temperature = False  # train it, starting from `temperature`
@@ -231,7 +234,7 @@ def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:
 _SMALL: dict[str, dict[str, Any]] = {
     "cifar_resnet": {"depth": 8}, "cifar_densenet": {"depth": 10}, "se_resnet": {"depth": 50},
     "cifar_resnext": {"depth": 11, "cardinality": 2, "widen": 1}, "resnet": {},
-    "wide_resnet": {"depth": 10, "widen": 1},
+    "wide_resnet": {"depth": 10, "widen": 1}, "efficientnet_lite": {"depth": 0},
 }  # fmt: skip
 
 
@@ -245,8 +248,10 @@ def smoke(config: ConfigDict) -> ConfigDict:
     if model.backbone == "cifar_resnet" and model.block == "auto" and model.depth >= 44:
         model.block = "bottleneck"  # of the depth that it had
     model.update(_SMALL[model.backbone])
-    if model.backbone in ("resnet", "se_resnet"):
-        model.depth, model.fin.width = 18 if model.depth < 50 else 50, 32
+    if model.backbone == "resnet":
+        model.depth = 18 if model.depth < 50 else 50
+    if model.backbone in ("resnet", "se_resnet", "efficientnet_lite"):
+        model.fin.width = 32
     config.data.synthetic = True
     config.data.image_size = min(config.data.image_size, 48)
     config.data.train_examples = 64

@@ -14,7 +14,8 @@ from lficam_jax.models.resnet import BLOCKS, COUNTS
 from lficam_jax.structs import Outputs
 
 # Trainable parameters. Those marked * are published: the released LFI-CAM and ABN code, torchvision
-# (resnet), and the tables of the SE-ResNet, WRN, ResNeXt and DenseNet authors' ports.
+# (resnet), efficientnet_lite_pytorch, and the tables of the SE-ResNet, WRN, ResNeXt and DenseNet
+# authors' ports.
 GOLDEN = [
     ("cifar_resnet", 20, "lfi", 10, 420_442),  # *
     ("cifar_resnet", 44, "lfi", 100, 3_068_532),  # *
@@ -40,6 +41,9 @@ GOLDEN = [
     ("se_resnet", 50, "plain", 1000, 28_088_024),  # *
     ("se_resnet", 101, "plain", 1000, 49_326_872),  # *
     ("se_resnet", 152, "plain", 1000, 66_821_848),  # *
+    ("efficientnet_lite", 0, "plain", 1000, 4_652_008),  # *
+    ("efficientnet_lite", 1, "plain", 1000, 5_416_680),  # *
+    ("efficientnet_lite", 2, "plain", 1000, 6_092_072),  # *
 ]
 # The smallest network of each family, for what must hold in all of them.
 SMALL = {
@@ -49,6 +53,7 @@ SMALL = {
     "wide_resnet": {"depth": 10, "widen": 1},
     "resnet": {"depth": 18},
     "se_resnet": {"depth": 50},
+    "efficientnet_lite": {"depth": 0},
 }
 
 
@@ -108,8 +113,9 @@ def test_validate_knows_the_numbers_of_the_model_group():
 
 @pytest.mark.parametrize(
     ("backbone", "head"),
-    [("cifar_densenet", "lfi"), ("cifar_resnet", "abn"), ("se_resnet", "plain")],
-)
+    [("cifar_densenet", "lfi"), ("cifar_resnet", "abn"), ("se_resnet", "plain"),
+     ("efficientnet_lite", "lfi")],
+)  # fmt: skip
 def test_bfloat16_is_of_activations_only(backbone, head):
     model = create_model(backbone, **SMALL[backbone], head=head, num_classes=3, dtype="bfloat16")
     variables = shapes(model)
@@ -123,8 +129,9 @@ def test_bfloat16_is_of_activations_only(backbone, head):
 
 @pytest.mark.parametrize(
     ("backbone", "depth", "head", "grid"),
-    [("resnet", 18, "lfi", 14), ("resnet", 18, "plain", 7), ("cifar_resnet", 20, "lfi", 56)],
-)
+    [("resnet", 18, "lfi", 14), ("resnet", 18, "plain", 7), ("cifar_resnet", 20, "lfi", 56),
+     ("efficientnet_lite", 0, "lfi", 7)],
+)  # fmt: skip
 def test_map_size_at_224_pixels(backbone, depth, head, grid):
     model = create_model(backbone, depth, head, num_classes=2)
     outputs = jax.eval_shape(model.apply, shapes(model), jnp.zeros((1, 224, 224, 3)))

@@ -1,12 +1,15 @@
 """What torch code calls its modules, in the words of this package.
 
-Known are the released LFI-CAM and ABN networks, torchvision's ResNets, and common SE-ResNets.
+Known are the released LFI-CAM and ABN networks, torchvision's ResNets, common SE-ResNets, and what
+`torch_layouts` holds.
 """
 
 import re
 from collections.abc import Collection, Mapping
 
 import numpy as np
+
+from lficam_jax.interop.torch_layouts import numbered
 
 # Inside a block; a name that is not listed is the same here.
 BLOCK = {
@@ -85,6 +88,7 @@ def translate(state: Mapping[str, np.ndarray], modules: Collection[str]) -> dict
     table |= {name: path for name, path in ABN.items() if not (fin and _FIN.fullmatch(name))}
     table |= _fin_sequence(state)
     names = dict.fromkeys(name.rpartition(".")[0] for name in state)
+    table |= numbered(names, modules)
     return {name: table.get(name) or _by_pattern(name, trunk_stages) for name in names}
 
 

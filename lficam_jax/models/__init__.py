@@ -20,6 +20,7 @@ from lficam_jax.errors import (
 from lficam_jax.models.backbone import Backbone, is_default
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.models.densenet import cifar_densenet
+from lficam_jax.models.efficientnet_lite import efficientnet_lite
 from lficam_jax.models.fin import FeatureImportanceNetwork
 from lficam_jax.models.heads import ABNHead, LFIHead, PlainHead
 from lficam_jax.models.layers import Layers
@@ -35,6 +36,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "wide_resnet": wide_resnet,
     "resnet": resnet,
     "se_resnet": se_resnet,
+    "efficientnet_lite": efficientnet_lite,
 }
 HEADS = ("plain", "lfi", "abn")
 FIN_KINDS = ("learned", "uniform")

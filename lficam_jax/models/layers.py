@@ -21,11 +21,17 @@ class Layers:
       dtype: of activations. Parameters and running statistics are float32 whatever it is.
       axis_name: mapped axis over which BatchNorm averages its statistics; None: per device.
       remat: whether training keeps only what goes into each block, and computes the rest again.
+      padding: of convolutions. `centred` is kernel // 2 on every side, as in torch. `same` is
+        TensorFlow's, which differs at stride 2: of the one or two pixels that it adds, the odd one
+        lies to the lower right.
+      epsilon: of BatchNorm.
     """
 
     dtype: Any = jnp.float32
     axis_name: str | None = None
     remat: bool = False
+    padding: str = "centred"
+    epsilon: float = 1e-5
 
     def block(self, block: nn.Module, x: Float[Array, "b h w e"], *, train: bool) -> Array:
         """Calls a block of a stage."""
@@ -42,17 +48,18 @@ class Layers:
         self, features: int, kernel: int = 3, stride: int = 1, *, groups: int = 1,
         bias: bool = False, name: str | None = None,
     ) -> nn.Conv:  # fmt: skip
-        """A convolution padded by kernel // 2 on both sides ("SAME" differs at stride 2)."""
+        """A convolution; a map of n pixels comes out with n / stride, rounded up."""
+        padding = "SAME" if self.padding == "same" else kernel // 2
         return nn.Conv(
-            features, (kernel, kernel), (stride, stride), kernel // 2, feature_group_count=groups,
+            features, (kernel, kernel), (stride, stride), padding, feature_group_count=groups,
             use_bias=bias, dtype=self.dtype, kernel_init=CONV_INIT, name=name,
         )  # fmt: skip
 
     def norm(self, *, train: bool, name: str | None = None) -> nn.BatchNorm:
-        """BatchNorm: eps 1e-5, momentum 0.9 (which torch calls 0.1), scale 1, bias 0."""
+        """BatchNorm: momentum 0.9 (which torch calls 0.1), scale 1, bias 0."""
         return nn.BatchNorm(
-            use_running_average=not train, axis_name=self.axis_name, momentum=0.9, epsilon=1e-5,
-            dtype=self.dtype, name=name,
+            use_running_average=not train, axis_name=self.axis_name, momentum=0.9,
+            epsilon=self.epsilon, dtype=self.dtype, name=name,
         )  # fmt: skip
 
     def dense(self, features: int, *, name: str | None = None) -> nn.Dense:

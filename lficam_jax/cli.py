@@ -145,6 +145,7 @@ class Source:
       overrides: of --config.KEY.
       workdir: of --workdir, for messages.
       reads: whether the mode only reads a run.
+      pretrained: of --pretrained, a network that stands for the run.
     """
 
     mode: str
@@ -152,6 +153,7 @@ class Source:
     overrides: Mapping[str, str]
     workdir: str | None
     reads: bool
+    pretrained: str = ""
 
     def preliminary(self) -> ConfigDict:
         """Returns what is known before the run's folder can be read."""
@@ -161,12 +163,23 @@ class Source:
 
     def theirs(self, path: str | None) -> ConfigDict | None:
         """Reads the run's own config, where it matters and there is one."""
+        if self.pretrained:
+            return self._pretrained(path)
         wanted = self.mode != "stability" and (self.reads or not self.text)
         if not (wanted and path and (Path(path) / "config.json").exists()):
             return None
         from lficam_jax.workdir.folder import read_config  # here, for it brings jax
 
         return read_config(path)
+
+    def _pretrained(self, path: str | None) -> ConfigDict:
+        if self.text:
+            raise UserError("--pretrained says the network and its classes; leave out --config")
+        if path and (Path(path) / "config.json").exists():
+            raise UserError(f"{path} holds a run; give --pretrained another --workdir")
+        from lficam_jax.interop.pretrained import config_of
+
+        return config_of(self.pretrained)
 
     def config(self, theirs: ConfigDict | None) -> ConfigDict:
         """Returns the config to work with.
@@ -197,9 +210,12 @@ class Source:
         ]
         if lines:
             raise UserError(
-                f"{self.mode} reads the run of {self.workdir}, which was trained with "
+                f"{self.mode} reads {self._read()}, which was trained with "
                 f"{', '.join(lines)}: leave that out, or train another run"
             )
+
+    def _read(self) -> str:
+        return self.pretrained or f"the run of {self.workdir}"
 
     def _check_stability(self) -> None:
         for key in self.overrides:

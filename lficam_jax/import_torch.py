@@ -40,7 +40,9 @@ def main(words: list[str], prog: str = "python -m lficam_jax.import_torch") -> i
     config = config_file.configured(asked.config, overrides)
     if not asked.workdir:
         raise UserError("--workdir is missing; for example --workdir runs/imported")
-    from lficam_jax.interop.run import import_run  # here, so that --help and a typo answer at once
+    from lficam_jax.training.import_run import (
+        import_run,  # here, so that --help and a typo answer at once
+    )
 
     print(import_run(asked.file[0], config, asked.workdir))
     return 0

@@ -79,6 +79,14 @@ FLAGS: dict[str, dict[str, Any]] = {
         "folder for the page (default: a new one in DIR/explanations); an earlier explanation in "
         "it is replaced", default="", metavar="DIR",
     ),
+    "pretrained": _flag(
+        "a network that others trained, by name, instead of a run: efficientnet_lite0, "
+        "torchvision:resnet50, … (docs/models.md)", default="", metavar="NAME",
+    ),
+    "from": _flag(
+        "file of the --pretrained network's weights (default: of its package, or downloaded)",
+        default="", metavar="FILE", dest="weights",
+    ),
     "runs": _flag("workdirs of the runs to compare", default=[], metavar="DIR", **_LIST),
     "perturbations": _flag(
         f"with commas between: {', '.join(PERTURBATIONS)} (default: all)",
@@ -130,21 +138,24 @@ MODES = {
     ),
     "explain": Mode(
         "draws its maps on a sample of the data, or on your own files; makes a page",
-        ("images", "methods", "target", "out"), True, "--workdir runs/a --images photo.jpg",
+        ("images", "methods", "target", "out", "pretrained", "from"), True,
+        "--workdir runs/a --images photo.jpg",
     ),
     "faithfulness": Mode(
         "measures maps side by side; writes results/faithfulness.json, .csv and .html",
-        ("methods", "measures", "split", "limit", "baseline", "target"), True,
+        ("methods", "measures", "split", "limit", "baseline", "target", "pretrained", "from"), True,
         "--workdir runs/a --methods own,grad_cam --limit 200",
     ),
     "robustness": Mode(
         "attacks and corrupts pictures: does the class hold, and the map?",
-        ("methods", "perturbations", "severities", "epsilons", "split", "limit"), True,
+        ("methods", "perturbations", "severities", "epsilons", "split", "limit", "pretrained",
+         "from"), True,
         "--workdir runs/a --perturbations fgsm,contrast --limit 200",
     ),
     "sanity": Mode(
         "re-initialises the network from the top down: does the map change?",
-        ("methods", "split", "limit"), True, "--workdir runs/a --limit 200",
+        ("methods", "split", "limit", "pretrained", "from"), True,
+        "--workdir runs/a --limit 200",
     ),
     "stability": Mode(
         "compares the maps of several runs; writes results/stability.json",
@@ -216,10 +227,13 @@ def run(mode: str, words: Sequence[str], prog: str) -> int:
     if wanted:
         cli.show(config_file.keys_text(config_file.load_config(text) if text else default_config()))
         return 0
-    if not address and mode not in FREE:
+    pretrained = flags.get("pretrained", "")
+    if not address and mode not in FREE and not (pretrained and mode == "explain"):
         raise UserError("--workdir is missing; for example --workdir runs/first")
+    if pretrained and not (address or flags["images"]):
+        raise UserError(f"say which pictures {pretrained} should explain: --images photo.jpg")
     address, spec = address or None, flags.pop("distributed", "")
-    source = cli.Source(mode, text, overrides, address, MODES[mode].reads)
+    source = cli.Source(mode, text, overrides, address, MODES[mode].reads, pretrained)
     # Of many processes the first alone reads the folder, and a bucket is read after the start.
     late = bool(spec) or "://" in (address or "")
     config = source.preliminary() if late else source.config(source.theirs(address))

@@ -1,6 +1,7 @@
 """One function per mode: run it, print a short table, leave a file behind, return the exit code."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.explaining.render import confusion_picture
 from lficam_jax.explaining.run import run as explain_run
 from lficam_jax.explaining.session import Session
+from lficam_jax.interop.pretrained import load_pretrained
 from lficam_jax.measure import stability
 from lficam_jax.measure.faithfulness import run as faithfulness_run
 from lficam_jax.methods import check, check_asked
@@ -72,8 +74,8 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
 
 
 def explain(
-    config: ConfigDict, workdir: str, *, images: Sequence[str] = (), target: str | None = None,
-    out: str = "", **asked: Any,
+    config: ConfigDict, workdir: str | None, *, images: Sequence[str] = (),
+    target: str | None = None, out: str = "", **asked: Any,
 ) -> int:  # fmt: skip
     """Draws the maps of the best checkpoint on a split's sample, or on the user's own files."""
     split = None if images else config.explain.split
@@ -170,10 +172,19 @@ RUN: dict[str, Callable[..., int]] = {
 }  # fmt: skip
 
 
-def _session(config: ConfigDict, workdir: str, *, methods: Sequence[str], **sample: Any) -> Session:
+def _session(
+    config: ConfigDict, workdir: str | None, *, methods: Sequence[str], pretrained: str = "",
+    weights: str = "", **sample: Any,
+) -> Session:  # fmt: skip
     validate(config)
     check(*methods)  # before anything is read
-    return Session(experiment.load_run(config, workdir), methods=methods, **sample)
+    if pretrained:
+        run = load_pretrained(pretrained, weights, config)
+        run = replace(run, workdir=Path(workdir) if workdir else None)
+    else:
+        assert workdir is not None, "a run has a folder"
+        run = experiment.load_run(config, workdir)
+    return Session(run, methods=methods, **sample)
 
 
 def _class(text: str | None, names: Sequence[str]) -> str | int | None:

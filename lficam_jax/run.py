@@ -20,6 +20,7 @@ from lficam_jax.explaining.explanation import distinct
 from lficam_jax.explaining.explanations import Explanations, told_skipped
 from lficam_jax.explaining.inputs import read_inputs
 from lficam_jax.explaining.session import Session
+from lficam_jax.interop import pretrained
 from lficam_jax.measure.faithfulness import faithfulness
 from lficam_jax.measure.measures import Measures
 from lficam_jax.methods.perturbation import CHUNK_SIZE
@@ -30,19 +31,23 @@ from lficam_jax.workdir.table import aligned
 
 
 def load(
-    workdir: str | Path, *, step: int | None = None, data: Mapping[str, Any] | None = None
-) -> "Run":
-    """Opens a trained run: its network, weights, classes and preprocessing, all from its folder.
+    workdir: str | Path, *, step: int | None = None, data: Mapping[str, Any] | None = None,
+    file: str | Path = "",
+) -> "Run":  # fmt: skip
+    """Opens a trained run, or a pretrained network: weights, classes and preprocessing come along.
 
     Args:
-      workdir: the run's folder, or its address in a bucket (`gs://…`).
+      workdir: the run's folder, or its address in a bucket (`gs://…`), or the name of a pretrained
+        network, such as `efficientnet_lite0` (docs/models.md lists them).
       step: of the checkpoint; None: the best on the validation split.
       data: keys of `config.data` that differ here, for example `{"dir": "/data"}`. The data
         themselves are needed only to measure.
+      file: of a pretrained network's weights; '': where its package or a download has put them.
 
     Raises:
-      UserError: if the folder holds no run, or no checkpoint that can be read; for a key of `data`
-        that does not exist, or a value of another kind.
+      UserError: if the folder holds no run, or no checkpoint that can be read; if the weights of a
+        pretrained network are not there: the message says how to get them; for a key of `data` that
+        does not exist, or a value of another kind.
 
     Example:
       >>> import lficam_jax as lfi
@@ -54,6 +59,11 @@ def load(
     path = check_path("workdir", workdir)
     if step is not None:
         step = check_whole("step", step, 0)
+    name = str(workdir)
+    if pretrained.is_name(name) and not (path / "config.json").exists():
+        return _pretrained(name, step, data, file)
+    if file:
+        raise UserError(f"file={file} is for a pretrained network, and {name} is none")
     with fetched(str(workdir) if is_remote(str(workdir)) else str(path)) as here:
         config = read_config(here)
         _change(config.data, data)
@@ -61,6 +71,18 @@ def load(
         found = load_run(config, here, step)
     variables = jax.device_put(dict(found.variables))  # once, not at each call
     return Run(path, found.config, found.model, variables, found.step)
+
+
+def _pretrained(
+    name: str, step: int | None, data: Mapping[str, Any] | None, file: str | Path
+) -> "Run":
+    if step is not None:
+        raise UserError(f"step={step} is of a run's checkpoint, and {name} has none")
+    config = pretrained.config_of(name, file)
+    _change(config.data, data)
+    validate(config)
+    found = pretrained.load_pretrained(name, file, config)
+    return Run(None, config, found.model, jax.device_put(dict(found.variables)), 0, name)
 
 
 def _change(ours: ConfigDict, data: Any) -> None:
@@ -114,7 +136,8 @@ class Run(structs.Run):
             method=method, target=target, labels=labels, names=names, normalised=normalised,
             batch_size=batch_size, chunk_size=chunk_size,
         )  # fmt: skip
-        about = {"model": self.title, "data": "images of your own", "step": self.step}
+        step = {} if self.name else {"step": self.step}
+        about = {"model": self.title, "data": "images of your own", **step}
         found.details = about | found.details
         return found
 
@@ -157,10 +180,10 @@ class Run(structs.Run):
 
     def __repr__(self) -> str:
         classes = ", ".join(self.classes[:3]) + (", …" if len(self.classes) > 3 else "")
-        return (
-            f"Run({str(self.workdir)!r}: {self.title}, step {self.step}, "
-            f"{len(self.classes)} classes: {classes})"
-        )
+        of = f"{len(self.classes)} classes: {classes}"
+        if self.name:
+            return f"Run({self.name!r}: {self.title}, {of})"
+        return f"Run({str(self.workdir)!r}: {self.title}, step {self.step}, {of})"
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -78,21 +78,25 @@ class Run:
     """A trained network and where it comes from. A run equals itself alone, and can be hashed.
 
     Attributes:
-      workdir: folder of the run.
+      workdir: folder of the run; None: of a pretrained network, which has none.
       config: what it was trained with.
       model: the network.
       variables: its weights and statistics, as of `step`.
-      step: the checkpoint's.
+      step: the checkpoint's; 0 of a pretrained network.
+      name: of a pretrained network.
     """
 
-    workdir: Path
+    workdir: Path | None
     config: ConfigDict
     model: nn.Module
     variables: Variables
     step: int
+    name: str = ""
 
     @property
     def title(self) -> str:
         """Names the network for people: `cifar_resnet-8 with lfi head`."""
         model = self.config.model
+        if self.name:
+            return f"{self.name}, pretrained"
         return f"{model.backbone}-{model.depth} with {model.head} head"

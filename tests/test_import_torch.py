@@ -14,10 +14,10 @@ from flax.traverse_util import flatten_dict
 from test_interop import LFI8, Hostile, cifar, safetensors, state_of
 
 from lficam_jax.errors import UserError
-from lficam_jax.interop.run import import_run
 from lficam_jax.interop.torch import variables_from_torch
 from lficam_jax.models import create_model
 from lficam_jax.training.experiment import load_run
+from lficam_jax.training.import_run import import_run
 from lficam_jax.training.train import train
 from lficam_jax.workdir.checkpoint import Checkpoints
 

@@ -11,9 +11,9 @@ FLOORS = (
     ("errors", "structs", "config", "config_file"),
     ("ops",),
     ("data", "models", "metrics", "workdir"),
-    ("devices", "methods"),
+    ("devices", "methods", "interop"),
     ("explaining", "training"),
-    ("measure", "speed", "interop"),
+    ("measure", "speed"),
     ("cli", "run", "study"),
     ("modes", "main", "prepare", "import_torch"),
 )
@@ -23,7 +23,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {
     "tensorflow_datasets": {"data", "prepare"}, "grain": {"data"}, "sklearn": {"data"},
     "orbax": {"workdir"}, "optax": {"training"},
-    "matplotlib": {"explaining", "study"}, "tensorboardX": {"workdir"}, "torch": {"interop"},
+    "matplotlib": {"explaining", "study"}, "tensorboardX": {"workdir"}, "torch": set(),
     "cv2": {"data"}, "simplejpeg": {"data"}, "tensorflow": set(), "scipy": {"data", "metrics"},
 }  # fmt: skip
 

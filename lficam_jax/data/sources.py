@@ -10,6 +10,7 @@ import numpy as np
 from lficam_jax.data.classes import places
 from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
 from lficam_jax.data.examples import Example
+from lficam_jax.data.imagenet import in_words
 from lficam_jax.data.images import decode
 from lficam_jax.errors import UserError, nearest
 
@@ -36,9 +37,9 @@ class TfdsSource:
         self._split, self._start, self._stop = _slice(builder, dataset.splits[split], dataset.name)
         self._records = _records(builder, self._split)
         features = builder.info.features
-        names = tuple(features["label"].names)
+        names = in_words(features["label"].names)  # ImageNet's are WordNet ids
         self.classes = classes or names
-        self._label = places(names, self.classes, f"{dataset.name} in {directory}")
+        self._label = places(names, in_words(self.classes), f"{dataset.name} in {directory}")
         self._own_id = "id" in features and np.issubdtype(features["id"].np_dtype, np.integer)
         self._mask = next((m for m in _MASKS if m in features), None) if dataset.has_mask else None
 

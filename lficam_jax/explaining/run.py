@@ -29,7 +29,8 @@ def run(
     """Explains a sample of a split, or the user's own files, and says where to look.
 
     Writes `<workdir>/explanations/<step>/` and `results/explain.json`. Own files go to
-    `<step>-images/`, or the next of that name that is free: an earlier explanation stays.
+    `<step>-images/`, or the next of that name that is free: an earlier explanation stays. A
+    pretrained network without a folder writes one with its name, and no results beside it.
 
     Args:
       session: whose methods lie side by side, by default that of `explain`; without a split if
@@ -74,7 +75,8 @@ def run(
     if isinstance(place, UserError):
         raise place
     print(f"page              {place.target}/index.html")
-    session.write("explain", result | {"folder": str(place.target)})
+    if session.run.workdir is not None:
+        session.write("explain", result | {"folder": str(place.target)})
     return 1 if skipped else 0
 
 
@@ -86,15 +88,18 @@ def _opened(
 
     Then the numbers come first. A folder that was asked for is told about at once.
     """
-    place, step = session.run.workdir / "explanations", str(session.run.step)
-    chosen = out
+    run, chosen = session.run, out
+    if run.workdir is None:
+        place, name = Path(), run.name.replace(":", "_")
+    else:
+        place, name = run.workdir / "explanations", f"{run.step}{'-images' * own_files}"
     if own_files and not out:
-        names = (f"{step}-images{f'-{n}' * (n > 1)}" for n in range(1, 10**6))
-        chosen = next(place / name for name in names if not (place / name).exists())
+        names = (f"{name}{f'-{n}' * (n > 1)}" for n in range(1, 10**6))
+        chosen = next(place / free for free in names if not (place / free).exists())
     details = session.details | {"maps": ", ".join(methods)}
     try:
         return stack.enter_context(
-            Folder(chosen or place / step, title="Where the model looked", details=details)
+            Folder(chosen or place / name, title="Where the model looked", details=details)
         )
     except UserError as error:
         if out:

@@ -90,8 +90,8 @@ class Session:
     def details(self) -> dict[str, Any]:
         """What a page says of its maps: model, data, step, and what made them when."""
         data = f"{self.info.name}, {self.split} split" if self.split else "images of your own"
-        about = {"model": self.run.title, "data": data, "step": self.run.step}
-        return about | {"made": told_origin()}
+        step = {} if self.run.name else {"step": self.run.step}
+        return {"model": self.run.title, "data": data, **step, "made": told_origin()}
 
     def methods(self, *default: str) -> list[str]:
         """Returns the methods that were asked for, each once.
@@ -134,8 +134,10 @@ class Session:
         """Writes `results/<mode>.json` of the run and returns its path.
 
         Raises:
-          UserError: if it cannot be written.
+          UserError: if it cannot be written, or a pretrained network was given no folder for it.
         """
+        if self.run.workdir is None:
+            raise UserError(f"{mode} leaves results; say --workdir DIR, where they should go")
         return write_result(self.run.workdir, mode, result, self.run.config)
 
 

@@ -11,9 +11,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lficam_jax.errors import UserError
 from lficam_jax.interop.torch_names import translate, unwrapped
-from lficam_jax.models.classifier import Classifier
+from lficam_jax.models.classifier import MAY_START_FRESH, Classifier, group
 from lficam_jax.structs import Variables
-from lficam_jax.training.transfer import MAY_START_FRESH, group
 
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
 _LEAVES = {

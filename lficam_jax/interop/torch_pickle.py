@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class _Storage:
     def bytes_each(self) -> int:
         return 2 if self.kind == _BFLOAT16 else np.dtype(self.kind).itemsize
 
-    def fill(self, data: bytes, order: str = "<") -> None:
+    def fill(self, data: bytes, order: Literal["<", ">"] = "<") -> None:
         if len(data) != self.count * self.bytes_each:
             raise EOFError("the file ends before its numbers do")
         if self.kind == _BFLOAT16:  # the upper half of a float32

@@ -11,6 +11,18 @@ from jaxtyping import Array, Float
 from lficam_jax.models.layers import Layers
 from lficam_jax.structs import Outputs, Variables
 
+MAY_START_FRESH = ("head", "classifier")  # where another network's weights are put into this one
+
+
+def group(path: str) -> str:
+    """Returns the part of the model that a path is in.
+
+    >>> group("params/trunk/stem/conv/kernel"), group("head/fin/conv0")
+    ('trunk', 'head')
+    """
+    parts = path.split("/")
+    return parts[1] if parts[0] in ("params", "batch_stats") else parts[0]
+
 
 class Classifier(nn.Module):
     """Trunk, last stage, head and linear classifier.

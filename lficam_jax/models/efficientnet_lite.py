@@ -36,7 +36,7 @@ def efficientnet_lite(depth: int, *, layers: Layers) -> Backbone:
     rows = [
         row._replace(
             filters=_rounded(widen * row.filters),
-            count=row.count if i in ends else math.ceil(deepen * row.count),
+            blocks=row.blocks if i in ends else math.ceil(deepen * row.blocks),
         )
         for i, row in enumerate(ROWS)
     ]

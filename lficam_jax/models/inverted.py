@@ -18,19 +18,19 @@ from lficam_jax.models.residual import Stage
 
 
 class Row(NamedTuple):
-    """A stage: `count` blocks of `filters` channels, the first with the stride.
+    """A stage: `blocks` of `filters` channels, the first with the stride.
 
     Attributes:
       expand: the inside of a block is as many times as wide as its input.
       filters: channels that a block puts out.
-      count: blocks.
+      blocks: how many.
       stride: of the first.
       kernel: of the depthwise convolution.
     """
 
     expand: int
     filters: int
-    count: int
+    blocks: int
     stride: int
     kernel: int = 3
 
@@ -53,7 +53,8 @@ class InvertedResidual(nn.Module):
         y = conv(width, self.kernel, self.stride, groups=width, name="depthwise")(y)
         y = nn.relu6(norm(train=train, name="depthwise_bn")(y))
         y = norm(train=train, name="project_bn")(conv(self.filters, 1, name="project")(y))
-        return x + y if x.shape == y.shape else y
+        out: Array = x + y if x.shape == y.shape else y
+        return out
 
 
 class ConvNormReLU6(nn.Module):
@@ -115,7 +116,7 @@ class InvertedEnd(nn.Module):
 
 def _stage(row: Row, stride: int, layers: Layers, name: str) -> Stage:
     block = partial(InvertedResidual, expand=row.expand, kernel=row.kernel)
-    return Stage(block, row.filters, row.count, stride, layers, name=name)
+    return Stage(block, row.filters, row.blocks, stride, layers, name=name)
 
 
 def inverted_backbone(stem: int, rows: Sequence[Row], width: int, layers: Layers) -> Backbone:

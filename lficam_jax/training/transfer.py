@@ -16,23 +16,13 @@ from ml_collections import ConfigDict
 
 from lficam_jax.data.classes import listed
 from lficam_jax.errors import UserError
+from lficam_jax.models.classifier import MAY_START_FRESH, group
 from lficam_jax.structs import Variables
 from lficam_jax.workdir import folder
 from lficam_jax.workdir.remote import fetched
 
-MAY_START_FRESH = ("head", "classifier")
 # Leaves whose last axis is the classes. What ABN has inside before its logits may keep its order.
 BY_CLASS = ("params/classifier/", "params/head/conv_logits/")
-
-
-def group(path: str) -> str:
-    """Returns the part of the model that a path is in.
-
-    >>> group("params/trunk/stem/conv/kernel"), group("head/fin/conv0")
-    ('trunk', 'head')
-    """
-    parts = path.split("/")
-    return parts[1] if parts[0] in ("params", "batch_stats") else parts[0]
 
 
 def transfer(

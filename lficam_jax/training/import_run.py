@@ -12,8 +12,8 @@ from lficam_jax.data import dataset_info, resolved, split_table
 from lficam_jax.errors import UserError
 from lficam_jax.interop.torch import Imported, import_weights
 from lficam_jax.interop.torch_file import load_torch_file
+from lficam_jax.models.classifier import group
 from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
-from lficam_jax.training.transfer import group
 from lficam_jax.workdir.checkpoint import Checkpoints
 from lficam_jax.workdir.folder import claim
 

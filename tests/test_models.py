@@ -14,8 +14,8 @@ from lficam_jax.models.resnet import BLOCKS, COUNTS
 from lficam_jax.structs import Outputs
 
 # Trainable parameters. Those marked * are published: the released LFI-CAM and ABN code, torchvision
-# (resnet), efficientnet_lite_pytorch, and the tables of the SE-ResNet, WRN, ResNeXt and DenseNet
-# authors' ports.
+# (resnet, densenet, vgg, mobilenet, convnext), efficientnet_lite_pytorch, and the tables of the
+# SE-ResNet, WRN, ResNeXt and DenseNet authors' ports.
 GOLDEN = [
     ("cifar_resnet", 20, "lfi", 10, 420_442),  # *
     ("cifar_resnet", 44, "lfi", 100, 3_068_532),  # *
@@ -41,6 +41,16 @@ GOLDEN = [
     ("se_resnet", 50, "plain", 1000, 28_088_024),  # *
     ("se_resnet", 101, "plain", 1000, 49_326_872),  # *
     ("se_resnet", 152, "plain", 1000, 66_821_848),  # *
+    ("densenet", 121, "plain", 1000, 7_978_856),  # *
+    ("densenet", 169, "plain", 1000, 14_149_480),  # *
+    ("densenet", 201, "plain", 1000, 20_013_928),  # *
+    ("vgg", 11, "plain", 1000, 132_863_336),  # *
+    ("vgg", 13, "plain", 1000, 133_047_848),  # *
+    ("vgg", 16, "plain", 1000, 138_357_544),  # *
+    ("vgg", 19, "plain", 1000, 143_667_240),  # *
+    ("mobilenet", 2, "plain", 1000, 3_504_872),  # *
+    ("convnext", 18, "plain", 1000, 28_589_128),  # *
+    ("convnext", 36, "plain", 1000, 50_223_688),  # *
     ("efficientnet_lite", 0, "plain", 1000, 4_652_008),  # *
     ("efficientnet_lite", 1, "plain", 1000, 5_416_680),  # *
     ("efficientnet_lite", 2, "plain", 1000, 6_092_072),  # *
@@ -54,6 +64,10 @@ SMALL = {
     "resnet": {"depth": 18},
     "se_resnet": {"depth": 50},
     "efficientnet_lite": {"depth": 0},
+    "densenet": {"depth": 121},
+    "vgg": {"depth": 11},
+    "mobilenet": {"depth": 2},
+    "convnext": {"depth": 18},
 }
 
 
@@ -83,6 +97,17 @@ def test_config_offers_what_the_registries_hold():
     assert CHOICES["model.dtype"] == DTYPES
 
 
+@pytest.mark.parametrize(
+    ("depth", "cardinality", "widen", "count"),
+    [(50, 32, 2, 25_028_904), (101, 32, 4, 88_791_336), (50, 1, 2, 68_883_240)],
+)
+def test_resnext_and_wide_resnet_are_options_of_resnet(depth, cardinality, widen, count):
+    """ResNeXt-50 32x4d, ResNeXt-101 32x8d and Wide-ResNet-50-2, with torchvision's parameters."""
+    options = {"cardinality": cardinality, "widen": widen}
+    model = create_model("resnet", depth, "plain", num_classes=1000, **options)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes(model)["params"])) == count
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("head", HEADS)
 def test_the_model_group_of_the_config_builds_every_combination(backbone, head):
@@ -95,7 +120,9 @@ def test_the_model_group_of_the_config_builds_every_combination(backbone, head):
     if head == "lfi":
         assert outputs.attention.shape == last[:3] and outputs.importance.shape == (2, last[3])
     if head == "abn":
-        stride = 1 if backbone == "cifar_densenet" else 2  # the map is drawn before the last stage
+        stride = (
+            1 if backbone in ("cifar_densenet", "densenet", "vgg") else 2
+        )  # the map is drawn before the last stage
         assert outputs.attention.shape == (2, stride * last[1], stride * last[2])
         assert outputs.attention_logits.shape == (2, 5)
     if head == "plain":

@@ -12,9 +12,11 @@ from PIL import Image
 from test_command import fails, lficam
 
 import lficam_jax as lfi
+from lficam_jax.config import validate
 from lficam_jax.data.imagenet import class_names
 from lficam_jax.errors import UserError
 from lficam_jax.interop import pretrained
+from lficam_jax.models.heads import PlainHead
 
 LITE0 = "efficientnet_lite0"
 needs_weights = pytest.mark.skipif(
@@ -119,6 +121,41 @@ def test_weights_are_downloaded_once_and_checked(tmp_path, monkeypatch):
     assert found == home / "hub" / "checkpoints" / row.file and found.read_bytes() == content
     (there / row.file).unlink()
     assert pretrained.weights_file(row) == found
+
+
+def test_offline_it_says_which_file_to_bring(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(pretrained, "_HUB", "http://localhost:9/")  # nobody listens
+    with pytest.raises(UserError, match=r"cannot download .*resnet50-0676ba61.pth .*--from"):
+        lfi.load("torchvision:resnet50")
+
+
+@pytest.mark.parametrize("name", pretrained.PRETRAINED)
+def test_every_name_builds_its_network(name):
+    config = pretrained.config_of(name)
+    validate(config)
+    model = lfi.create_model(**config.model.to_dict(), num_classes=1000)
+    assert model.head == PlainHead()
+
+
+@pytest.mark.torch
+def test_a_file_of_torchvisions_gives_its_probabilities(tmp_path):
+    torch = pytest.importorskip("torch")
+    from torch_imagenet import MobileNetV2
+    from torch_reference import randomise
+
+    network = randomise(MobileNetV2(), seed=2).eval()
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    run = lfi.load("torchvision:mobilenet_v2", file=tmp_path / "mine.pth")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3), np.uint8)
+    fed = lfi.Preprocess(image_size=224, crop_share=224 / 256)
+    fed = (pixels[:, 16:240, 16:240] / 255 - fed.mean) / fed.std  # the middle, nothing scaled
+    with torch.no_grad():
+        logits = network(torch.from_numpy(fed).float().permute(0, 3, 1, 2))
+    expected = torch.softmax(logits, 1).numpy()
+    np.testing.assert_allclose(run.predict(pixels).probabilities, expected, rtol=2e-3, atol=1e-6)
+    with pytest.raises(UserError, match=r"torchvision:vgg16: the torch weights are not of this"):
+        lfi.load("torchvision:vgg16", file=tmp_path / "mine.pth")
 
 
 @pytest.fixture(scope="module")

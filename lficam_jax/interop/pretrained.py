@@ -66,19 +66,30 @@ def _lite(variant: int, image_size: int, sha256: str) -> Pretrained:
     )  # fmt: skip
 
 
-def _torchvision(name: str, sha256: str, **model: Any) -> Pretrained:
+def _torchvision(
+    name: str, sha256: str, backbone: str, depth: int, crop_share: float = 224 / 256, **model: Any
+) -> Pretrained:
     return Pretrained(
-        name=f"torchvision:{name}", model=model, file=f"{name}-{sha256}.pth", sha256=sha256
-    )
+        name=f"torchvision:{name}", model={"backbone": backbone, "depth": depth, **model},
+        file=f"{name}-{sha256}.pth", sha256=sha256, crop_share=crop_share,
+    )  # fmt: skip
 
 
 _ROWS = (
     _lite(0, 224, "57934424"), _lite(1, 240, "77cc7160"), _lite(2, 260, "9656183e"),
-    _torchvision("resnet18", "f37072fd", backbone="resnet", depth=18),
-    _torchvision("resnet34", "b627a593", backbone="resnet", depth=34),
-    _torchvision("resnet50", "0676ba61", backbone="resnet", depth=50),
-    _torchvision("resnet101", "63fe2227", backbone="resnet", depth=101),
-    _torchvision("resnet152", "394f9c45", backbone="resnet", depth=152),
+    # The weights that torchvision calls IMAGENET1K_V1.
+    _torchvision("resnet18", "f37072fd", "resnet", 18),
+    _torchvision("resnet34", "b627a593", "resnet", 34),
+    _torchvision("resnet50", "0676ba61", "resnet", 50),
+    _torchvision("resnet101", "63fe2227", "resnet", 101),
+    _torchvision("resnet152", "394f9c45", "resnet", 152),
+    _torchvision("resnext50_32x4d", "7cdf4587", "resnet", 50, cardinality=32, widen=2),
+    _torchvision("resnext101_32x8d", "8ba56ff5", "resnet", 101, cardinality=32, widen=4),
+    _torchvision("wide_resnet50_2", "95faca4d", "resnet", 50, widen=2),
+    _torchvision("densenet121", "a639ec97", "densenet", 121),
+    _torchvision("vgg16", "397923af", "vgg", 16),
+    _torchvision("mobilenet_v2", "b0353104", "mobilenet", 2),
+    _torchvision("convnext_tiny", "983f1562", "convnext", 18, crop_share=224 / 236),
 )  # fmt: skip
 PRETRAINED = {row.name: row for row in _ROWS}
 

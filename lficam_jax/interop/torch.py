@@ -153,6 +153,8 @@ def _leaf(
         return None, array
     if leaf != "weight":
         collection, name = _LEAVES.get(leaf, ("params", leaf))
+        if array.shape[1:] == (1, 1):  # a factor for each channel, over the map
+            array = array[:, 0, 0]
         return f"{collection}/{module}/{name}", array.astype(np.float32)
     path = f"params/{module}/{'scale' if array.ndim == 1 else 'kernel'}"
     if array.ndim == 4 and array.shape[2:] == (1, 1) and len(wanted.get(path, ())) == 2:

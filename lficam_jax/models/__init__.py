@@ -19,14 +19,17 @@ from lficam_jax.errors import (
 )
 from lficam_jax.models.backbone import Backbone, is_default
 from lficam_jax.models.classifier import Classifier
-from lficam_jax.models.densenet import cifar_densenet
+from lficam_jax.models.convnext import convnext
+from lficam_jax.models.densenet import cifar_densenet, densenet
 from lficam_jax.models.efficientnet_lite import efficientnet_lite
 from lficam_jax.models.fin import FeatureImportanceNetwork
 from lficam_jax.models.heads import ABNHead, LFIHead, PlainHead
 from lficam_jax.models.layers import Layers
+from lficam_jax.models.mobilenet import mobilenet
 from lficam_jax.models.own import own_backbone
 from lficam_jax.models.resnet import cifar_resnet, resnet, se_resnet
 from lficam_jax.models.resnext import cifar_resnext
+from lficam_jax.models.vgg import vgg
 from lficam_jax.models.wide_resnet import wide_resnet
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
@@ -36,7 +39,11 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "wide_resnet": wide_resnet,
     "resnet": resnet,
     "se_resnet": se_resnet,
+    "densenet": densenet,
+    "vgg": vgg,
+    "mobilenet": mobilenet,
     "efficientnet_lite": efficientnet_lite,
+    "convnext": convnext,
 }
 HEADS = ("plain", "lfi", "abn")
 FIN_KINDS = ("learned", "uniform")

@@ -1,4 +1,4 @@
-"""Densely connected networks for CIFAR (Huang et al., CVPR 2017), the BC form."""
+"""Densely connected networks (Huang et al., CVPR 2017), the BC form."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -8,6 +8,9 @@ from lficam_jax.errors import UserError
 from lficam_jax.models.backbone import Backbone, blocks_per_stage
 from lficam_jax.models.layers import Layers
 from lficam_jax.models.residual import NormReLU, Stem
+
+COUNTS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
+GROWTH = 32
 
 
 class DenseLayer(nn.Module):
@@ -54,17 +57,18 @@ class Transition(nn.Module):
 
 
 class DenseTrunk(nn.Module):
-    """A 3x3 stem and two dense stages, each followed by a transition that halves the map."""
+    """The stem and all dense stages but the last, each followed by one that halves the map."""
 
+    stem: nn.Module
     growth: int
-    count: int
+    counts: tuple[int, ...]
     layers: Layers
 
     @nn.compact
     def __call__(self, x: Float[Array, "b y x c"], *, train: bool) -> Float[Array, "b h w d"]:
-        x = Stem(2 * self.growth, self.layers, activate=False, name="stem")(x, train=train)
-        for i in (1, 2):
-            x = DenseStage(self.growth, self.count, self.layers, name=f"stage{i}")(x, train=train)
+        x = self.stem(x, train=train)
+        for i, count in enumerate(self.counts, 1):
+            x = DenseStage(self.growth, count, self.layers, name=f"stage{i}")(x, train=train)
             x = Transition(self.layers, name=f"transition{i}")(x, train=train)
         return x
 
@@ -87,8 +91,31 @@ def cifar_densenet(depth: int, *, growth: int = 12, layers: Layers) -> Backbone:
     if growth < 1:
         raise UserError(f"model.growth={growth} must be at least 1")
     return Backbone(
-        trunk=DenseTrunk(growth, count, layers),
+        trunk=DenseTrunk(Stem(2 * growth, layers, activate=False), growth, (count,) * 2, layers),
         last_stage=lambda stride: DenseStage(growth, count, layers),
         stride=1,
         final=NormReLU(layers),
     )
+
+
+def densenet(depth: int, *, layers: Layers) -> Backbone:
+    """Builds DenseNet-121, 169 or 201 for 224-pixel images: total stride 32.
+
+    The features are what BN and ReLU at the end make of the last stage's output, so CAM exists. The
+    last stage has stride 1, so ABN's two branches see maps of one size.
+
+    Args:
+      depth: layers with weights.
+      layers: conventions of the network.
+
+    Raises:
+      UserError: if the family has no such depth.
+    """
+    if depth not in COUNTS:
+        raise UserError(f"densenet has no depth {depth}; it has {', '.join(map(str, COUNTS))}")
+    counts, stem = COUNTS[depth], Stem(2 * GROWTH, layers, kernel=7, stride=2, pool=True)
+    return Backbone(
+        trunk=DenseTrunk(stem, GROWTH, counts[:-1], layers),
+        last_stage=lambda stride: DenseStage(GROWTH, counts[-1], layers),
+        stride=1, final=NormReLU(layers), final_before_head=True, relu_every=1,
+    )  # fmt: skip

@@ -33,7 +33,7 @@ class Bottleneck(nn.Module):
 
     Attributes:
       cardinality: groups of the 3x3 convolution (ResNeXt); 1 is the ordinary bottleneck.
-      widen: the inside is `cardinality * output // widen` channels wide; 4 is the ordinary one.
+      inside: how many times as wide as `filters` the 3x3 convolution is.
       squeeze: reduction of a squeeze-and-excitation before the sum; 0 = none.
     """
 
@@ -41,13 +41,13 @@ class Bottleneck(nn.Module):
     stride: int
     layers: Layers
     cardinality: int = 1
-    widen: int = 4
+    inside: float = 1
     squeeze: int = 0
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w e"], *, train: bool) -> Float[Array, "b h w d"]:
         conv, norm, out = self.layers.conv, self.layers.norm, 4 * self.filters
-        width = self.cardinality * out // self.widen
+        width = round(self.inside * self.filters)
         y = nn.relu(norm(train=train, name="bn1")(conv(width, 1, name="conv1")(x)))
         y = conv(width, 3, self.stride, groups=self.cardinality, name="conv2")(y)
         y = nn.relu(norm(train=train, name="bn2")(y))

@@ -1,4 +1,8 @@
-"""Residual networks (He et al., CVPR 2016), post-activation, and squeeze-and-excitation on top."""
+"""Residual networks (He et al., CVPR 2016), post-activation, and what was put on top of them.
+
+Wider bottlenecks (Zagoruyko and Komodakis, BMVC 2016), grouped ones (ResNeXt, Xie et al., CVPR
+2017), squeeze-and-excitation (Hu et al., CVPR 2018).
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,19 +40,31 @@ def cifar_resnet(depth: int, *, block: str = "auto", layers: Layers) -> Backbone
     return residual_backbone(Stem(16, layers), kind, (16, 32, 64), (count,) * 3, layers)
 
 
-def resnet(depth: int, *, stem_stride: int = 2, layers: Layers) -> Backbone:
+def resnet(
+    depth: int, *, stem_stride: int = 2, cardinality: int = 1, widen: int = 1, layers: Layers
+) -> Backbone:
     """Builds the ResNet for 224-pixel images: four stages of 64 to 512 (x4) channels.
+
+    ResNeXt-50 32x4d is depth 50, cardinality 32 and widen 2; ResNeXt-101 32x8d is 101, 32 and 4;
+    Wide-ResNet-50-2 is 50, 1 and 2.
 
     Args:
       depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
       stem_stride: of the 7x7 stem. 2 is the usual network, total stride 32; 1 is LFI-CAM's, whose
         map of a 224-pixel image is 14x14.
+      cardinality: groups of the 3x3 convolution of a bottleneck.
+      widen: the inside of a bottleneck is so many times as wide as usual.
       layers: conventions of the network.
 
     Raises:
-      UserError: if the family has no such depth or stride.
+      UserError: if the family has no such depth or stride, or a basic block should be widened.
     """
-    kind = BasicBlock if depth < 50 else Bottleneck
+    if depth < 50 and (cardinality, widen) != (1, 1):
+        raise UserError(
+            f"resnet of depth {depth} has basic blocks; cardinality and widen are for depth 50 on"
+        )
+    bottleneck = partial(Bottleneck, cardinality=cardinality, inside=widen)
+    kind = BasicBlock if depth < 50 else bottleneck
     return _image_resnet("resnet", depth, tuple(COUNTS), kind, stem_stride, layers)
 
 

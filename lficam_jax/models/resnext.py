@@ -14,8 +14,8 @@ def cifar_resnext(depth: int, *, cardinality: int = 8, widen: int = 4, layers: L
     Args:
       depth: 9n + 2; the paper's is 29.
       cardinality: groups of each 3x3 convolution.
-      widen: output channels per 64; the inside of a block is `cardinality * output // widen`
-        wide, so that 8 and 4 make the "8x64d" network.
+      widen: output channels per 64; the inside of a block is 64 times `cardinality` wide
+        in the first stage, so that 8 and 4 make the "8x64d" network.
       layers: conventions of the network.
 
     Raises:
@@ -24,6 +24,6 @@ def cifar_resnext(depth: int, *, cardinality: int = 8, widen: int = 4, layers: L
     count = blocks_per_stage("cifar_resnext", depth, per_block=9, extra=2)
     if cardinality < 1 or widen < 1:
         raise UserError(f"cardinality={cardinality} and widen={widen} must be at least 1")
-    block = partial(Bottleneck, cardinality=cardinality, widen=widen)
+    block = partial(Bottleneck, cardinality=cardinality, inside=4 * cardinality / widen)
     filters = [16 * widen * 2**i for i in range(3)]  # a bottleneck puts out four times as many
     return residual_backbone(Stem(64, layers), block, filters, (count,) * 3, layers)

@@ -3,9 +3,11 @@
     lficam train --config folder --workdir runs/mine \\
         --config.data.folder=DIR
 
-A few pictures need a network that has seen others, `--config.init_from=RUN`, or a small one: see
+A few pictures need a network that has seen others: `backbone=efficientnet-lite0` with
+`--config.init_from=efficientnet_lite0`, or `--config.init_from=RUN`; or a small one: see
 "Few pictures" in README.md.
-Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50,
+Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50 |
+efficientnet-lite0 | efficientnet-lite1 | efficientnet-lite2,
 head=lfi | abn | plain, depth=n.
 
 Not measured: it depends on the pictures. Small ones train like CIFAR's, with

@@ -6,7 +6,8 @@ TensorFlow for it (pip install '.[prepare]' from the repository):
     tfds build imagenet2012 --manual_dir DIR --file_format array_record
     lficam train --config imagenet:backbone=resnet50 --workdir runs/imagenet
 
-Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50,
+Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50 |
+efficientnet-lite0 | efficientnet-lite1 | efficientnet-lite2,
 head=lfi | abn | plain, depth=n (another of the family).
 
 The official validation split is the test split here; ours is a slice of train. Not measured yet.

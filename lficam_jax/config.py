@@ -73,8 +73,9 @@ def default_config() -> ConfigDict:
     """Returns every key of the project with its default; 0 or '' means "off" or "derive it"."""
     config = ConfigDict()
     config.seed = 0  # initial weights, order of the data, augmentation
-    config.init_from = ""  # fine-tune: start from the best step of this WORKDIR, or of
-    # WORKDIR/checkpoints/STEP; a head or classifier that does not fit starts fresh
+    config.init_from = ""  # fine-tune: start from the best step of this WORKDIR, of
+    # WORKDIR/checkpoints/STEP, or from a pretrained network by its name (efficientnet_lite0); a
+    # head or classifier that does not fit starts fresh
     config.data = _data()
     config.model = _model()
     config.optim = _optim()
@@ -97,7 +98,8 @@ def _data() -> ConfigDict:
     data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted)
     data.image_size = 0  # pixels per side fed to the network; 0 = the data set's own
     data.channels = 0  # 1: colour is dropped; 3; 0 = the data set's own
-    data.mean = ()  # of pixels in 0..1, red, green, blue; () = the data set's own
+    data.mean = ()  # of pixels in 0..1, red, green, blue; () = the data set's own, or those of
+    # the pretrained network that init_from names
     data.std = ()  # standard deviation, likewise
     data.crop_share = 0.0  # of the short side, the central square that evaluation looks at;
     # 0 = 224/256 after random resized crops, else 1

@@ -8,15 +8,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from PIL import Image
 from test_command import fails, lficam
+from test_interop import cifar, safetensors, state_of
 
 import lficam_jax as lfi
 from lficam_jax.config import validate
 from lficam_jax.data.imagenet import class_names
 from lficam_jax.errors import UserError
 from lficam_jax.interop import pretrained
+from lficam_jax.models.classifier import init_variables
 from lficam_jax.models.heads import PlainHead
+from lficam_jax.training.train import train
+from lficam_jax.training.transfer import as_pretrained, start_from
 
 LITE0 = "efficientnet_lite0"
 needs_weights = pytest.mark.skipif(
@@ -138,6 +143,41 @@ def test_every_name_builds_its_network(name):
     assert model.head == PlainHead()
 
 
+def test_tuning_feeds_pictures_as_the_network_knows_them(tiny):
+    tiny.init_from = LITE0
+    with pytest.raises(UserError, match="config: --config.model.backbone=efficientnet_lite .*=0$"):
+        as_pretrained(tiny)
+    tiny.model.update(backbone="efficientnet_lite", depth=0)
+    tiny.data.std = (0.25, 0.25, 0.25)  # what the config says stays
+    data = as_pretrained(tiny).data
+    assert (data.mean, data.std) == ((0.5,) * 3, (0.25,) * 3) and data.interpolation == "bicubic"
+    tiny.init_from = "runs/other"
+    assert as_pretrained(tiny) == tiny
+
+
+def test_one_command_tunes_a_pretrained_network(tiny, tmp_path, monkeypatch, capsys):
+    """A small network in the place of a published one: its head is new, its trunk stays."""
+    row = pretrained.Pretrained(
+        name="small", model={"backbone": "cifar_resnet", "depth": 8}, file="small.safetensors",
+        sha256="", mean=(0.1, 0.2, 0.3),
+    )  # fmt: skip
+    state = state_of(cifar(classes=1000))
+    file = safetensors(tmp_path / row.file, {k: v for k, v in state.items() if v.ndim})
+    monkeypatch.setitem(pretrained.PRETRAINED, "small", row)
+    monkeypatch.setattr(pretrained, "weights_file", lambda row: file)
+    tiny.init_from, tiny.optim.freeze, tiny.optim.warmup_steps = "small", "trunk/.*", 0
+    tiny.train.total_steps = tiny.eval.every_steps = 1
+    train(tiny, tmp_path / "run")
+    assert "starting from small; fresh: head, classifier (its cl" in capsys.readouterr().out
+    before, tuned = lfi.load("small"), lfi.load(tmp_path / "run")
+    assert tuned.dataset.mean == (0.1, 0.2, 0.3) and len(tuned.classes) == 10
+    after = flatten_dict(tuned.variables["params"])
+    leaves = flatten_dict(before.variables["params"]).items()
+    assert {path[0] for path, leaf in leaves if not np.array_equal(leaf, after[path])} == {
+        "last_stage", "classifier"
+    }  # fmt: skip
+
+
 @pytest.mark.torch
 def test_a_file_of_torchvisions_gives_its_probabilities(tmp_path):
     torch = pytest.importorskip("torch")
@@ -171,6 +211,22 @@ def test_the_logits_are_those_of_the_torch_network(lite0):
     expected = [-2.2451286, 0.5608393, 1.3898529, 0.01312995, 1.1299213]
     np.testing.assert_allclose(logits[0, :5], expected, atol=1e-4)
     assert sum(x.size for x in jax.tree.leaves(lite0.variables["params"])) == 4_652_008
+
+
+@needs_weights
+@pytest.mark.parametrize("head", ["lfi", "abn"])
+def test_a_head_is_put_on_the_published_backbone(head, lite0, capsys):
+    model = lfi.create_model("efficientnet_lite", 0, head, num_classes=2, fin={"width": 8})
+    fresh = init_variables(model, (32, 32, 3), seed=0)
+    data = pretrained.config_of(LITE0).data
+    data.classes = ("cat", "dog")
+    found = start_from(LITE0, fresh, data)
+    assert f"starting from {LITE0}; fresh: head, classifier (its cl" in capsys.readouterr().out
+    for source, parts in ((lite0.variables, ("trunk", "last_stage")), (fresh, ("head",))):
+        for part in parts:
+            jax.tree.map(
+                np.testing.assert_array_equal, found["params"][part], source["params"][part]
+            )
 
 
 @needs_weights

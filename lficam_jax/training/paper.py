@@ -24,6 +24,10 @@ IMAGENET = {
     "resnet101": {"backbone": "resnet", "depth": 101},
     "resnet152": {"backbone": "resnet", "depth": 152},
     "se-resnet50": {"backbone": "se_resnet", "depth": 50},
+    # Not the paper's, but pretrained: to be tuned with --config.init_from=efficientnet_lite0.
+    "efficientnet-lite0": {"backbone": "efficientnet_lite", "depth": 0},
+    "efficientnet-lite1": {"backbone": "efficientnet_lite", "depth": 1},
+    "efficientnet-lite2": {"backbone": "efficientnet_lite", "depth": 2},
 }
 
 

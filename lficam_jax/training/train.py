@@ -29,7 +29,7 @@ from lficam_jax.training.experiment import (
     recall,
 )
 from lficam_jax.training.loop import Loop, Plan
-from lficam_jax.training.transfer import start_from
+from lficam_jax.training.transfer import as_pretrained, start_from
 from lficam_jax.workdir import folder
 from lficam_jax.workdir.checkpoint import Checkpoints
 from lficam_jax.workdir.progress import say
@@ -60,7 +60,7 @@ def train(
       Interrupted: after SIGTERM or SIGINT, once the state is saved.
     """
     started, workdir, config = time.monotonic(), _place(workdir), _configured(config)
-    mode, config = config.parallel.mode, recall(config, workdir)
+    mode, config = config.parallel.mode, as_pretrained(recall(config, workdir))
     if finished := _finished(workdir, config):
         return finished
     header.tell_place(config, workdir)

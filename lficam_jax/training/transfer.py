@@ -1,11 +1,12 @@
 """Weights from one network into another: the backbone must fit, head and classifier may start anew.
 
-The one rule for torch files and for runs of this project: a group of the model that does not fit in
-full, because the classes, the head or its options differ, is taken whole from its fresh start. Of
-runs the names of the classes decide, too: the same names in another order are put in order, others
-start fresh.
+The one rule for torch files, pretrained networks and runs of this project: a group of the model
+that does not fit in full, because the classes, the head or its options differ, is taken whole from
+its fresh start. Where the names of both classes are known, they decide, too: the same names in
+another order are put in order, others start fresh.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from lficam_jax.data.classes import listed
+from lficam_jax.data.imagenet import class_names
 from lficam_jax.errors import UserError
+from lficam_jax.interop.pretrained import find, is_name, load_pretrained
 from lficam_jax.models.classifier import MAY_START_FRESH, group
 from lficam_jax.structs import Variables
 from lficam_jax.workdir import folder
@@ -59,8 +62,8 @@ def start_from(source: str, fresh: Variables, data: ConfigDict) -> Variables:
     """Reads the weights that `config.init_from` names, and says what starts fresh.
 
     Args:
-      source: a workdir, for its best step; one step of it, `WORKDIR/checkpoints/STEP`; or '' for
-        the fresh ones.
+      source: a workdir, for its best step; one step of it, `WORKDIR/checkpoints/STEP`; the name of
+        a pretrained network; or '' for the fresh ones.
       fresh: variables of the network to fill.
       data: our `config.data`, resolved: names our classes.
 
@@ -69,18 +72,57 @@ def start_from(source: str, fresh: Variables, data: ConfigDict) -> Variables:
     """
     if not source:
         return fresh
-    place, step = _locate(source)
-    with fetched(place) as workdir:
-        step, theirs = _read_model(Path(workdir), step, source)
-        names = folder.read_data(workdir)
-    known = names.get("classes") or (data.classes if names.get("name") == data.name else ())
+    known: Sequence[str]
+    if of_pretrained(source):
+        told_of, theirs, known = source, load_pretrained(source).variables, class_names()
+    else:
+        told_of, theirs, known = _of_run(source, data)
     try:
         variables, stay = transfer(theirs, fresh, (known, data.classes))
     except UserError as error:
         raise UserError(f"init_from={source} is of another network; {error}") from None
     why = "" if {*known} == {*data.classes} or "classifier" not in stay else _why(known)
-    print(f"starting from step {step} of {place}{told(stay)}{why}")
+    print(f"starting from {told_of}{told(stay)}{why}")
     return variables
+
+
+def of_pretrained(source: str) -> bool:
+    """Tells the name of a pretrained network from the folder of a run."""
+    return is_name(source) and not (Path(source) / "checkpoints").exists()
+
+
+def as_pretrained(config: ConfigDict) -> ConfigDict:
+    """Returns the config with pictures fed as the pretrained network of `init_from` knows them.
+
+    Mean, deviation and interpolation that the config leaves to be derived are the network's. Of
+    other values of `init_from` nothing is changed.
+
+    Raises:
+      UserError: if the config is of another network; it says the keys to set.
+    """
+    if not of_pretrained(config.init_from):
+        return config
+    theirs = find(config.init_from)
+    other = {key: value for key, value in theirs.model.items() if config.model[key] != value}
+    if other:
+        keys = " ".join(f"--config.model.{key}={value}" for key, value in theirs.model.items())
+        raise UserError(
+            f"init_from={config.init_from} is of another network than the config: {keys}"
+        )
+    filled = copy.deepcopy(config)
+    for key in ("mean", "std", "interpolation"):
+        filled.data[key] = config.data[key] or getattr(theirs, key)
+    return filled
+
+
+def _of_run(source: str, data: ConfigDict) -> tuple[str, Variables, Sequence[str]]:
+    """Returns a run's name for people, its variables and the names of its classes."""
+    place, step = _locate(source)
+    with fetched(place) as workdir:
+        step, theirs = _read_model(Path(workdir), step, source)
+        names = folder.read_data(workdir)
+    known = names.get("classes") or (data.classes if names.get("name") == data.name else ())
+    return f"step {step} of {place}", theirs, known
 
 
 def _why(known: Sequence[str]) -> str:

@@ -30,6 +30,8 @@ collect_ignore = (
     if find_spec("torch")
     else [
         "tests/torch_reference.py",
+        "tests/torch_imagenet.py",
+        "tests/test_torch_imagenet.py",
         "tests/test_torch_parity.py",
         "tests/test_methods_torch.py",
         "tests/test_methods_crosscheck.py",

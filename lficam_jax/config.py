@@ -17,18 +17,9 @@ CHOICES = {
     "data.pipeline": ("auto", "resident", "streaming"),
     "data.augment": ("none", "crop", "crop_flip", "resized_crop_flip"),
     "data.interpolation": ("", "bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"),
-    "model.backbone": (
-        "cifar_resnet",
-        "cifar_densenet",
-        "cifar_resnext",
-        "wide_resnet",
-        "resnet",
-        "se_resnet",
-        "densenet",
-        "vgg",
-        "mobilenet",
-        "efficientnet_lite",
-        "convnext",
+    "model.backbone": tuple(
+        "cifar_resnet cifar_densenet cifar_resnext wide_resnet resnet se_resnet densenet vgg "
+        "mobilenet efficientnet_lite convnext".split()
     ),
     "model.block": ("auto", "basic", "bottleneck"),
     "model.head": ("plain", "lfi", "abn"),

@@ -3,14 +3,15 @@
   lficam import-torch FILE --config NAME[:OPTIONS] --workdir DIR
 
 FILE is one of:
-  .pth.tar, .pth, .pt   as torch saves it; needs torch (pip install torch). Only weights are read:
-                        a file that would run code is refused.
-  .safetensors          needs nothing else.
+  .pth.tar, .pth, .pt   as torch saves it, read without torch. Only weights are read: a file that
+                        would run code is refused.
+  .safetensors
 
 The config must say the network that the file was trained as: backbone, depth and options; the head
-and the data set, for its classes. Understood are the released LFI-CAM and ABN networks, and plain
-ResNets as torchvision names them. The backbone must fit in full. A head or a classifier that does
-not, because the file has none or one for other classes, starts fresh; what starts fresh is printed.
+and the data set, for its classes. Understood are the released LFI-CAM and ABN networks, and as
+torchvision names them ResNet, ResNeXt, Wide-ResNet, DenseNet, VGG, MobileNetV2 and ConvNeXt. The
+backbone must fit in full. A head or a classifier that does not, because the file has none or one for
+other classes, starts fresh; what starts fresh is printed.
 
 DIR gets config.json and the checkpoint of step 0. Training with the same config starts from it;
 with another config, start a new run from it: --config.init_from=DIR.

@@ -241,6 +241,7 @@ def test_a_pretrained_network_looks_like_a_run(lite0, photo):
 
 
 @needs_weights
+@pytest.mark.crosscheck
 @pytest.mark.skipif(find_spec("skimage") is None, reason="needs the photographs of scikit-image")
 def test_photographs_are_recognised_and_explained_in_one_command(tmp_path, monkeypatch, capsys):
     photos = Path(find_spec("skimage").origin).parent / "data"

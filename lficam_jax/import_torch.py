@@ -10,8 +10,8 @@ FILE is one of:
 The config must say the network that the file was trained as: backbone, depth and options; the head
 and the data set, for its classes. Understood are the released LFI-CAM and ABN networks, and as
 torchvision names them ResNet, ResNeXt, Wide-ResNet, DenseNet, VGG, MobileNetV2 and ConvNeXt. The
-backbone must fit in full. A head or a classifier that does not, because the file has none or one for
-other classes, starts fresh; what starts fresh is printed.
+backbone must fit in full. A head or a classifier that does not, because the file has none or one
+for other classes, starts fresh; what starts fresh is printed.
 
 DIR gets config.json and the checkpoint of step 0. Training with the same config starts from it;
 with another config, start a new run from it: --config.init_from=DIR.

@@ -146,6 +146,7 @@ class Source:
       workdir: of --workdir, for messages.
       reads: whether the mode only reads a run.
       pretrained: of --pretrained, a network that stands for the run.
+      weights: of --from, its file.
     """
 
     mode: str
@@ -154,6 +155,7 @@ class Source:
     workdir: str | None
     reads: bool
     pretrained: str = ""
+    weights: str = ""
 
     def preliminary(self) -> ConfigDict:
         """Returns what is known before the run's folder can be read."""
@@ -179,7 +181,7 @@ class Source:
             raise UserError(f"{path} holds a run; give --pretrained another --workdir")
         from lficam_jax.interop.pretrained import config_of
 
-        return config_of(self.pretrained)
+        return config_of(self.pretrained, self.weights)
 
     def config(self, theirs: ConfigDict | None) -> ConfigDict:
         """Returns the config to work with.

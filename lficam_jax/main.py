@@ -233,7 +233,9 @@ def run(mode: str, words: Sequence[str], prog: str) -> int:
     if pretrained and not (address or flags["images"]):
         raise UserError(f"say which pictures {pretrained} should explain: --images photo.jpg")
     address, spec = address or None, flags.pop("distributed", "")
-    source = cli.Source(mode, text, overrides, address, MODES[mode].reads, pretrained)
+    source = cli.Source(
+        mode, text, overrides, address, MODES[mode].reads, pretrained, flags.get("weights", "")
+    )
     # Of many processes the first alone reads the folder, and a bucket is read after the start.
     late = bool(spec) or "://" in (address or "")
     config = source.preliminary() if late else source.config(source.theirs(address))

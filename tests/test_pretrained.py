@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -126,6 +128,68 @@ def test_weights_are_downloaded_once_and_checked(tmp_path, monkeypatch):
     assert found == home / "hub" / "checkpoints" / row.file and found.read_bytes() == content
     (there / row.file).unlink()
     assert pretrained.weights_file(row) == found
+
+
+FED = {"input_size": [3, 224, 224], "crop_pct": 0.95, "interpolation": "bicubic",
+       "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}  # fmt: skip
+
+
+class FakeHub:
+    """The two calls of huggingface_hub that are used, on a folder."""
+
+    def __init__(self, folder, sha256):
+        self.folder, self.sha256 = folder, sha256
+
+    def hf_hub_download(self, repo, file):
+        if not (self.folder / repo / file).exists():
+            raise OSError("404")
+        return str(self.folder / repo / file)
+
+    def HfApi(self):
+        return self
+
+    def get_paths_info(self, repo, paths):
+        large = paths == ["model.safetensors"]
+        return [SimpleNamespace(lfs=SimpleNamespace(sha256=self.sha256) if large else None)]
+
+
+def test_timms_networks_come_from_the_hub_and_say_how_they_are_fed(tmp_path, monkeypatch):
+    content, place = b"weights", tmp_path / "timm" / "resnet50.a1_in1k"
+    place.mkdir(parents=True)
+    (place / "model.safetensors").write_bytes(content)
+    (place / "config.json").write_text(json.dumps({"pretrained_cfg": FED}))
+    fake = FakeHub(tmp_path, hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+    data = pretrained.config_of("timm:resnet50.a1_in1k").data
+    assert (data.image_size, data.crop_share, data.interpolation) == (224, 0.95, "bicubic")
+    row = pretrained.find("timm:resnet50.a1_in1k")
+    assert row.model == {"backbone": "resnet", "depth": 50}
+    assert pretrained.weights_file(row).read_bytes() == content
+    fake.sha256 = "0" * 64
+    with pytest.raises(UserError, match="SHA-256 differs"):
+        pretrained.weights_file(row)
+    with pytest.raises(UserError, match=r"cannot get config.json of .*timm/resnet50.a2.*--from"):
+        pretrained.find("timm:resnet50.a2")
+
+
+def test_a_file_of_timms_brings_its_config(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as if it were not installed
+    with pytest.raises(UserError, match=r"pip install 'lficam_jax\[timm\]', or bring"):
+        lfi.load("timm:resnet18.a1_in1k")
+    with pytest.raises(UserError, match="'resnet17' is not known — did you mean 'resnet1"):
+        lfi.load("timm:resnet17.a1_in1k")
+    file, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    with pytest.raises(UserError, match="config.json is missing beside"):
+        lfi.load("timm:resnet18.a1_in1k", file=file)
+    config.write_text(json.dumps(FED | {"crop_mode": "squash"}))
+    with pytest.raises(UserError, match="pictures that are not a square"):
+        lfi.load("timm:resnet18.a1_in1k", file=file)
+    config.write_text("{}")
+    with pytest.raises(UserError, match="no config of timm's: KeyError 'input_size'"):
+        lfi.load("timm:resnet18.a1_in1k", file=file)
+    config.write_text(json.dumps(FED))
+    with pytest.raises(UserError, match="model.safetensors: no such file"):
+        lfi.load("timm:resnet18.a1_in1k", file=file)
 
 
 def test_offline_it_says_which_file_to_bring(tmp_path, monkeypatch):

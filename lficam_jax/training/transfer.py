@@ -126,6 +126,8 @@ def _of_run(source: str, data: ConfigDict) -> tuple[str, Variables, Sequence[str
 
 
 def _why(known: Sequence[str]) -> str:
+    if tuple(known) == class_names():
+        return " (its classes are ImageNet's)"
     return f" (its classes are {listed(known)})" if known else " (nobody knows its class names)"
 
 

@@ -117,7 +117,7 @@ def _registered(
     check_word("backbone", name, BACKBONES)
     if depth is None:
         raise UserError(f"backbone {name!r} needs a depth, for example create_model({name!r}, 20)")
-    depth, build = check_whole("depth", depth), BACKBONES[name]
+    depth, build = check_whole("depth", depth, 0), BACKBONES[name]
     known = dict(list(inspect.signature(build).parameters.items())[1:-1])  # all but depth, layers
     given = {k: v for k, v in options.items() if not is_default(v)}
     for foreign in [k for k in given if k not in known]:

@@ -64,9 +64,8 @@ def default_config() -> ConfigDict:
     """Returns every key of the project with its default; 0 or '' means "off" or "derive it"."""
     config = ConfigDict()
     config.seed = 0  # initial weights, order of the data, augmentation
-    config.init_from = ""  # fine-tune: start from the best step of this WORKDIR, of
-    # WORKDIR/checkpoints/STEP, or from a pretrained network by its name (efficientnet_lite0); a
-    # head or classifier that does not fit starts fresh
+    config.init_from = ""  # fine-tune: WORKDIR (its best step), WORKDIR/checkpoints/STEP, or the
+    # name of a pretrained network; a head or classifier that does not fit starts fresh
     config.data = _data()
     config.model = _model()
     config.optim = _optim()
@@ -89,8 +88,7 @@ def _data() -> ConfigDict:
     data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted)
     data.image_size = 0  # pixels per side fed to the network; 0 = the data set's own
     data.channels = 0  # 1: colour is dropped; 3; 0 = the data set's own
-    data.mean = ()  # of pixels in 0..1, red, green, blue; () = the data set's own, or those of
-    # the pretrained network that init_from names
+    data.mean = ()  # of pixels in 0..1; () = the data set's own, or of init_from's network
     data.std = ()  # standard deviation, likewise
     data.crop_share = 0.0  # of the short side, the central square that evaluation looks at;
     # 0 = 224/256 after random resized crops, else 1
@@ -111,8 +109,7 @@ def _model() -> ConfigDict:
     model.block = "auto"  # cifar_resnet: basic | bottleneck; auto: bottleneck from depth 44
     model.growth = 0  # cifar_densenet: channels that each layer adds (12)
     model.cardinality = 0  # cifar_resnext (8), resnet (1): groups of a 3x3 convolution
-    model.widen = 0  # cifar_resnext (4), wide_resnet (10), resnet (1: in a bottleneck): times as
-    # many channels
+    model.widen = 0  # cifar_resnext (4), wide_resnet (10), resnet (1): times as many channels
     model.stem_stride = 0  # resnet, se_resnet: 1 | 2 (head lfi: 1, a finer map; others: 2)
     model.head = "lfi"
     model.dtype = "float32"  # of activations; parameters, statistics, softmax and loss stay float32
@@ -231,10 +228,9 @@ def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:
 
 _SMALL: dict[str, dict[str, Any]] = {
     "cifar_resnet": {"depth": 8}, "cifar_densenet": {"depth": 10}, "se_resnet": {"depth": 50},
-    "cifar_resnext": {"depth": 11, "cardinality": 2, "widen": 1}, "resnet": {},
-    "wide_resnet": {"depth": 10, "widen": 1}, "efficientnet_lite": {"depth": 0},
-    "densenet": {"depth": 121}, "vgg": {"depth": 11}, "mobilenet": {"depth": 2},
-    "convnext": {"depth": 18},
+    "cifar_resnext": {"depth": 11, "cardinality": 2, "widen": 1}, "densenet": {"depth": 121},
+    "wide_resnet": {"depth": 10, "widen": 1}, "efficientnet_lite": {"depth": 0}, "resnet": {},
+    "vgg": {"depth": 11}, "mobilenet": {"depth": 2}, "convnext": {"depth": 18},
 }  # fmt: skip
 
 

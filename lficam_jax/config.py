@@ -42,8 +42,8 @@ _SPANS = {
     (int, 1, _MANY): "explain.limit train.log_every_steps train.keep_latest train.batch_size "
     "eval.batch_size optim.accumulate parallel.connect_seconds parallel.heartbeat_seconds",
     (int, 0, 9999): "data.image_size data.crop_padding data.threads model.growth model.widen "
-    "model.cardinality model.fin.width model.fin.relu_every",
-    (int, 1, 9999): "model.depth model.fin.depth model.fin.kernel",
+    "model.cardinality model.depth model.fin.width model.fin.relu_every",
+    (int, 1, 9999): "model.fin.depth model.fin.kernel",
     (float, 0, 1): "data.mean data.crop_share",
     (float, 0, 0.999999): "optim.momentum optim.b2 optim.label_smoothing optim.ema_decay",
     (float, 0, 1e30): "optim.lr optim.weight_decay optim.clip_norm",
@@ -278,9 +278,7 @@ def validate(config: ConfigDict) -> None:
     problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
     problems += _bad_data(data)
     if data.name == "folder" and not (data.folder or data.synthetic or data.classes):
-        problems.append(
-            "data.folder is empty; say --config.data.folder=DIR, which holds CLASS/*.jpg"
-        )
+        problems.append("data.folder is empty; say --config.data.folder=DIR, of CLASS/*.jpg")
     try:
         re.compile(config.optim.freeze)
     except re.error as error:
@@ -297,11 +295,11 @@ def as_json(config: ConfigDict) -> dict[str, Any]:
 
 
 def _bad_choices(config: ConfigDict) -> list[str]:
+    asked = {path: _at(config, path) for path in CHOICES}
     return [
-        f"{path}={_at(config, path)!r} is unknown{nearest(str(_at(config, path)), known)}"
-        for path, known in CHOICES.items()
-        if _at(config, path) not in known
-    ]
+        f"{path}={word!r} is unknown{nearest(str(word), CHOICES[path])}"
+        for path, word in asked.items() if word not in CHOICES[path]
+    ]  # fmt: skip
 
 
 def _bad_durations(config: ConfigDict) -> list[str]:

@@ -116,7 +116,7 @@ def test_empty_split_and_broken_picture_are_named(data, folder):
         open_pipeline(data, "test", batch_size=2, train=False)
     for path in (folder / "validation").rglob("*.jpg"):
         path.unlink()
-    with pytest.raises(UserError, match="validation holds no images"):
+    with pytest.raises(UserError, match="validation holds no pictures"):
         open_pipeline(data, "validation", batch_size=2, train=False)
 
 

@@ -16,6 +16,8 @@ from lficam_jax.errors import UserError, nearest
 CHOICES = {
     "data.pipeline": ("auto", "resident", "streaming"),
     "data.augment": ("none", "crop", "crop_flip", "resized_crop_flip"),
+    "data.fit": ("", "crop", "pad", "stretch"),
+    "data.background": ("", "white", "grey", "black"),
     "data.interpolation": ("", "bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"),
     "model.backbone": tuple(
         "cifar_resnet cifar_densenet cifar_resnext wide_resnet resnet se_resnet densenet vgg "
@@ -57,7 +59,9 @@ DURATIONS = ("optim.warmup", "train.total", "eval.every")  # …_epochs or …_s
 
 # Keys of `data` that a run knows by itself: empty means "derive it", and the config.json of a run
 # holds what it came to, so that its network can be used where the data are gone.
-RECORDED = ("classes", "mean", "std", "image_size", "channels", "crop_share", "interpolation")
+RECORDED = tuple(
+    "classes mean std image_size channels crop_share interpolation background fit".split()
+)
 
 
 def default_config() -> ConfigDict:
@@ -90,9 +94,11 @@ def _data() -> ConfigDict:
     data.channels = 0  # 1: colour is dropped; 3; 0 = the data set's own
     data.mean = ()  # of pixels in 0..1; () = the data set's own, or of init_from's network
     data.std = ()  # standard deviation, likewise
-    data.crop_share = 0.0  # of the short side, the central square that evaluation looks at;
+    data.fit = ""  # to a square: crop its centre | pad with the mean colour | stretch; '' = crop
+    data.crop_share = 0.0  # of the short side, the central square that evaluation looks at (crop);
     # 0 = 224/256 after random resized crops, else 1
     data.interpolation = ""  # how pictures are scaled; '' = bilinear (random resized crops: always)
+    data.background = ""  # what transparent pixels are laid on: white | grey | black; '' = white
     data.augment = "none"  # crop: pad and crop at random; flip: mirror; resized_crop: of Inception
     data.crop_padding = 4  # pixels added on each side before the random crop
     data.train_examples = 0  # train on the first n examples only; 0 = all
@@ -278,7 +284,7 @@ def validate(config: ConfigDict) -> None:
     problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
     problems += _bad_data(data)
     if data.name == "folder" and not (data.folder or data.synthetic or data.classes):
-        problems.append("data.folder is empty; say --config.data.folder=DIR, of CLASS/*.jpg")
+        problems.append("data.folder is empty; say --config.data.folder=DIR with CLASS/*.jpg")
     try:
         re.compile(config.optim.freeze)
     except re.error as error:

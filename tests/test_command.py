@@ -1,6 +1,7 @@
 """The command `lficam`: help that teaches, a run that knows its config, words that are nearest."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -283,6 +284,19 @@ def test_own_files_get_a_new_folder_each_time_or_the_one_that_is_asked_for(own, 
     (tmp_path / "taken" / "note.txt").write_text("mine")
     assert "holds other files" in fails(*words, "--out", tmp_path / "taken")
     assert (tmp_path / "taken" / "note.txt").read_text() == "mine"
+
+
+def test_how_a_picture_was_read_is_said_beside_its_class(own, tmp_path, capsys):
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.arange(900, dtype=np.uint16).reshape(30, 30)).save(tmp_path / "deep.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert lficam("explain", "--workdir", own, "--images", tmp_path) == 0
+    said = capsys.readouterr()
+    (line,) = (line for line in said.out.splitlines() if "deep.png" in line)
+    assert line.endswith("%); no value in it is above 4,095: read as 12 bits")
+    assert f"passed over in {tmp_path}: pipe.png" in said.err
 
 
 def test_maps_are_asked_about_a_class_by_name_or_number(own, tmp_path):

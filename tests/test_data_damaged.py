@@ -123,6 +123,6 @@ def test_the_limit_reaches_through_the_threads(data, kind):
 @pytest.mark.parametrize("kind", ["streaming", "resident"])
 def test_an_evaluation_never_passes_over_a_picture(data, kind):
     data.max_corrupt, data.pipeline = 5, kind
-    with pytest.raises(UserError, match="n01440764_7.JPEG is damaged .*replace or remove it"):
+    with pytest.raises(UserError, match="n01440764_7.JPEG cannot be read .*replace or remove it"):
         for _ in open_pipeline(data, "train", batch_size=8, train=False).batches(0):
             pass

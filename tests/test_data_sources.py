@@ -112,11 +112,11 @@ def test_train_examples_shortens_training_alone(data, folder):
 def test_empty_split_and_broken_picture_are_named(data, folder):
     data.name, data.folder, data.pipeline = "folder", str(folder), "resident"
     (folder / "test/cat/1.jpg").write_bytes(jpeg(0)[:200])
-    with pytest.raises(UserError, match=r"test/cat/1.jpg is damaged"):
+    with pytest.raises(UserError, match=r"test/cat/1.jpg cannot be read"):
         open_pipeline(data, "test", batch_size=2, train=False)
     for path in (folder / "validation").rglob("*.jpg"):
         path.unlink()
-    with pytest.raises(UserError, match="validation holds no images"):
+    with pytest.raises(UserError, match="validation holds no pictures"):
         open_pipeline(data, "validation", batch_size=2, train=False)
 
 
@@ -267,10 +267,10 @@ def test_read_image_turns_upright_and_makes_three_channels(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6  # Orientation: the camera was turned by a quarter
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    image = read_image(tmp_path / "turned.jpg")
+    image = read_image(tmp_path / "turned.jpg").pixels
     assert image.shape == (20, 10, 3) and image.dtype == np.uint8
     Image.new("RGBA", (4, 3), (9, 8, 7, 255)).save(tmp_path / "alpha.png")
-    assert read_image(tmp_path / "alpha.png")[0, 0].tolist() == [9, 8, 7]
+    assert read_image(tmp_path / "alpha.png").pixels[0, 0].tolist() == [9, 8, 7]
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
@@ -281,7 +281,7 @@ def test_jpegs_are_decoded_to_the_pixels_of_pillow(mode, options):
     Image.fromarray(noise).convert(mode).save(content, "jpeg", **options)
     for channels, converted in ((1, "L"), (3, "RGB")):
         expected = np.asarray(Image.open(content).convert(converted)).reshape(33, 47, channels)
-        decoded = decode(content.getvalue(), channels=channels, name="x")
+        decoded = decode(content.getvalue(), channels=channels, name="x").pixels
         np.testing.assert_array_equal(decoded, expected)
 
 
@@ -289,14 +289,14 @@ def test_a_picture_of_absurd_size_is_refused_before_it_is_decoded():
     header = bytearray(jpeg(0))
     sizes = header.index(b"\xff\xc0") + 5  # start of frame: length, precision, height, width
     header[sizes : sizes + 4] = b"\xff\xff\xff\xff"
-    with pytest.raises(UserError, match="huge.jpg is damaged .*4294836225 pixels"):
+    with pytest.raises(UserError, match="huge.jpg has more than 178,956,970 pixels"):
         decode(bytes(header), channels=3, name="huge.jpg")
 
 
 def test_read_image_names_what_it_cannot_read(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "cut.jpg").write_bytes(jpeg(5, (300, 300))[:700])
-    for name, why in (("text.png", "is not an image"), ("cut.jpg", "is damaged")):
+    for name, why in (("text.png", "is not an image"), ("cut.jpg", "cannot be read")):
         with pytest.raises(UserError, match=f"{name} {why}"):
             read_image(tmp_path / name)
     with pytest.raises(UserError, match="cannot read .*absent.png: No such file"):

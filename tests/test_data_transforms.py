@@ -31,6 +31,48 @@ def test_evaluation_looks_at_the_central_square():
     assert fit_box(100, 200, CIFAR) == (0, 50, 100, 100)
 
 
+@pytest.mark.parametrize("long_side", [0, 1])
+def test_an_object_at_the_end_of_a_long_picture_is_padded_or_stretched_into_view(long_side):
+    """64 x 200, with one bright spot around 180: the central square ends at 132."""
+    image, mask = np.zeros((64, 200, 3), np.uint8), np.zeros((64, 200, 1), np.uint8)
+    image[24:40, 172:188], mask[24:40, 172:188] = 250, 1
+    if long_side == 0:
+        image, mask = image.transpose(1, 0, 2).copy(), mask.transpose(1, 0, 2).copy()
+    for fit, box in (("crop", None), ("pad", (-68, 0, 200, 200)), ("stretch", (0, 0, 64, 200))):
+        dataset = replace(CIFAR, image_size=100, fit=fit)
+        fitted = fit_image(image, dataset)
+        assert fitted.shape == (100, 100, 3)
+        if fit == "crop":
+            assert fitted.max() == 0
+            continue
+        top, left, height, width = found = fit_box(*image.shape[:2], dataset)
+        turn = slice(None) if long_side else slice(None, None, -1)
+        assert (found[:2][turn], found[2:][turn]) == (box[:2], box[2:])
+        fed = resample(mask, found, 100, "nearest")[..., 0]
+        bright = fitted[..., 1] > 170
+        assert (bright[fed == 1]).mean() > 0.9 and not bright[fed == 0].any()
+        rows, columns = np.nonzero(fed)  # the box is the way back
+        back = top + (rows.mean() + 0.5) / 100 * height, left + (columns.mean() + 0.5) / 100 * width
+        assert back == pytest.approx((32, 180)[turn], abs=1)
+    outside = fit_image(image, replace(CIFAR, image_size=100, fit="pad"))[0, 0]
+    assert (np.abs(normalise(outside[None, None], CIFAR)) < 0.01).all()  # the mean: no signal
+
+
+def test_a_picture_that_is_square_is_fitted_alike_by_all():
+    image = picture(40, 40)
+    crop, pad, stretch = (fit_image(image, replace(CIFAR, fit=fit))
+                          for fit in ("crop", "pad", "stretch"))  # fmt: skip
+    np.testing.assert_array_equal(crop, pad)
+    np.testing.assert_array_equal(crop, stretch)
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (7, 5), (33, 32)])
+def test_pictures_of_any_shape_can_be_padded(shape):
+    for channels in (1, 3):
+        fitted = fit_image(picture(*shape, channels), replace(CIFAR, fit="pad"))
+        assert fitted.shape == (32, 32, 3)
+
+
 def test_after_resized_crops_the_square_is_seven_eighths():
     dataset = replace(CIFAR, image_size=224, crop_share=224 / 256)
     top, left, height, width = fit_box(256, 300, dataset)

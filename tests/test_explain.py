@@ -220,6 +220,7 @@ def test_a_split_sample_is_spread_over_the_classes(config, tmp_path, capsys):
     assert [row["label"] for row in rows] == [c for c in COLORS for _ in range(2)]
     assert [row["id"] for row in rows] == ["0", "2", "4", "6", "8", "10"]
     assert all(row["correct"] and row["peak_on_object"] is None for row in rows)
+    assert all(row["notes"] == [] and row["box"][2] == row["box"][3] > 0 for row in rows)
     result = json.loads((tmp_path / "run" / "results" / "explain.json").read_text())
     assert result["accuracy"] == 1 and result["images"] == 6 and "pointing_game" not in result
     printed = capsys.readouterr().out

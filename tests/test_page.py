@@ -292,7 +292,10 @@ def test_a_class_that_was_asked_about_is_in_the_caption(show):
 
 def test_names_are_text_and_every_image_has_words(show):
     classes = (NASTY, "dog")
-    browser = show([explained(NASTY, NASTY, classes=classes), explained(NASTY, "cam")])
+    noted = explained(NASTY, NASTY, classes=classes, notes=(NASTY, "read as 12 bits"))
+    browser = show([noted, explained(NASTY, "cam")])
+    notes = "[...document.querySelectorAll('article .note')].map(e => e.textContent)"
+    assert browser.run(notes) == [NASTY, "read as 12 bits"]
     browser.press("j", "Enter")
     assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
     alts = browser.run(

@@ -68,7 +68,7 @@ def test_config_and_checkpoint_hold_what_was_derived(trained):
     assert data["classes"] == ["ant", "bee", "cat"]
     assert data["mean"] == [0.5, 0.25, 0.125] and data["std"] == [0.229, 0.224, 0.225]
     assert (data["image_size"], data["channels"], data["crop_share"]) == (16, 3, 1.0)
-    assert data["interpolation"] == "bicubic"
+    assert (data["interpolation"], data["background"], data["fit"]) == ("bicubic", "white", "crop")
     with Checkpoints(trained, read_only=True) as checkpoints:
         items = checkpoints.manager.restore(1)
     assert items["meta"]["config"]["data"]["classes"] == ["ant", "bee", "cat"]
@@ -157,6 +157,17 @@ def test_names_of_a_table_set_are_recorded(tiny):
     tiny.data.crop_share = 0.5
     assert dataset_info(tiny.data).crop_share == 0.5
     assert dataset_info(data).crop_share == 1.0
+
+
+def test_a_run_from_before_background_and_fit_needs_no_data(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "old")
+    path = tmp_path / "old" / "config.json"
+    config = json.loads(path.read_text())
+    del config["data"]["background"], config["data"]["fit"]
+    config["data"]["folder"] = str(tmp_path / "gone")
+    path.write_text(json.dumps(config))
+    info = dataset_info(read_config(tmp_path / "old").data)
+    assert (info.background, info.fit, info.interpolation) == ("white", "crop", "bicubic")
 
 
 def test_how_pictures_are_scaled_is_a_key(tiny):

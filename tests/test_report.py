@@ -68,6 +68,17 @@ def test_the_page_holds_picture_map_verdict_and_details():
     assert data["details"] == [["model", "resnet-8"], ["step", "30"]]
 
 
+def test_page_and_manifest_say_how_a_picture_was_read(tmp_path):
+    notes, box = ("the first of several pages",), (-68.0, 0.0, 200.0, 200.0)
+    items = [explained("1", notes=notes, box=box), explained("2")]
+    folder = save(items, tmp_path / "out", **ABOUT)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    page = data_of((folder / "index.html").read_text())
+    assert [i["box"] for i in manifest["images"]] == [list(box), None]
+    for held in (manifest, page):
+        assert [i["notes"] for i in held["images"]] == [["the first of several pages"], []]
+
+
 def test_the_true_class_is_shown_even_where_it_is_improbable():
     data = data_of(report.page([explained(label=3)], **ABOUT))
     assert data["images"][0]["probabilities"][-1] == ["frog", 0.05]

@@ -17,7 +17,7 @@ from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLI
 from lficam_jax.data.division import ALL, digest, from_csv
 from lficam_jax.data.examples import Blank, First, Source
 from lficam_jax.data.folder import Folder, FolderSource, folder_dataset, local_path
-from lficam_jax.data.images import DamagedImage, read_image
+from lficam_jax.data.images import DamagedImage, Picture, read_image
 from lficam_jax.data.listing import find_images
 from lficam_jax.data.pipeline import Pipeline
 from lficam_jax.data.sampling import covering, fitting, sampling
@@ -31,6 +31,7 @@ __all__ = [
     "DATASETS",
     "SPLITS",
     "Dataset",
+    "Picture",
     "Pipeline",
     "Preprocess",
     "dataset_info",
@@ -74,8 +75,10 @@ def dataset_info(data: ConfigDict) -> Dataset:
         channels=data.channels or row.channels,
         mean=tuple(data.mean) or row.mean,
         std=tuple(data.std) or row.std,
+        fit=data.fit or row.fit,
         crop_share=data.crop_share or (_CENTRE if data.augment == "resized_crop_flip" else 1.0),
         interpolation=data.interpolation or row.interpolation,
+        background=data.background or row.background,
     )
 
 
@@ -195,7 +198,7 @@ def _row(data: ConfigDict) -> Dataset:
         return synthetic(_imitated(data))
     if data.name in DATASETS:
         return DATASETS[data.name]
-    if all(data[key] for key in RECORDED):
+    if all(data[key] for key in ("classes", "image_size", "mean", "std")):
         return Dataset(
             name=data.name, tfds_name="", num_classes=len(data.classes), image_size=data.image_size,
             mean=data.mean, std=data.std, splits={}, examples={},
@@ -235,7 +238,7 @@ def _open(dataset: Dataset, data: ConfigDict, split: str, blank: bool = False) -
     elif is_synthetic(data):
         source = SyntheticSource(dataset, split)
     elif data.name == "folder":
-        return FolderSource(_folder(data), split, classes, dataset.channels, limit)
+        return FolderSource(_folder(data), split, classes, dataset, limit)
     else:
         row = dataset if dataset.splits else _look(data)
         row = replace(row, channels=dataset.channels)

@@ -31,9 +31,11 @@ class Dataset:
       stored_size: pixels per side of the stored images; 0 if they differ.
       has_mask: whether each image comes with the pixels of its object.
       prepared_by: 'lficam_jax.prepare' (needs no TensorFlow) or 'tfds'.
+      fit: how a picture becomes square, where nothing is cut out at random: crop, pad or stretch.
       crop_share: of the short side, the central square that an evaluation looks at: 224/256 after
         a training with random resized crops, else 1.
       interpolation: how pictures are scaled, a filter of Pillow's.
+      background: what transparent pixels are laid on, a key of `arrays.BACKGROUNDS`.
       citation: where the data come from.
       licence: under which terms.
     """
@@ -51,8 +53,10 @@ class Dataset:
     stored_size: int = 0
     has_mask: bool = False
     prepared_by: str = "tfds"
+    fit: str = "crop"
     crop_share: float = 1.0
     interpolation: str = "bilinear"
+    background: str = "white"
     citation: str = ""
     licence: str = ""
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lficam_jax.data.datasets import SPLITS
+from lficam_jax.data.files import read_file
 from lficam_jax.errors import UserError
 
 COLUMNS = ["path", "class", "split"]
@@ -103,5 +104,4 @@ def digest(path: Path) -> str:
 @lru_cache(maxsize=2**20)
 def _digest(path: Path, size: int, changed: int) -> str:
     """Returns the SHA-256 of a file; each split of a run asks for it, so it is kept."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(read_file(path)).hexdigest()

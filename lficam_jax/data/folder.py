@@ -12,6 +12,8 @@ from lficam_jax.data.division import ALL, Row, divide, from_csv, to_csv
 from lficam_jax.data.examples import Example, read_each
 from lficam_jax.data.images import read_image
 from lficam_jax.data.listing import subfolders, told, walk
+from lficam_jax.data.notes import Notes
+from lficam_jax.data.transforms import cut_note
 from lficam_jax.errors import UserError
 
 # What people call the folder of a split, in any case of the letters.
@@ -232,7 +234,7 @@ class FolderSource:
       folder: that holds it.
       split: train, validation or test.
       classes: that the labels count; (): the folder's own.
-      channels: of the pictures, 1 or 3.
+      dataset: says how the pictures are read.
       limit: take this many, spread evenly, for the pictures are sorted by class; 0: all.
 
     Raises:
@@ -241,13 +243,16 @@ class FolderSource:
     Attributes:
       classes: as above.
       labels: of all examples.
+      noted: what is to be said of how pictures were read, of those that were.
     """
 
     def __init__(
-        self, folder: Folder, split: str, classes: tuple[str, ...] = (), channels: int = 3,
+        self, folder: Folder, split: str, classes: tuple[str, ...], dataset: Dataset,
         limit: int = 0,
     ):  # fmt: skip
-        self.folder, self.classes, self._channels = folder, classes or folder.classes, channels
+        self.folder, self.classes, self._dataset = folder, classes or folder.classes, dataset
+        self._notes = Notes()
+        self.noted: dict[int, tuple[str, ...]] = {}
         rows, whose = folder.rows(split), "the run" if classes else "train"
         names = folder.class_names(split)
         where = folder.place(split)
@@ -264,7 +269,11 @@ class FolderSource:
         return len(self._rows)
 
     def __getitem__(self, i: int) -> Example:
-        image = read_image(self.folder.path / self._rows[i][0], self._channels)
+        path = self.folder.path / self._rows[i][0]
+        image, notes = read_image(path, self._dataset.channels, self._dataset.background)
+        if notes := notes + cut_note(image, self._dataset):
+            self.noted[i] = notes
+            self._notes.tell(self.name(i), notes)
         return {"image": image, "label": int(self.labels[i]), "id": int(self._ids[i])}
 
     @property

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lficam_jax.data.files import kind
 from lficam_jax.errors import UserError, brief, check_path
 
 SUFFIXES = (
-    ".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif",
-    ".tiff", ".webp",
+    ".apng", ".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpeg", ".jpg",
+    ".npy", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
 JUNK = ("__MACOSX",)  # what archives of macOS bring along
 SHOWN = 5  # paths in a message
@@ -92,8 +93,13 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
             matches = below.files
             if below.passed:
                 print(f"passed over in {path}: {told(below.passed, path)}", file=sys.stderr)
+        elif os.path.exists(path):
+            raise UserError(f"{str(pattern)!r} is {kind(path)}, not a file; give files of pictures")
         else:
             matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+            special = [p for p in matches if os.path.exists(p) and kind(p) not in ("", "a folder")]
+            if special:
+                print(f"passed over: {', '.join(map(str, special[:SHOWN]))}", file=sys.stderr)
             matches = [p for p in matches if os.path.isfile(p)]
         if not matches:
             raise UserError(
@@ -113,8 +119,8 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], found: Listing) -> No
         elif is_folder:
             _walk(path, above | {here}, found)
         elif path.suffix.lower() in SUFFIXES:
-            # a pipe or a device has no end
-            (found.files if path.is_file() or path.is_symlink() else found.passed).append(path)
+            # A pipe or a device is no file; what is gone, reading it will tell.
+            (found.files if path.is_file() or not path.exists() else found.passed).append(path)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from lficam_jax.data.datasets import Dataset
 from lficam_jax.data.examples import Example, Source
 from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling
-from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample
+from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample, resample_image
 from lficam_jax.errors import UserError
 from lficam_jax.structs import Batch, Key
 
@@ -96,10 +96,9 @@ def read(source: Source, dataset: Dataset) -> dict[str, np.ndarray]:
 def _fitted(example: Example, dataset: Dataset) -> Example:
     height, width = example["image"].shape[:2]
     box = fit_box(height, width, dataset)
-    size = dataset.image_size
-    pixels = {"image": resample(example["image"], box, size, dataset.interpolation)}
+    pixels = {"image": resample_image(example["image"], box, dataset)}
     if "mask" in example:
-        pixels["mask"] = resample(example["mask"], box, size, "nearest")
+        pixels["mask"] = resample(example["mask"], box, dataset.image_size, "nearest")
     return example | pixels
 
 

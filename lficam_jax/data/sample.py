@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.data import dataset_info, fit_image, open_source
+from lficam_jax.data.folder import FolderSource
 from lficam_jax.data.transforms import fit_box, resample
 
 
@@ -31,7 +32,8 @@ class Sample:
     def batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields `image` uint8 [size y x 3], `label`, `id`, `valid`, and `mask` where known.
 
-        `name` is what people call each example: a file, or the split and the id. The last batch is
+        `name` is what people call each example: a file, or the split and the id. `notes` says line
+        by line how its file was read, `box` which part `image` shows (`fit_box`). The last batch is
         padded with its first example; `valid` is False there.
         """
         for start in range(0, len(self), size):
@@ -43,15 +45,18 @@ class Sample:
 
     def _fitted(self, i: int) -> dict[str, Any]:
         example = self._source[i]
+        height, width = example["image"].shape[:2]
+        box = fit_box(height, width, self.info)
+        noted = self._source.noted if isinstance(self._source, FolderSource) else {}
         fitted: dict[str, Any] = {
             "image": fit_image(example["image"], self.info),
             "label": np.int32(example["label"]),
             "id": np.int32(example["id"]),
             "name": np.str_(self._source.name(i)),
+            "notes": np.str_("\n".join(noted.get(i, ()))),
+            "box": np.array(box, float),
         }
         if self.info.has_mask:
-            height, width = example["mask"].shape[:2]
-            box = fit_box(height, width, self.info)
             mask = resample(example["mask"], box, self.info.image_size, "nearest")
             fitted["mask"] = mask[..., 0] > 0
         return fitted

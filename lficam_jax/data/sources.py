@@ -75,12 +75,12 @@ class TfdsSource:
     def _example(self, place: int, record: dict[str, Any]) -> Example:
         name = f"example {place} of {self._name} {self._split}"
         example = {
-            "image": decode(record["image"], channels=self._channels, name=name),
+            "image": decode(record["image"], channels=self._channels, name=name).pixels,
             "label": self._label[int(record["label"])],
             "id": int(record["id"]) if self._own_id else place,
         }
         if self._mask:
-            mask = decode(record[self._mask], channels=1, name=f"the mask of {name}")
+            mask = decode(record[self._mask], channels=1, name=f"the mask of {name}").pixels
             inside = mask > 0 if self._mask == "mask" else mask != _TRIMAP_GROUND
             example["mask"] = inside.astype(np.uint8)
         return example

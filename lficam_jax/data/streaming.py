@@ -19,6 +19,7 @@ from lficam_jax.data.transforms import (
     normalise,
     random_box,
     resample,
+    resample_image,
 )
 from lficam_jax.structs import Batch, Key
 
@@ -89,9 +90,10 @@ class Rows:
                 continue
             if crop and name == "image":
                 fitted = crop_scale(example[name], crop, size)
+            elif name == "image":
+                fitted = resample_image(example[name], box, self._dataset)
             else:
-                filter_ = "nearest" if name == "mask" else self._dataset.interpolation
-                fitted = resample(example[name], box, size, filter_)
+                fitted = resample(example[name], box, size, "nearest")
             if padding:
                 place = (np.array([0]), top, left, np.array([flip]), padding)
                 pixels[name] = crop_flip(fitted[None], *place)[0]

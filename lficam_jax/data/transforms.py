@@ -4,6 +4,7 @@ Functions on whole batches take numpy arrays on the host and jax arrays inside t
 array says by itself to which library it belongs.
 """
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -28,8 +29,11 @@ class Preprocess:
       mean: per channel, of pixels in 0..1; the default is ImageNet's.
       std: standard deviation, likewise.
       channels: 1: colour is dropped first, and grey repeated; else 3.
-      crop_share: of the short side, the central square that the network sees.
+      fit: how a picture becomes square. crop: its central square; pad: all of it, in the middle of
+        a square of the mean colour; stretch: all of it, its sides made equal.
+      crop_share: of the short side, the central square that the network sees (crop).
       interpolation: how images are scaled, a filter of Pillow's.
+      background: what transparent pixels are laid on: white, grey or black.
 
     Raises:
       UserError: for a value that cannot be.
@@ -43,8 +47,10 @@ class Preprocess:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     channels: int = 3
+    fit: str = "crop"
     crop_share: float = 1.0
     interpolation: str = "bilinear"
+    background: str = "white"
 
     def __post_init__(self) -> None:
         check_whole("Preprocess: image_size", self.image_size)
@@ -58,8 +64,9 @@ class Preprocess:
             raise UserError(f"Preprocess: channels={brief(self.channels)} must be 1 or 3")
         if not is_number(self.crop_share) or not 0 < self.crop_share <= 1:
             raise UserError(f"Preprocess: crop_share={brief(self.crop_share)} must be in (0, 1]")
-        known = [known for known in CHOICES["data.interpolation"] if known]
-        check_word("Preprocess: interpolation", self.interpolation, known)
+        for name in ("interpolation", "fit", "background"):
+            known = [known for known in CHOICES[f"data.{name}"] if known]
+            check_word(f"Preprocess: {name}", getattr(self, name), known)
 
 
 Box = tuple[float, float, float, float]  # top, left, height, width: pixels of the stored picture
@@ -92,21 +99,35 @@ def fit_image(image: np.ndarray, dataset: Dataset | Preprocess) -> np.ndarray:
 
         image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
     height, width = image.shape[:2]
-    box = fit_box(height, width, dataset)
-    fitted = resample(image, box, dataset.image_size, dataset.interpolation)
+    fitted = resample_image(image, fit_box(height, width, dataset), dataset)
     return np.broadcast_to(fitted, (*fitted.shape[:2], 3)) if fitted.shape[-1] == 1 else fitted
 
 
 def fit_box(height: int, width: int, dataset: Dataset | Preprocess) -> Box:
-    """Returns the central square that an evaluation looks at, in pixels of the picture.
+    """Returns the part that an evaluation looks at, in pixels of the picture.
 
     Scaling the short side to 256 and cutting the central 224 is the same as looking at a central
-    square of 224/256 of the short side, which is `dataset.crop_share`. The box is also the way
-    back: pixel (i, j) of the network lies at `top + (i + 0.5) / s * side`,
-    `left + (j + 0.5) / s * side`.
+    square of 224/256 of the short side, which is `dataset.crop_share`. With `fit="pad"` the box is
+    a square around the picture, with `stretch` the picture itself. The box is also the way back:
+    pixel (i, j) of the network lies at `top + (i + 0.5) / s * height`,
+    `left + (j + 0.5) / s * width` of the box.
     """
-    side = min(height, width) * dataset.crop_share
+    if dataset.fit == "stretch":
+        return 0, 0, height, width
+    pad = dataset.fit == "pad"
+    side = max(height, width) if pad else min(height, width) * dataset.crop_share
     return (height - side) / 2, (width - side) / 2, side, side
+
+
+def cut_note(image: np.ndarray, dataset: Dataset | Preprocess) -> tuple[str, ...]:
+    """Says that the shape of a picture leaves more than a third of it outside its central square.
+
+    >>> cut_note(np.zeros((64, 200, 3)), Preprocess(image_size=32))
+    ('longer than 3:2: more than a third of it is not seen (data.fit)',)
+    """
+    height, width = image.shape[:2]
+    cut = dataset.fit == "crop" and 3 * min(height, width) < 2 * max(height, width)
+    return ("longer than 3:2: more than a third of it is not seen (data.fit)",) * cut
 
 
 def random_box(
@@ -132,7 +153,7 @@ def crop_scale(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> 
     filter of `resample`. OpenCV's exact mode gives the same pixels on every machine.
     """
     top, left, height, width = box
-    cut, cv2 = image[top : top + height, left : left + width], _opencv()
+    cut, cv2 = image[top : top + height, left : left + width], opencv()
     shrink = min(height, width) // size
     if shrink > 1:
         cut = cv2.resize(cut, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
@@ -142,35 +163,64 @@ def crop_scale(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> 
 
 def mirror(image: np.ndarray) -> np.ndarray:
     """Turns [y x c] left to right, as a copy in plain order: a strided view is slow to stack."""
-    mirrored: np.ndarray = _opencv().flip(image, 1)
+    mirrored: np.ndarray = opencv().flip(image, 1)
     return mirrored.reshape(image.shape)
 
 
 @cache
-def _opencv() -> ModuleType:
+def opencv() -> ModuleType:
+    """Returns OpenCV, which sets no threads going and prints nothing."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # of damage our own errors tell
     import cv2
 
     cv2.setNumThreads(1)  # the pictures are shared out over threads; one picture is not
     return cv2
 
 
+def resample_image(image: np.ndarray, box: Box, dataset: Dataset | Preprocess) -> np.ndarray:
+    """Cuts `box` out of a picture as `resample` does; what lies outside has the mean colour."""
+    mean = np.round(np.multiply(dataset.mean, 255)).astype(np.uint8)[: image.shape[-1]]
+    return resample(image, box, dataset.image_size, dataset.interpolation, mean)
+
+
 def resample(
-    image: np.ndarray, box: Box, size: int, interpolation: str = "bilinear"
+    image: np.ndarray, box: Box, size: int, interpolation: str = "bilinear",
+    outside: int | np.ndarray = 0,
 ) -> np.ndarray:  # fmt: skip
     """Cuts `box` out of uint8 [y x c] and scales it to [size size c], antialiased.
 
-    `interpolation` names a filter of Pillow's; masks, whose values must not be mixed, need
-    `nearest`.
+    Args:
+      image: the picture, or a mask.
+      box: may be larger than the picture, which then is in its middle.
+      size: pixels per side of the result.
+      interpolation: a filter of Pillow's; masks, whose values must not be mixed, need `nearest`.
+      outside: the colour of what lies outside the picture.
     """
     top, left, height, width = box
     if image.shape[:2] == (size, size) and (top, left, height, width) == (0, 0, size, size):
         return image
+    if top < 0 or left < 0:
+        rows, columns = (max(1, round(size * n / height)) for n in image.shape[:2])
+        padded = np.empty((size, size, image.shape[-1]), np.uint8)
+        padded[:] = outside
+        y, x = (size - rows) // 2, (size - columns) // 2
+        padded[y : y + rows, x : x + columns] = _scaled(
+            image, (0, 0, *image.shape[:2]), (rows, columns), interpolation
+        )
+        return padded
+    return _scaled(image, box, (size, size), interpolation)
+
+
+def _scaled(
+    image: np.ndarray, box: Box, size: tuple[int, int], interpolation: str
+) -> np.ndarray:  # fmt: skip
+    top, left, height, width = box
     from PIL import Image
 
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     filter_ = Image.Resampling[interpolation.upper()]
-    scaled = picture.resize((size, size), filter_, box=(left, top, left + width, top + height))
-    return np.asarray(scaled).reshape(size, size, image.shape[-1])
+    scaled = picture.resize(size[::-1], filter_, box=(left, top, left + width, top + height))
+    return np.asarray(scaled).reshape(*size, image.shape[-1])
 
 
 def crop_flip(images: Any, index: Any, top: Any, left: Any, flip: Any, padding: int) -> Any:

@@ -143,6 +143,8 @@ def explain_inputs(
             picture=inputs.pictures[i], map=drawn[name][i], probabilities=share[i], classes=known,
             label=truth[i], mask=None if masks is None else masks[i],
             class_index=None if name in maps.CLASSLESS else int(asked[i]),
+            notes=inputs.notes[i] if inputs.notes else (),
+            box=inputs.boxes[i] if inputs.boxes else None,
         )
         for i in range(count) for name in drawn
     ]  # fmt: skip

@@ -31,6 +31,9 @@ class Explanation:
       mask: the object's pixels on `picture`; None if nobody knows them.
       method: how the map was made.
       class_index: the class that the map was asked about; None if the method asks none.
+      notes: what is to be said of how the picture was read.
+      box: top, left, height and width of what `picture` shows, in pixels of the original, upright;
+        a padded picture begins above or left of it. None if nobody knows it.
 
     Example:
       >>> picture, hot = np.zeros((8, 8, 3), np.uint8), np.array([[0.0, 1.0], [0.0, 0.0]])
@@ -51,6 +54,8 @@ class Explanation:
     mask: Bool[np.ndarray, "y x"] | None = None
     method: str = "own"
     class_index: int | None = None
+    notes: tuple[str, ...] = ()
+    box: tuple[float, float, float, float] | None = None
 
     @property
     def predicted(self) -> int:
@@ -151,8 +156,9 @@ def card(same: Sequence[Explanation], title: str) -> str:
         "</figure>"
         for name, picture in pictures
     )
+    notes = "".join(f"<p>{escape(note)}</p>" for note in first.notes)
     classes = ", ".join(f"<b>{escape(name)}</b> {share:.1%}" for name, share in first.top(TOP))
-    return f"<div><p>{escape(title)}: {classes}</p>{shown}</div>"
+    return f"<div><p>{escape(title)}: {classes}</p>{notes}{shown}</div>"
 
 
 def by_image(explanations: Sequence[Explanation]) -> list[list[Explanation]]:

@@ -148,6 +148,7 @@ def _for_page(same: Sequence[Explanation], title: str) -> dict[str, Any]:
         "id": item.id,
         "name": item.name,
         "title": title,
+        "notes": item.notes,
         "true": None if item.label is None else item.classes[item.label],
         "predicted": item.classes[item.predicted],
         "correct": item.correct,

@@ -112,7 +112,10 @@ def _examples(session: Session) -> Iterator[Part]:
     for batch in session.sample.batches(min(AT_ONCE, len(session.sample))):
         rows = {name: values[batch["valid"]] for name, values in batch.items()}
         names = rows["name"].tolist()
-        inputs = Inputs(normalise(rows["image"], session.info), rows["image"], names)
+        notes = [tuple(lines.splitlines()) for lines in rows["notes"].tolist()]
+        boxes = [tuple(box) for box in rows["box"].tolist()]
+        fed = normalise(rows["image"], session.info)
+        inputs = Inputs(fed, rows["image"], names, notes=notes, boxes=boxes)
         about = {"labels": rows["label"].tolist(), "ids": rows["id"].tolist()}
         yield inputs, about | ({"masks": list(rows["mask"])} if "mask" in rows else {})
 
@@ -145,7 +148,8 @@ class Tally:
             first = same[0]
             if tell:
                 (name, share), *_ = first.top(1)
-                print(f"{first.name}: {name} ({100 * share:.1f} %)")
+                read = f"; {'; '.join(first.notes)}" if first.notes else ""
+                print(f"{first.name}: {name} ({100 * share:.1f} %){read}")
             if first.correct is not None:
                 self._correct.append(first.correct)
             for item in same:

@@ -176,6 +176,8 @@ def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
     return {
         "id": item.id,
         "name": item.name,
+        "notes": item.notes,
+        "box": item.box,  # top, left, height, width
         "label": None if item.label is None else item.classes[item.label],
         "predicted": item.classes[item.predicted],
         "correct": item.correct,

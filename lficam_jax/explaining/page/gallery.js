@@ -40,7 +40,8 @@ function said(item) {
   else if (map.on_object !== null)
     foot.append(make("span", { class: map.on_object ? "" : "wrong" },
                      map.on_object ? "peak on object" : "peak off object"));
-  return make("div", { class: "said" }, verdict, chances(item), foot);
+  const notes = item.notes.map(note => make("p", { class: "note" }, note));
+  return make("div", { class: "said" }, verdict, chances(item), foot, ...notes);
 }
 
 function chances(item) {

@@ -59,9 +59,8 @@ DURATIONS = ("optim.warmup", "train.total", "eval.every")  # …_epochs or …_s
 
 # Keys of `data` that a run knows by itself: empty means "derive it", and the config.json of a run
 # holds what it came to, so that its network can be used where the data are gone.
-RECORDED = tuple(
-    "classes mean std image_size channels crop_share interpolation background fit".split()
-)
+_RECORDED = "classes mean std image_size channels crop_share interpolation background fit"
+RECORDED = tuple(_RECORDED.split())
 
 
 def default_config() -> ConfigDict:
@@ -254,16 +253,13 @@ def smoke(config: ConfigDict) -> ConfigDict:
         model.depth = 18 if model.depth < 50 else 50
     if not model.backbone.startswith(("cifar_", "wide_")):
         model.fin.width = 32
-    config.data.synthetic = True
+    config.data.synthetic, config.data.train_examples = True, 64
     config.data.image_size = min(config.data.image_size, 48)
-    config.data.train_examples = 64
-    config.train.batch_size = 16
+    config.train.batch_size, config.eval.batch_size = 16, 16
     config.train.total_epochs, config.train.total_steps = 0.0, 4
-    config.train.log_every_steps = 1
+    config.train.log_every_steps, config.explain.limit = 1, 8
     config.optim.warmup_epochs, config.optim.warmup_steps = 0.0, 1
-    config.eval.batch_size = 16
     config.eval.every_epochs, config.eval.every_steps = 0.0, 2
-    config.explain.limit = 8
     return config
 
 

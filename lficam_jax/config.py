@@ -118,8 +118,7 @@ def _model() -> ConfigDict:
     model.stem_stride = 0  # resnet, se_resnet: 1 | 2 (head lfi: 1, a finer map; others: 2)
     model.head = "lfi"
     model.dtype = "float32"  # of activations; parameters, statistics, softmax and loss stay float32
-    model.remat = False  # keep only what goes into each block, compute the rest again: less memory,
-    # about a third more work, the same numbers
+    model.remat = False  # compute the inside of blocks again: less memory, a third more work
     model.fin = fin = ConfigDict()  # the Feature Importance Network; defaults are the paper's
     fin.kind = "learned"  # uniform: every channel weighs the same (attention without FIN)
     fin.width = 0  # channels inside FIN; 0 = as many as the features have

@@ -57,11 +57,6 @@ NUMBERS = {key: span for span, keys in _SPANS.items() for key in keys.split()}
 
 DURATIONS = ("optim.warmup", "train.total", "eval.every")  # …_epochs or …_steps; the other is 0
 
-# Keys of `data` that a run knows by itself: empty means "derive it", and the config.json of a run
-# holds what it came to, so that its network can be used where the data are gone.
-_RECORDED = "classes mean std image_size channels crop_share interpolation background fit"
-RECORDED = tuple(_RECORDED.split())
-
 
 def default_config() -> ConfigDict:
     """Returns every key of the project with its default; 0 or '' means "off" or "derive it"."""

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lficam_jax import modes
-from lficam_jax.config import RECORDED, as_json, default_config, validate
-from lficam_jax.data import DATASETS, dataset_info, fit_image, open_source, resolved
+from lficam_jax.config import as_json, default_config, validate
+from lficam_jax.data import DATASETS, RECORDED, dataset_info, fit_image, open_source, resolved
 from lficam_jax.data.sources import TfdsSource
 from lficam_jax.errors import UserError
 from lficam_jax.measure.stability import read_config

@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax.config import RECORDED
 from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
-from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLITS, Dataset
+from lficam_jax.data.datasets import (
+    DATASETS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    RECORDED,
+    SPLITS,
+    Dataset,
+)
 from lficam_jax.data.division import ALL, digest, from_csv
 from lficam_jax.data.examples import Blank, First, Source
 from lficam_jax.data.folder import Folder, FolderSource, folder_dataset, local_path
@@ -29,6 +35,7 @@ from lficam_jax.errors import UserError, nearest
 __all__ = [
     "ALL",
     "DATASETS",
+    "RECORDED",
     "SPLITS",
     "Dataset",
     "Picture",

@@ -9,6 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+# Keys of `data` that a run knows by itself: empty means "derive it", and the config.json of a run
+# holds what it came to, so that its network can be used where the data are gone.
+RECORDED = (
+    "classes", "mean", "std", "image_size", "channels", "crop_share", "interpolation",
+    "background", "fit",
+)  # fmt: skip
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPLITS = ("train", "validation", "test")
 

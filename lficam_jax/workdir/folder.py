@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from lficam_jax.config import RECORDED, as_json, default_config, validate
-from lficam_jax.data import ALL, dataset_info, is_synthetic, resolved, split_table_fits
+from lficam_jax.config import as_json, default_config, validate
+from lficam_jax.data import ALL, RECORDED, dataset_info, is_synthetic, resolved, split_table_fits
 from lficam_jax.errors import UserError
 
 # Keys that change where things are read, how often something is written, or how a step is spread

@@ -221,10 +221,10 @@ class Source:
 
     def _check_stability(self) -> None:
         for key in self.overrides:
-            if key not in ("data.dir", "data.folder"):
+            if key not in ("data.dir", "data.folder", "explain.align"):
                 raise UserError(
                     f"stability reads the configs of the --runs; leave out --config.{key} (only "
-                    "data.dir and data.folder can be given, if the data moved)"
+                    "data.dir and data.folder can be given, if the data moved, and explain.align)"
                 )
 
     def _missing(self) -> str:

@@ -31,6 +31,7 @@ CHOICES = {
     "optim.name": ("sgd", "adamw"),
     "optim.schedule": ("constant", "cosine", "multistep"),
     "optim.weight_decay_on": ("all", "kernels"),
+    "explain.align": ("centres", "half_pixel"),
     "parallel.mode": ("pmap", "shard_map"),
     "parallel.platform": ("auto", "cpu", "gpu", "tpu"),
 }
@@ -180,6 +181,8 @@ def _explain() -> ConfigDict:
     explain = ConfigDict()
     explain.split = "test"
     explain.limit = 64  # examples of the split that `lficam explain` draws
+    explain.align = "centres"  # where maps lie on a picture, drawn and measured. centres: each cell
+    # on the middle of what it looks at; half_pixel: cells tile the picture, as in the literature
     return explain
 
 

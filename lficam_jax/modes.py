@@ -64,9 +64,13 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     splits, mode = experiment.open_splits(config, split), config.parallel.mode
     print("\n".join(counts.told(splits)), flush=True)
     run = experiment.load_run(config, workdir)
-    result = Evaluation(run.model, splits[split], mode).measure(replicate(run.variables, mode))
+    evaluation = Evaluation(run.model, splits[split], mode, config.explain.align)
+    result = evaluation.measure(replicate(run.variables, mode))
     print(table({f"{split} at step {run.step}": result}))  # even where nothing can be written
-    about = {"data": splits[split].dataset.name, "split": split, "step": run.step}
+    about = {
+        "data": splits[split].dataset.name, "split": split, "step": run.step,
+        "align": config.explain.align,
+    }  # fmt: skip
     write_result(workdir, "evaluate", about | result, config)
     _draw_confusion(result, workdir)
     print(f"{workdir}/results/evaluate.json, confusion.png")
@@ -114,9 +118,11 @@ def sanity(config: ConfigDict, workdir: str, **asked: Any) -> int:
 
 
 def compare(config: ConfigDict | None, workdir: str, runs: list[str], **asked: Any) -> int:
-    """Compares the maps of several runs; `config` only says where the data lie."""
-    data = None if config is None else config.data
-    return stability.run(runs, workdir, data=data, **asked)
+    """Compares the maps of several runs; `config` says where the data and the maps lie, no more."""
+    if config is None:
+        return stability.run(runs, workdir, **asked)
+    align = config.explain.align
+    return stability.run(runs, workdir, data=config.data, align=align, **asked)
 
 
 def describe(

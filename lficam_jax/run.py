@@ -129,12 +129,16 @@ class Run(structs.Run):
         self, images: Any, *, method: str | Sequence[str] | None = None,
         target: Any = None, labels: Sequence[Any] | None = None, names: Sequence[str] | None = None,
         normalised: bool = False, batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE,
+        align: str = "",
     ) -> Explanations:  # fmt: skip
-        """Shows where the network looked; the arguments are those of `lficam_jax.explain`."""
+        """Shows where the network looked; the arguments are those of `lficam_jax.explain`.
+
+        Without `align`, maps lie as the run's config says (`explain.align`).
+        """
         found = explain(
             self.model, self.variables, images, preprocess=self.dataset, classes=self.classes,
             method=method, target=target, labels=labels, names=names, normalised=normalised,
-            batch_size=batch_size, chunk_size=chunk_size,
+            batch_size=batch_size, chunk_size=chunk_size, align=align or self.config.explain.align,
         )  # fmt: skip
         step = {} if self.name else {"step": self.step}
         about = {"model": self.title, "data": "images of your own", **step}
@@ -158,6 +162,7 @@ class Run(structs.Run):
     def measure(
         self, methods: str | Sequence[str] = (), *, limit: int = 1000, split: str = "test",
         measures: str | Sequence[str] = (), baseline: str = "mean", target: str = "predicted",
+        align: str = "",
     ) -> Measures:  # fmt: skip
         """Measures how faithful maps are, beside trivial ones (docs/measures.md).
 
@@ -168,13 +173,14 @@ class Run(structs.Run):
           measures: groups of measures; default: all but sensitivity.
           baseline: what a masked pixel shows: mean, black or blur.
           target: the class that is measured: predicted or label.
+          align: where maps lie on the picture: centres or half_pixel; default: as the config says.
 
         Raises:
           UserError: for an unknown name, or data that are not there.
         """
         limit = check_whole("limit", limit)
         check_word("split", split, SPLITS)
-        session = Session(self, split, limit, words("methods", methods))
+        session = Session(self, split, limit, words("methods", methods), align=align)
         groups = words("measures", measures)
         return Measures(faithfulness(session, groups, baseline=baseline, target=target))
 

@@ -27,6 +27,7 @@ from lficam_jax.explaining.inputs import Inputs, read_inputs
 from lficam_jax.methods.perturbation import CHUNK_SIZE
 from lficam_jax.methods.split import split_model
 from lficam_jax.models.fit import check_network
+from lficam_jax.models.geometry import check_alignment, places
 from lficam_jax.structs import Variables
 
 BATCH = 64
@@ -46,6 +47,7 @@ def explain(
     names: Sequence[str] | None = None,
     batch_size: int = BATCH,
     chunk_size: int = CHUNK_SIZE,
+    align: str = "centres",
 ) -> Explanations:
     """Explains images of any kind.
 
@@ -67,6 +69,8 @@ def explain(
       names: what people read; default: file names, or positions.
       batch_size: images in one forward pass. The last batch is padded, so one program serves all.
       chunk_size: masked images in one forward pass of `score_cam` and `ablation_cam`.
+      align: where maps lie on the picture. `centres`: each cell on the middle of what the network
+        looks at there; `half_pixel`: the cells tile the picture, as the literature draws them.
 
     Returns:
       One explanation per image; with several methods one for each, those of an image together.
@@ -86,10 +90,11 @@ def explain(
     """
     asked = words("method", method)
     maps.check(*asked)
+    check_alignment(align)
     inputs = read_inputs(images, preprocess, normalised=normalised)
     return explain_inputs(
         model, variables, inputs, asked, target=target, classes=classes, labels=labels, names=names,
-        batch_size=batch_size, chunk_size=chunk_size,
+        batch_size=batch_size, chunk_size=chunk_size, align=align,
     )  # fmt: skip
 
 
@@ -98,7 +103,7 @@ def explain_inputs(
     target: Any = None, classes: Sequence[str] = (), labels: Sequence[Any] | None = None,
     names: Sequence[str] | None = None, ids: Sequence[Any] | None = None,
     masks: Sequence[np.ndarray] | None = None, first: int = 0, batch_size: int = BATCH,
-    chunk_size: int = CHUNK_SIZE,
+    chunk_size: int = CHUNK_SIZE, align: str = "centres",
 ) -> Explanations:  # fmt: skip
     """Explains images that are ready; the arguments are those of `explain`, and:
 
@@ -116,6 +121,7 @@ def explain_inputs(
       first: place of the first image among all.
       batch_size: likewise.
       chunk_size: likewise.
+      align: likewise.
     """
     count = len(inputs.images)
     check_whole("batch_size", batch_size)
@@ -134,6 +140,7 @@ def explain_inputs(
     )
     maps.check_asked(target, drawn)  # the default is the network's to say
     known = _of_network(given, share.shape[1])
+    lie = places(model, inputs.images.shape[1:3], align)
     for what, indices in (("target", wanted), ("labels", truth)):
         _check_range(what, indices, share.shape[1])
     asked = share.argmax(axis=1) if wanted is None else wanted
@@ -145,10 +152,13 @@ def explain_inputs(
             class_index=None if name in maps.CLASSLESS else int(asked[i]),
             notes=inputs.notes[i] if inputs.notes else (),
             box=inputs.boxes[i] if inputs.boxes else None,
+            place=lie.get(drawn[name].shape[1:]),
         )
         for i in range(count) for name in drawn
     ]  # fmt: skip
-    return Explanations(items, details={"maps": ", ".join(drawn)}, skipped=inputs.skipped)
+    return Explanations(
+        items, details={"maps": ", ".join(drawn), "align": align}, skipped=inputs.skipped
+    )
 
 
 def look(

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from lficam_jax.errors import check_whole
 from lficam_jax.explaining import render
+from lficam_jax.ops.maps import Place
 
 TOP = 3  # classes that a notebook shows beside an image
 
@@ -34,6 +35,7 @@ class Explanation:
       notes: what is to be said of how the picture was read.
       box: top, left, height and width of what `picture` shows, in pixels of the original, upright;
         a padded picture begins above or left of it. None if nobody knows it.
+      place: where the map's cells lie on the picture; None: by half-pixels.
 
     Example:
       >>> picture, hot = np.zeros((8, 8, 3), np.uint8), np.array([[0.0, 1.0], [0.0, 0.0]])
@@ -56,6 +58,7 @@ class Explanation:
     class_index: int | None = None
     notes: tuple[str, ...] = ()
     box: tuple[float, float, float, float] | None = None
+    place: Place | None = None
 
     @property
     def predicted(self) -> int:
@@ -84,7 +87,7 @@ class Explanation:
     @property
     def peak(self) -> tuple[int, int]:
         """Row and column in `picture` where the map, brought to its size, is hottest."""
-        full = render.upsample(self.map, self.picture.shape[:2])
+        full = render.upsample(self.map, self.picture.shape[:2], self.place)
         row, column = np.unravel_index(np.argmax(full), full.shape)
         return int(row), int(column)
 
@@ -117,7 +120,7 @@ class Explanation:
           UserError: for another value of either.
         """
         picture = render.enlarge(self.picture)
-        return render.as_image(render.overlay(picture, self.map, alpha, cmap))
+        return render.as_image(render.overlay(picture, self.map, alpha, cmap, self.place))
 
     def __repr__(self) -> str:
         (name, share), *_ = self.top(1)

@@ -56,14 +56,15 @@ def to_bytes(values: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]
 
 
 def upsample(
-    attention: Float[np.ndarray, "h w"], size: tuple[int, int]
+    attention: Float[np.ndarray, "h w"], size: tuple[int, int], place: maps.Place | None = None
 ) -> Float[np.ndarray, "y x"]:
     """Brings a map to the size of its picture: `ops.maps.resize`, without a trip to the device."""
-    below, above, share = maps.taps(attention.shape[0], size[0])
+    down, across = place or (None, None)
+    below, above, share = maps.taps(attention.shape[0], size[0], down)
     attention = np.asarray(attention, np.float32)
     with np.errstate(invalid="ignore"):  # infinity less infinity
         rows = attention[below] + share[:, None] * (attention[above] - attention[below])
-        left, right, share = maps.taps(attention.shape[1], size[1])
+        left, right, share = maps.taps(attention.shape[1], size[1], across)
         full: np.ndarray = rows[:, left] + share * (rows[:, right] - rows[:, left])
     return full
 
@@ -73,11 +74,15 @@ def overlay(
     attention: Float[np.ndarray, "h w"],
     alpha: float = 0.5,
     cmap: str = COLOR_MAPS[0],
+    place: maps.Place | None = None,
 ) -> Picture:
-    """Lays the coloured map over the picture; `alpha` 0 shows the picture, 1 the map alone."""
+    """Lays the coloured map over the picture; `alpha` 0 shows the picture, 1 the map alone.
+
+    `place` says where the map's cells lie on the picture; None: by half-pixels.
+    """
     if not is_number(alpha) or not 0 <= alpha <= 1:
         raise UserError(f"alpha={brief(alpha)} must be in [0, 1]")
-    colours = colorize(upsample(attention, picture.shape[:2]), cmap)
+    colours = colorize(upsample(attention, picture.shape[:2], place), cmap)
     mixed = np.float32(1 - alpha) * picture + np.float32(alpha) * colours
     return np.rint(mixed, out=mixed).astype(np.uint8)
 

@@ -16,6 +16,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import Explanation, by_image, distinct
 from lficam_jax.methods import TRIVIAL
+from lficam_jax.ops.maps import Place
 from lficam_jax.workdir.results import plain
 
 Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
@@ -71,12 +72,14 @@ def page(
     """
     images = by_image(explanations)
     titles = distinct([same[0].name for same in images])
+    places = list(dict.fromkeys(item.place for item in explanations if item.place))
     data = {
         "details": [[str(name), str(value)] for name, value in details.items()],
         "skipped": [[str(name), str(why)] for name, why in skipped],
         "colors": {
             name: render.base64_text(render.palette(name).tobytes()) for name in render.COLOR_MAPS
         },
+        "places": [list(map(list, place)) for place in places],
         "methods": list(dict.fromkeys(item.method for item in explanations)),
         "measures": measures,
         "pairs": pairs,
@@ -85,7 +88,9 @@ def page(
             "before": page_name(number - 1) if number > 1 else None,
             "after": None if last else page_name(number + 1),
         },
-        "images": [_for_page(same, title) for same, title in zip(images, titles, strict=True)],
+        "images": [
+            _for_page(same, title, places) for same, title in zip(images, titles, strict=True)
+        ],
     }
     # `<` must not appear in the script, lest a name close it.
     text = json.dumps(plain(data), allow_nan=False).replace("<", "\\u003c")
@@ -139,7 +144,9 @@ def asked_about(item: Explanation) -> str | None:
     return None if item.class_index is None else item.classes[item.class_index]
 
 
-def _for_page(same: Sequence[Explanation], title: str) -> dict[str, Any]:
+def _for_page(
+    same: Sequence[Explanation], title: str, places: Sequence[Place]
+) -> dict[str, Any]:
     item = same[0]
     rows = item.top(ON_PAGE)
     if item.label is not None and item.classes[item.label] not in [name for name, _ in rows]:
@@ -156,16 +163,17 @@ def _for_page(same: Sequence[Explanation], title: str) -> dict[str, Any]:
         "picture": render.data_uri(item.picture),
         "size": list(item.picture.shape[:2]),
         "outline": None if item.mask is None else outline(item.mask),
-        "maps": [_map_for_page(one) for one in same],
+        "maps": [_map_for_page(one, places) for one in same],
         "disagreement": round(_disagreement(same), 4),
     }
 
 
-def _map_for_page(item: Explanation) -> dict[str, Any]:
+def _map_for_page(item: Explanation, places: Sequence[Place]) -> dict[str, Any]:
     return {
         "method": item.method,
         "title": item.title,
         "grid": list(item.map.shape),
+        "place": None if item.place is None else places.index(item.place),
         "grey": render.base64_text(render.to_bytes(item.map).tobytes()),
         "peak": list(item.peak),
         "on_object": item.peak_on_object,
@@ -183,7 +191,8 @@ def _disagreement(same: Sequence[Explanation]) -> float:
     honest = [item for item in same if item.method not in TRIVIAL]
     told = honest if len(honest) > 1 else same
     size = max(item.map.shape[0] for item in told), max(item.map.shape[1] for item in told)
-    n, full = len(told), np.stack([np.nan_to_num(render.upsample(e.map, size)) for e in told])
+    n = len(told)
+    full = np.stack([np.nan_to_num(render.upsample(e.map, size, e.place)) for e in told])
     # In ascending order, value i is the larger of i pairs and the smaller of n - 1 - i.
     weight = 2 * np.arange(n) - (n - 1)
     total = np.tensordot(weight, np.sort(full, axis=0), axes=1).mean()

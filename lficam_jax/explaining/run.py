@@ -57,7 +57,8 @@ def run(
             if len(inputs.images):
                 found = explain_inputs(
                     session.run.model, session.variables, inputs, session.methods(),
-                    target=target, classes=session.classes, first=tally.images, **about,
+                    target=target, classes=session.classes, first=tally.images,
+                    align=session.align, **about,
                 )  # fmt: skip
                 if place is None:  # not before there is something to write
                     place = _opened(stack, session, bool(paths), out, found.methods)

@@ -13,6 +13,7 @@ from lficam_jax.data import Dataset, dataset_info, open_source
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.methods import TRIVIAL, check
+from lficam_jax.models.geometry import Places, check_alignment, places
 from lficam_jax.structs import Run, Variables
 from lficam_jax.workdir.origin import told_origin
 from lficam_jax.workdir.progress import Pace
@@ -30,18 +31,20 @@ class Session:
       limit: how many of them, spread evenly.
       methods: keys of `methods.METHODS`; none: the default of what is measured.
       batch_size: images at once, over all devices.
+      align: where maps lie on the image (`models.geometry.places`); '': as the run's config says.
 
     Raises:
-      UserError: for an unknown method, or in one of several processes.
+      UserError: for an unknown method or alignment, or in one of several processes.
 
     Attributes:
       run: as given.
       split: as given.
+      align: where maps lie.
     """
 
     def __init__(
         self, run: Run, split: str | None = "test", limit: int = 1000,
-        methods: Sequence[str] = (), *, batch_size: int = BATCH,
+        methods: Sequence[str] = (), *, batch_size: int = BATCH, align: str = "",
     ) -> None:  # fmt: skip
         check(*methods)
         if jax.process_count() > 1:
@@ -50,6 +53,8 @@ class Session:
                 "leave out --distributed"
             )
         self.run, self.split = run, split
+        self.align = align or run.config.explain.align
+        check_alignment(self.align)
         self._limit, self._methods, self._batch_size = limit, methods, batch_size
         self._start = time.monotonic()
 
@@ -80,6 +85,12 @@ class Session:
         placed: Variables = jax.device_put(dict(self.run.variables))
         return placed
 
+    @cached_property
+    def places(self) -> Places:
+        """Where the maps lie on an image of the data set, by their grid."""
+        side = self.info.image_size
+        return places(self.run.model, (side, side), self.align)
+
     @property
     def size(self) -> int:
         """Of a batch: no more than there are examples, as the next multiple of the devices."""
@@ -91,7 +102,8 @@ class Session:
         """What a page says of its maps: model, data, step, and what made them when."""
         data = f"{self.info.name}, {self.split} split" if self.split else "images of your own"
         step = {} if self.run.name else {"step": self.run.step}
-        return {"model": self.run.title, "data": data, **step, "made": told_origin()}
+        about = {"model": self.run.title, "data": data, **step, "align": self.align}
+        return about | {"made": told_origin()}
 
     def methods(self, *default: str) -> list[str]:
         """Returns the methods that were asked for, each once.
@@ -123,12 +135,14 @@ class Session:
         return Pace(looks * -(-len(self.sample) // self.size))
 
     def result(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `found` behind what it was found on: data, images, step, and the seconds."""
+        """Returns `found` behind what it was found on: data, step and the like, and seconds."""
         sample = {} if self.split is None else {
             "data": self.info.name, "split": self.split, "images": len(self.sample)
         }  # fmt: skip
         seconds = round(time.monotonic() - self._start)
-        return {**sample, "step": self.run.step, "seconds": seconds, **found}
+        return {
+            **sample, "step": self.run.step, "align": self.align, "seconds": seconds, **found,
+        }  # fmt: skip
 
     def write(self, mode: str, result: Mapping[str, Any]) -> Path:
         """Writes `results/<mode>.json` of the run and returns its path.

@@ -24,6 +24,7 @@ from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
 from lficam_jax.models.classifier import predict
+from lficam_jax.models.geometry import places
 from lficam_jax.structs import Variables
 
 METHODS = ("own", "grad_cam", "score_cam")  # unless others are asked for
@@ -62,7 +63,7 @@ def run(session: Session, groups: Sequence[str] = (), **asked: Any) -> int:
     The page adds the curves and some maps; `faithfulness_images.csv` has the values of each image.
     The arguments and errors are those of `faithfulness`.
     """
-    gallery, images = Gallery(session.sample), Table(session.sample.classes)
+    gallery, images = Gallery(session.sample, session.places), Table(session.sample.classes)
     result = faithfulness(session, groups, watchers=(gallery.add, images.add), **asked)
     found, note = result["methods"], result["left_out"]
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
@@ -109,7 +110,8 @@ def faithfulness(
     groups, note = chosen(groups, session.info.has_mask)
     names = session.with_trivial(*METHODS)
     _announce(len(session.sample), names, groups, steps)
-    measure = measurement(session.run.model, session.info, groups, baseline, steps, target)
+    asked = groups, baseline, steps, target, session.align
+    measure = measurement(session.run.model, session.info, *asked)
     found = summarise(stream(measure, session, names, watchers), groups)
     return session.result({
         "class": TARGETS[target], "baseline": baseline, "steps": steps, "left_out": note,
@@ -147,8 +149,9 @@ class Measurement:
 
     def __init__(
         self, model: nn.Module, info: Dataset | Preprocess, groups: Sequence[str], baseline: str,
-        steps: int, target: str = "predicted",
+        steps: int, target: str = "predicted", align: str = "centres",
     ) -> None:  # fmt: skip
+        self._places = places(model, (info.image_size, info.image_size), align)
         self._model, self._groups, self._baseline, self._steps = model, groups, baseline, steps
         mean, std = np.asarray(info.mean), np.asarray(info.std)
         self._black, self._target = (-mean / std).astype(np.float32), target
@@ -178,18 +181,23 @@ class Measurement:
         if "sensitivity" in self._groups:
             found["max_sensitivity"] = self._draw(name, sensitivity=True)(variables, seen)
         if "localisation" in self._groups and mask is not None:
-            objects, on_device = mask.any(axis=(1, 2)), jnp.asarray(mask)
-            hits = localisation.pointing_hit(maps, on_device), localisation.energy(maps, on_device)
-            found |= {
-                k: np.where(objects, v, np.nan)
-                for k, v in zip(("pointing_game", "energy"), hits, strict=True)
-            }
-            found["max_box_acc"] = localisation.box_overlaps(np.asarray(maps), mask)
+            found |= self._localise(maps, mask)
         rows = {k: np.array(v, np.float64) for k, v in found.items()}
         for row in rows.values():
             row[~finite] = np.nan  # a map that is not finite has no measure; it is counted
         constant: np.ndarray = np.asarray(localisation.constant(maps)) & finite
         return rows | {"constant": constant, "not_finite": ~finite, "map": np.asarray(raw)}
+
+    def _localise(self, maps: Array, mask: np.ndarray) -> Rows:
+        objects, place = mask.any(axis=(1, 2)), self._places.get(maps.shape[1:])
+        asked = maps, jnp.asarray(mask), place
+        hits = {
+            "pointing_game": localisation.pointing_hit(*asked),
+            "energy": localisation.energy(*asked),
+        }
+        boxes = localisation.box_overlaps(np.asarray(maps), mask, place=place)
+        found = {name: np.where(objects, hit, np.nan) for name, hit in hits.items()}
+        return found | {"max_box_acc": boxes}
 
     def _see(
         self, info: Dataset | Preprocess, variables: Variables, batch: Any
@@ -217,7 +225,8 @@ class Measurement:
 
     def _measure(self, variables: Variables, seen: Any) -> dict[str, Array]:
         images, classes, before = seen["image"], seen["class"], seen["before"]
-        maps = localisation.on_image(seen["map"], images.shape[1:3])
+        place = self._places.get(seen["map"].shape[1:])
+        maps = localisation.on_image(seen["map"], images.shape[1:3], place)
         ground = measures.baseline(images, self._baseline, self._black)
 
         def confidence(x: Array, classes: Array) -> Array:

@@ -17,6 +17,7 @@ from lficam_jax.explaining.session import Session, closing
 from lficam_jax.measure.observe import METHODS, Seen
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics.bootstrap import summary
+from lficam_jax.ops.maps import Place
 from lficam_jax.workdir.table import aligned
 
 # What was done -> {"network": {measure: summary}, "methods": {method: {"constant", "not_finite",
@@ -105,14 +106,14 @@ def leave(
     write_csv(written.with_suffix(".csv"), found)
     names, few = session.methods(*METHODS), session.few(examples)
     path = written.with_suffix(".png")
-    picture(path, looks, session.info, names, few.classes, len(few), over)
+    picture(path, looks, session, names, few.classes, len(few), over)
     print(closing(result, written, ".csv", ".png"))
 
 
 def picture(
     path: Path,
     looks: Mapping[str, Seen],
-    info: Dataset,
+    session: Session,
     names: Sequence[str],
     classes: Sequence[str],
     examples: int,
@@ -123,7 +124,7 @@ def picture(
     Args:
       path: of the PNG.
       looks: heading -> what the network saw and drew.
-      info: of the data set.
+      session: of the mode.
       names: of the methods.
       classes: class names, in label order.
       examples: how many, from the first row on.
@@ -133,7 +134,7 @@ def picture(
     labels: list[str] = []
     notes: dict[tuple[int, int], tuple[str, bool]] = {}
     for example in range(examples):
-        shown = [enlarge(_shown(seen, example, info), 96) for seen in looks.values()]
+        shown = [enlarge(_shown(seen, example, session.info), 96) for seen in looks.values()]
         for column, seen in enumerate(looks.values()):
             text = f"{classes[seen['predicted'][example]]} {seen['confidence'][example]:.0%}"
             notes[len(rows), column] = text, seen["predicted"][example] == seen["class"][example]
@@ -141,7 +142,8 @@ def picture(
         labels.append("image")
         for name in names:
             maps = [np.asarray(seen["maps"][name][example]) for seen in looks.values()]
-            rows.append([_drawn(p, m, over) for p, m in zip(shown, maps, strict=True)])
+            place = session.places.get(maps[0].shape)
+            rows.append([_drawn(p, m, over, place) for p, m in zip(shown, maps, strict=True)])
             labels.append(name)
     labelled_grid(rows, labels, list(looks), notes, path)
 
@@ -151,8 +153,10 @@ def _shown(seen: Seen, example: int, info: Dataset) -> Picture:
     return picture
 
 
-def _drawn(shown: Picture, attention: np.ndarray, over: bool) -> Picture:
-    return overlay(shown, attention) if over else colorize(upsample(attention, shown.shape[:2]))
+def _drawn(shown: Picture, attention: np.ndarray, over: bool, place: Place | None) -> Picture:
+    if over:
+        return overlay(shown, attention, place=place)
+    return colorize(upsample(attention, shown.shape[:2], place))
 
 
 def _network(found: Found) -> str:

@@ -63,7 +63,7 @@ def robustness(
     observer = observer or Observer.of(session)
     count, names = len(session.sample), observer.methods
     print(f"{count} images x {1 + len(plan)} looks, {len(names)} methods", flush=True)
-    pace, alike = session.pace(1 + len(plan)), _comparison(session.info.image_size, session.size)
+    pace, alike = session.pace(1 + len(plan)), _comparison(session)
     others = stability.shuffled(count, np.random.default_rng(0))
     clean = _observed(observer, session, pace)
     everything: dict[str, Any] = {"clean": None} | {str(one): one for one in plan}
@@ -134,17 +134,14 @@ def _observed(
     return dict(seen)
 
 
-def _comparison(size: int, rows: int) -> Callable[..., tuple[Values, Values]]:
-    """Returns the function that compares maps [n h w] row by row with two others.
-
-    Args:
-      size: of the image, to which the maps are brought.
-      rows: compared at once, over all devices.
-    """
+def _comparison(session: Session) -> Callable[..., tuple[Values, Values]]:
+    """Returns the function that compares maps [n h w] row by row with two others, on the image."""
+    size, rows = session.info.image_size, session.size
 
     def statistics(_: Any, maps: Mapping[str, Array]) -> tuple[dict[str, Array], ...]:
         finite = {k: jnp.isfinite(v).all(axis=(1, 2)) for k, v in maps.items()}
-        drawn = {k: on_image(v, (size, size)) for k, v in maps.items()}
+        place = session.places.get(maps["maps"].shape[1:])
+        drawn = {k: on_image(v, (size, size), place) for k, v in maps.items()}
 
         def against(key: str) -> dict[str, Array]:
             exists = finite[key] & finite["maps"]

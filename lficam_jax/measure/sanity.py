@@ -59,7 +59,8 @@ def sanity(
             return observer.look(variables, batch, classes)["maps"]
 
         images = jnp.asarray(batch["image"])
-        rows = jax.device_get(parameter_randomisation(explain, trained, fresh, images))
+        asked = explain, trained, fresh, images, session.places
+        rows = jax.device_get(parameter_randomisation(*asked))
         parts.append(jax.tree.map(lambda v, keep=batch["valid"]: v[keep], rows))
         pace.tick("sanity")
     rows = jax.tree.map(lambda *values: np.concatenate(values), *parts)

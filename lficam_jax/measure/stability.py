@@ -22,6 +22,7 @@ from lficam_jax.metrics import stability
 from lficam_jax.metrics.localisation import constant, on_image
 from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.models.classifier import predict
+from lficam_jax.models.geometry import places
 from lficam_jax.structs import Variables
 from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.folder import read_config
@@ -57,7 +58,7 @@ class Look:
 
 def run(
     runs: Sequence[str], workdir: str | Path, *, split: str, limit: int,
-    data: ConfigDict | None = None,
+    data: ConfigDict | None = None, align: str = "centres",
 ) -> int:  # fmt: skip
     """Compares all pairs of runs, prints one table, writes `results/stability.{json,png,html}`.
 
@@ -70,6 +71,7 @@ def run(
       split: whose examples are looked at.
       limit: how many of them, spread evenly.
       data: says where the data lie, if they moved since the runs were trained.
+      align: where the maps of all runs lie on the image, `centres` or `half_pixel`.
 
     Raises:
       UserError: for fewer than two runs, a folder that holds none, a model without a map of its
@@ -77,7 +79,7 @@ def run(
     """
     if len(set(runs)) < 2:
         raise UserError("stability compares models: give two or more, --runs DIR DIR …")
-    looks = {path: _look(path, split, limit, data) for path in runs}
+    looks = {path: _look(path, split, limit, data, align) for path in runs}
     orders = stability.pair({path: look.ids for path, look in looks.items()})
     sizes = {path: look.maps.shape[1:] for path, look in looks.items()}
     if len(set(sizes.values())) > 1:
@@ -88,6 +90,7 @@ def run(
         "statistics": agreement.statistics(),
         "runs": {path: {"constant_maps": look.constant} for path, look in looks.items()},
         "split": split,
+        "align": align,
         "images": len(orders[runs[0]]),
     }
     print(_told(result))  # even where nothing can be written
@@ -97,7 +100,7 @@ def run(
     html = report.page(
         explanations(looks, names), title="Maps of several runs", pairs=squares,
         details={
-            **{k: result[k] for k in ("split", "images")}, "runs": ", ".join(looks),
+            **{k: result[k] for k in ("split", "images", "align")}, "runs": ", ".join(looks),
             "prediction": "the mean of the runs", "made": told_origin(),
         },
     )  # fmt: skip
@@ -172,7 +175,7 @@ def explanations(looks: Mapping[str, Look], names: Sequence[str]) -> list[Explan
     return found
 
 
-def _look(path: str, split: str, limit: int, data: ConfigDict | None) -> Look:
+def _look(path: str, split: str, limit: int, data: ConfigDict | None, align: str) -> Look:
     with fetched(path) as here:
         config = read_config(here, data)
         trained = load_run(config, here)
@@ -190,16 +193,18 @@ def _look(path: str, split: str, limit: int, data: ConfigDict | None) -> Look:
     parts, shares, shown = [], [], []
     degenerate = 0
     count = min(SHOWN, len(sample))
-    places = {i * len(sample) // count for i in range(count)}
+    chosen = {i * len(sample) // count for i in range(count)}
     for batch in sample.batches(BATCH):
         valid = batch["valid"]
         maps, share = draw(variables, jnp.asarray(batch["image"]))
         if not np.isfinite(maps[valid]).all():
             raise UserError(f"{path}: its maps are not finite; is the network trained?")
         degenerate += int(np.asarray(constant(maps))[valid].sum())
-        parts.append(np.asarray(on_image(maps, batch["image"].shape[1:3]))[valid])
+        size = batch["image"].shape[1:3]
+        place = places(model, size, align).get(maps.shape[1:])
+        parts.append(np.asarray(on_image(maps, size, place))[valid])
         shares.append(np.asarray(share)[valid])
-        kept = [i for i in range(int(valid.sum())) if len(ids) + i in places]
+        kept = [i for i in range(int(valid.sum())) if len(ids) + i in chosen]
         shown += [{n: rows[i] for n, rows in batch.items() if n != "valid"} for i in kept]
         ids += batch["id"][valid].tolist()
     maps, share = np.concatenate(parts), np.concatenate(shares)

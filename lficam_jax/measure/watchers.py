@@ -11,6 +11,7 @@ from lficam_jax.data.sample import Sample
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.measure.scoreboard import COLUMNS, PERCENT, Rows
 from lficam_jax.methods import CLASSLESS
+from lficam_jax.models.geometry import Places
 
 SHOWN = 24  # images whose maps are on the page
 COUNTED = ("constant", "not_finite")
@@ -24,14 +25,19 @@ Watcher = Callable[[Rows, Mapping[str, Any], Mapping[str, Rows]], None]
 class Gallery:
     """Keeps some of the measured images, spread evenly, with the maps that were drawn of them.
 
+    Args:
+      sample: the images.
+      places: where maps lie on them.
+      size: how many are kept.
+
     Attributes:
       explanations: those of one image follow one another, in the order of the methods.
     """
 
-    def __init__(self, sample: Sample, size: int = SHOWN) -> None:
+    def __init__(self, sample: Sample, places: Places, size: int = SHOWN) -> None:
         count = min(size, len(sample))
         self._places, self._seen = np.arange(count) * len(sample) // count, 0
-        self._classes = tuple(sample.classes)
+        self._classes, self._lie = tuple(sample.classes), places
         self.explanations: list[Explanation] = []
 
     def add(self, batch: Rows, seen: Mapping[str, Any], found: Mapping[str, Rows]) -> None:
@@ -45,6 +51,7 @@ class Gallery:
                 map=rows["map"][i], probabilities=share[i], classes=self._classes,
                 label=int(batch["label"][i]), mask=batch["mask"][i] if "mask" in batch else None,
                 method=name, class_index=None if name in CLASSLESS else int(asked[i]),
+                place=self._lie.get(rows["map"].shape[1:]),
             )
             for i in here for name, rows in found.items()
         ]  # fmt: skip

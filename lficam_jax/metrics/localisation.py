@@ -6,14 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from lficam_jax.ops.maps import min_max, resize
+from lficam_jax.ops.maps import Place, min_max, resize
 
 THRESHOLDS = tuple(i / 20 for i in range(1, 20))  # of MaxBoxAccV2
 
 
-def on_image(maps: Float[Array, "b h w"], size: Sequence[int]) -> Float[Array, "b y x"]:
-    """Returns the maps min-maxed to [0, 1] at their native grid, then resized bilinearly."""
-    return resize(min_max(maps.astype(jnp.float32)), size)
+def on_image(
+    maps: Float[Array, "b h w"], size: Sequence[int], place: Place | None = None
+) -> Float[Array, "b y x"]:
+    """Returns the maps min-maxed to [0, 1] at their native grid, then resized bilinearly.
+
+    Here and below `place` says where the cells lie on the image (`models.geometry.places`);
+    None: by half-pixels, as the literature does.
+    """
+    return resize(min_max(maps.astype(jnp.float32)), size, place)
 
 
 def constant(maps: Float[Array, "b h w"]) -> Bool[Array, " b"]:
@@ -21,24 +27,28 @@ def constant(maps: Float[Array, "b h w"]) -> Bool[Array, " b"]:
     return jnp.max(maps, axis=(1, 2)) == jnp.min(maps, axis=(1, 2))
 
 
-def pointing_hit(maps: Float[Array, "b h w"], mask: Bool[Array, "b y x"]) -> Bool[Array, " b"]:
+def pointing_hit(
+    maps: Float[Array, "b h w"], mask: Bool[Array, "b y x"], place: Place | None = None
+) -> Bool[Array, " b"]:
     """The pointing game: whether the map's largest value lies on the object.
 
     A constant map points nowhere and is a miss. Of equal peaks the first in reading order counts.
     Source: Zhang et al., "Top-down Neural Attention by Excitation Backprop", IJCV 2018.
     """
-    flat = on_image(maps, mask.shape[1:]).reshape(mask.shape[0], -1)
+    flat = on_image(maps, mask.shape[1:], place).reshape(mask.shape[0], -1)
     peak = jnp.argmax(flat, axis=1)[:, None]
     hit = jnp.take_along_axis(mask.reshape(flat.shape), peak, axis=1)[:, 0]
     return hit & ~constant(maps)
 
 
-def energy(maps: Float[Array, "b h w"], mask: Bool[Array, "b y x"]) -> Float[Array, " b"]:
+def energy(
+    maps: Float[Array, "b h w"], mask: Bool[Array, "b y x"], place: Place | None = None
+) -> Float[Array, " b"]:
     """The share of the map's mass that lies on the object, in [0, 1]; 0 for an empty map.
 
     Source: Wang et al., "Score-CAM", CVPR workshops 2020 (energy-based pointing game).
     """
-    scaled = on_image(maps, mask.shape[1:])
+    scaled = on_image(maps, mask.shape[1:], place)
     total = jnp.sum(scaled, axis=(1, 2))
     inside = jnp.sum(scaled * mask, axis=(1, 2))
     return inside / jnp.where(total == 0, 1, total)
@@ -48,13 +58,14 @@ def box_overlaps(
     maps: Float[np.ndarray, "b h w"],
     masks: Bool[np.ndarray, "b y x"],
     thresholds: Sequence[float] = THRESHOLDS,
+    place: Place | None = None,
 ) -> Float[np.ndarray, "b t"]:
     """Returns the best IoU of the object's box with the box of any component, per threshold.
 
     The components of `map >= threshold` join pixels that touch by side or corner. The object's box
     is the smallest around its pixels. Runs on the host. `max_box_acc` makes one number of it.
     """
-    scaled = np.asarray(on_image(jnp.asarray(maps), masks.shape[1:]))
+    scaled = np.asarray(on_image(jnp.asarray(maps), masks.shape[1:], place))
     return np.array(
         [
             [_best_iou(one >= threshold, _box(mask)) for threshold in thresholds]

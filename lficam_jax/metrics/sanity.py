@@ -1,7 +1,7 @@
 """Does the map depend on what was learnt, and not on noise that nobody sees?"""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lficam_jax.metrics.localisation import constant, on_image
+from lficam_jax.ops.maps import Place
 from lficam_jax.ops.similarity import spearman, ssim
 from lficam_jax.structs import Key, Variables
 
@@ -75,6 +76,7 @@ def cascade(trained: Variables, fresh: Variables) -> Iterator[tuple[str, Variabl
 def parameter_randomisation(
     explain: Callable[[Variables, Array], Any],
     trained: Variables, fresh: Variables, images: Float[Array, "b y x c"],
+    places: Mapping[tuple[int, ...], Place] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Compares the map of the trained network with those of `cascade`.
 
@@ -86,6 +88,7 @@ def parameter_randomisation(
       trained: `params` and `batch_stats`.
       fresh: the same network, freshly drawn.
       images: normalised.
+      places: where maps lie on the image, by their grid; others: by half-pixels.
 
     Returns:
       name -> `spearman` and `ssim` of the maps at the image's size to the first, and whether the
@@ -94,18 +97,24 @@ def parameter_randomisation(
       these maps have none.
     """
     first, size = explain(trained, images), images.shape[1:3]
+
+    def likeness(a: Array, b: Array) -> dict[str, Array]:
+        found: dict[str, Array] = _likeness(a, b, size, (places or {}).get(a.shape[1:]))
+        return found
+
     return {
-        name: jax.tree.map(partial(_likeness, size=size), first, explain(variables, images))
+        name: jax.tree.map(likeness, first, explain(variables, images))
         for name, variables in cascade(trained, fresh)
     }
 
 
-@partial(jax.jit, static_argnames="size")
+@partial(jax.jit, static_argnames=("size", "place"))
 def _likeness(
-    first: Float[Array, "b h w"], maps: Float[Array, "b h w"], size: tuple[int, ...]
-) -> dict[str, Array]:
+    first: Float[Array, "b h w"], maps: Float[Array, "b h w"], size: tuple[int, ...],
+    place: Place | None,
+) -> dict[str, Array]:  # fmt: skip
     finite = jnp.isfinite(first).all(axis=(1, 2)) & jnp.isfinite(maps).all(axis=(1, 2))
-    a, b = on_image(first, size), on_image(maps, size)
+    a, b = on_image(first, size, place), on_image(maps, size, place)
     found = {"spearman": spearman(a, b), "ssim": ssim(a, b)}
     found = {name: jnp.where(finite, value, jnp.nan) for name, value in found.items()}
     return found | {"constant": constant(maps)}

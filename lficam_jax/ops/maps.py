@@ -6,6 +6,7 @@ ICCV 2021 (arXiv 2105.00937), section 3.
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +18,45 @@ from jaxtyping import Array, Float
 LEAST_SPAN = 1e-18
 
 
-def resize(maps: Float[Array, "*b h w"], size: Sequence[int]) -> Float[Array, "*b y x"]:
-    """Resizes bilinearly with half-pixel centres and no antialias.
+class Axis(NamedTuple):
+    """Where the cells of one axis are centred, in shares of the picture's side.
+
+    Attributes:
+      first: the centre of cell 0; that of the picture's pixel 0 of n is 0.5 / n.
+      step: from cell to cell.
+    """
+
+    first: float
+    step: float
+
+
+class Place(NamedTuple):
+    """Where the cells of a map are centred on a picture, whatever the picture's size."""
+
+    rows: Axis
+    columns: Axis
+
+
+def resize(
+    maps: Float[Array, "*b h w"], size: Sequence[int], place: Place | None = None
+) -> Float[Array, "*b y x"]:
+    """Resizes bilinearly, without antialias.
 
     Two static matrices instead of a gather: exact, differentiable, the same on every backend and
-    exportable. Equals torch `interpolate(mode="bilinear", align_corners=False)`.
+    exportable.
+
+    Args:
+      maps: on their own grid.
+      size: rows and columns of the result.
+      place: where the cells are centred. Default: by half-pixels, the cells tile the picture, which
+        equals torch `interpolate(mode="bilinear", align_corners=False)`. Outside the outermost
+        centres the map keeps its edge's value, either way.
     """
-    if maps.shape[-2:] == tuple(size):
+    if maps.shape[-2:] == tuple(size) and place is None:
         return maps
-    rows, columns = _bilinear(maps.shape[-2], size[0]), _bilinear(maps.shape[-1], size[1])
+    down, across = place or (None, None)
+    rows = _bilinear(maps.shape[-2], size[0], down)
+    columns = _bilinear(maps.shape[-1], size[1], across)
     return jnp.einsum(
         "yh,...hw,xw->...yx", rows, maps.astype(jnp.float32), columns, precision="highest"
     )
@@ -87,21 +118,31 @@ def _scale(values: Array, *, axis: int, constant: Array) -> Array:
 
 
 @lru_cache(maxsize=64)
-def taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def taps(
+    source: int, target: int, axis: Axis | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns what bilinear interpolation of one axis mixes, for each of `target` cells.
+
+    Args:
+      source: how many cells there are.
+      target: how many pixels.
+      axis: where the cells are centred; None: by half-pixels.
 
     Returns:
       The source's cell below, the cell above (int), and the share of the latter (float32).
     """
-    centre = np.clip((np.arange(target) + 0.5) * source / target - 0.5, 0, source - 1)
+    centre = (np.arange(target) + 0.5) * source / target - 0.5
+    if axis is not None:
+        centre = ((np.arange(target) + 0.5) / target - axis.first) / axis.step
+    centre = np.clip(centre, 0, source - 1)
     below = np.floor(centre).astype(int)
     return below, np.minimum(below + 1, source - 1), (centre - below).astype(np.float32)
 
 
 @lru_cache(maxsize=64)
-def _bilinear(source: int, target: int) -> np.ndarray:
+def _bilinear(source: int, target: int, axis: Axis | None = None) -> np.ndarray:
     """Returns the [target, source] matrix of one axis; each row sums to 1."""
-    below, above, share = taps(source, target)
+    below, above, share = taps(source, target, axis)
     matrix = np.zeros((target, source), np.float32)
     np.add.at(matrix, (np.arange(target), below), 1 - share)
     np.add.at(matrix, (np.arange(target), above), share)

@@ -105,7 +105,7 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
         "name": info.name, "command": f"python -m lficam_jax.study {_words()}",
         "date": time.strftime("%Y-%m-%d"), "hardware": told_hardware(), "versions": versions(),
         "time": duration_text(_seconds(workdir, runs)), "planned": planned,
-        "settings": _settings(study, runs),
+        "settings": _settings(study, runs), "align": study.base.explain.align,
         "test_examples": len(first["correct"]), "images": len(first["id"]),
     }  # fmt: skip
     write_result(workdir, "study", about | found, study)
@@ -134,7 +134,7 @@ def _draw_grids(study: ConfigDict, workdir: Path) -> None:
     """Draws the same test images, of several classes, under every setting, for each own map."""
     from lficam_jax.data.sample import Sample
     from lficam_jax.study.plots import draw_grid
-    from lficam_jax.study.runs import arrays_of
+    from lficam_jax.study.runs import arrays_of, place_of
 
     sample = Sample(study.base.data, study.measure.split, study.measure.limit)
     (batch,) = sample.batches(len(sample))
@@ -147,7 +147,8 @@ def _draw_grids(study: ConfigDict, workdir: Path) -> None:
             continue
         maps = {s: arrays["map/own"][places] for s, arrays in stored.items()}
         path = workdir / "results" / f"grid_{model}.png"
-        draw_grid(batch["image"][places], maps, path)
+        lie = {s: place_of(arrays, "own") for s, arrays in stored.items()}
+        draw_grid(batch["image"][places], maps, lie, path)
 
 
 def _words() -> str:

@@ -10,6 +10,7 @@ from lficam_jax.explaining.figure import labelled_grid
 from lficam_jax.explaining.render import enlarge, overlay
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
+from lficam_jax.ops.maps import Place
 from lficam_jax.study.plan import OURS
 from lficam_jax.study.summary import FIN
 from lficam_jax.study.tables import shown
@@ -29,18 +30,20 @@ def draw_all(record: Mapping[str, Any], directory: Path) -> list[Path]:
 
 
 def draw_grid(
-    pictures: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]], path: Path
-) -> None:
+    pictures: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]],
+    places: Mapping[str, Place | None], path: Path,
+) -> None:  # fmt: skip
     """Draws one row per setting and one column per image: does the map stay where it is?
 
     Args:
       pictures: uint8 [y x 3], one per column.
       maps: of each setting, one per picture.
+      places: of each setting, where its maps lie on the picture.
       path: the file to write.
     """
     overlays = [
-        [overlay(enlarge(p), m) for p, m in zip(pictures, each, strict=True)]
-        for each in maps.values()
+        [overlay(enlarge(p), m, place=places[s]) for p, m in zip(pictures, each, strict=True)]
+        for s, each in maps.items()
     ]
     columns = [""] * len(pictures)
     labelled_grid([[*pictures], *overlays], ["image", *maps], columns, {}, path)

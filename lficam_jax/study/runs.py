@@ -19,6 +19,7 @@ from lficam_jax.explaining.session import BATCH, Session
 from lficam_jax.measure.faithfulness import Measurement, stream
 from lficam_jax.methods import TRIVIAL, maps_of
 from lficam_jax.models.classifier import predict
+from lficam_jax.ops.maps import Axis, Place
 from lficam_jax.structs import Variables
 from lficam_jax.study.plan import CONTROL, Run
 from lficam_jax.training import train
@@ -120,10 +121,19 @@ def _read(here: Path, mode: str) -> dict[str, Any]:
 def arrays_of(here: Path) -> Arrays:
     """Returns the measures of a run, one row per image.
 
-    Keys: `correct` (over the whole split), `id`, `METHOD/MEASURE`, and `map/METHOD` `[n h w]`.
+    Keys: `correct` (over the whole split), `id`, `METHOD/MEASURE`, `map/METHOD` `[n h w]`, and
+    `place/METHOD` `[2 2]`: where its cells lie (`ops.maps.Place`); absent for half-pixels.
     """
     with np.load(here / "results" / "measures.npz") as stored:
         return dict(stored)
+
+
+def place_of(arrays: Arrays, method: str) -> Place | None:
+    """Returns where the maps of a method lie on the image; None: by half-pixels."""
+    if (key := f"place/{method}") not in arrays:
+        return None
+    rows, columns = arrays[key].tolist()
+    return Place(Axis(*rows), Axis(*columns))
 
 
 def methods_of(study: ConfigDict, run: Run) -> list[str]:
@@ -146,7 +156,7 @@ def _expected(study: ConfigDict, taken: Mapping[str, Sequence[float]], model: st
 def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:
     measure = as_json(study.measure)
     del measure["ablation_methods"]  # the run's own methods stand below
-    return measure | {"methods": methods_of(study, run)}
+    return measure | {"methods": methods_of(study, run), "align": run.config.explain.align}
 
 
 def _measured(here: Path, study: ConfigDict, run: Run) -> bool:
@@ -161,13 +171,20 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
     started, asked = time.monotonic(), study.measure
     trained = load_run(run.config, here)
     session = Session(trained, asked.split, asked.limit, methods_of(study, run))
-    measurement = Measurement(trained.model, session.info, asked.measures, "mean", asked.steps)
+    measurement = Measurement(
+        trained.model, session.info, asked.measures, "mean", asked.steps, align=session.align
+    )
     rows = stream(measurement, session, session.methods())
     arrays: dict[str, Any] = {
         f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()
     }
     arrays["correct"] = _correct(session)
     arrays |= _maps([m for m in asked.stability_methods if m in session.methods()], session)
+    arrays |= {
+        key.replace("map/", "place/"): np.array(session.places[maps.shape[1:]])
+        for key, maps in arrays.items()
+        if key.startswith("map/") and maps.shape[1:] in session.places
+    }
     partial = here / "results" / ".measures.npz"
     np.savez_compressed(partial, **arrays)
     partial.replace(here / "results" / "measures.npz")

@@ -18,7 +18,7 @@ from lficam_jax.metrics.crossed import crossed_interval
 from lficam_jax.metrics.localisation import max_box_acc, on_image
 from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS, Run
-from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, result_of
+from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, place_of, result_of
 
 SHARES = ("pointing_game", "energy", "max_box_acc")  # in percent where they are shown
 BLIND = ("gaussian", "random", "fakecam")  # trivial maps that do not depend on the image
@@ -135,7 +135,10 @@ def _on_image(
 ) -> dict[str, np.ndarray]:
     """Returns the maps of each setting, of the same images in one order and at their size."""
     orders = stability.pair({s: r["id"].tolist() for s, r in rows.items()})
-    return {s: np.asarray(on_image(r[f"map/{method}"][orders[s]], size)) for s, r in rows.items()}
+    return {
+        s: np.asarray(on_image(r[f"map/{method}"][orders[s]], size, place_of(r, method)))
+        for s, r in rows.items()
+    }
 
 
 def _ablation(

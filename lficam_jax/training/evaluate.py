@@ -16,24 +16,27 @@ from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.explaining.render import contact_sheet, overlay
 from lficam_jax.metrics import importance, localisation
 from lficam_jax.models.classifier import predict
+from lficam_jax.models.geometry import Places, places
 from lficam_jax.structs import Batch, Outputs, Sums, Variables
 from lficam_jax.training.steps import cross_entropy
 
 DRAWN = 16  # images on the picture for TensorBoard
 
 
-def make_eval_step(model: nn.Module, load: Load) -> Callable[..., Sums]:
+def make_eval_step(model: nn.Module, load: Load, align: str = "centres") -> Callable[..., Sums]:
     """Returns `eval_step(variables, resident, batch, *, axis_name) -> sums`, for `parallel.spmd`.
 
     `sums` holds, over the valid rows: `count loss correct top5 confusion`, with a map also
     `constant_maps`, with FIN `effective_channels correlation_with_mean`, and with object masks
-    `masked pointing_hits energy`.
+    `masked pointing_hits energy`; `align` says where maps lie on the image (`geometry.places`).
     """
 
     def eval_step(variables: Variables, resident: Any, batch: Any, *, axis_name: str) -> Sums:
         batch = load(resident, batch, jax.random.key(0))
         outputs = predict(model, variables, batch["image"])
-        rows = _class_rows(outputs.logits, batch["label"]) | _map_rows(outputs, batch)
+        rows = _class_rows(outputs.logits, batch["label"])
+        lie = places(model, batch["image"].shape[1:3], align)
+        rows |= _map_rows(outputs, batch, lie)
         sums = {name: jnp.sum(jnp.where(batch["valid"], row, 0)) for name, row in rows.items()}
         sums["confusion"] = _confusion(outputs.logits, batch)
         reduced: Sums = jax.lax.psum(sums, axis_name)
@@ -49,11 +52,14 @@ class Evaluation:
       model: the network.
       pipeline: an evaluation split.
       mode: of the mapping over devices, `pmap` or `shard_map`.
+      align: where maps lie on the image, `centres` or `half_pixel`.
     """
 
-    def __init__(self, model: nn.Module, pipeline: Pipeline, mode: str) -> None:
-        self._model, self._pipeline = model, pipeline
-        self._step = spmd(make_eval_step(model, pipeline.load), mode)
+    def __init__(
+        self, model: nn.Module, pipeline: Pipeline, mode: str, align: str = "centres"
+    ) -> None:
+        self._model, self._pipeline, self._align = model, pipeline, align
+        self._step = spmd(make_eval_step(model, pipeline.load, align), mode)
         self._resident = replicate(dict(pipeline.resident), mode)
 
     def measure(self, variables: Variables) -> dict[str, Any]:
@@ -66,9 +72,11 @@ class Evaluation:
         if attention is None:
             return None
         pictures = denormalise(self._sample, self._pipeline.dataset)
-        return contact_sheet(
-            [overlay(p, m) for p, m in zip(pictures, np.asarray(attention), strict=True)]
-        )
+        place = places(self._model, pictures.shape[1:3], self._align).get(attention.shape[1:])
+        return contact_sheet([
+            overlay(p, m, place=place)
+            for p, m in zip(pictures, np.asarray(attention), strict=True)
+        ])  # fmt: skip
 
     @cached_property
     def _sample(self) -> np.ndarray:
@@ -145,7 +153,7 @@ def _class_rows(logits: Array, labels: Array) -> dict[str, Array]:
     }
 
 
-def _map_rows(outputs: Outputs, batch: Batch) -> dict[str, Array]:
+def _map_rows(outputs: Outputs, batch: Batch, lie: Places) -> dict[str, Array]:
     if outputs.attention is None:
         return {}
     rows = {"constant_maps": localisation.constant(outputs.attention)}
@@ -157,8 +165,9 @@ def _map_rows(outputs: Outputs, batch: Batch) -> dict[str, Array]:
     if "mask" in batch:
         seen = batch["mask"].any(axis=(1, 2))
         rows["masked"] = seen
-        rows["pointing_hits"] = seen & localisation.pointing_hit(outputs.attention, batch["mask"])
-        rows["energy"] = seen * localisation.energy(outputs.attention, batch["mask"])
+        asked = outputs.attention, batch["mask"], lie.get(outputs.attention.shape[1:])
+        rows["pointing_hits"] = seen & localisation.pointing_hit(*asked)
+        rows["energy"] = seen * localisation.energy(*asked)
     return rows
 
 

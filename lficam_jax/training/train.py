@@ -73,7 +73,8 @@ def train(
     header.tell_network(config, variables, recipe, data)
     step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
     resident = replicate(dict(data.resident), mode)
-    validation = Evaluation(model, splits["validation"], mode)
+    aligned = mode, config.explain.align
+    validation = Evaluation(model, splits["validation"], *aligned)
     config = _claimed(workdir, config, data, recipe)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
         state = _first_state(config, recipe, variables, checkpoints)
@@ -87,7 +88,8 @@ def train(
         best_step, best = _best(checkpoints, variables, mode)
     result = {
         "data": data.dataset.name,
-        "test": Evaluation(model, splits["test"], mode).measure(best),
+        "align": config.explain.align,
+        "test": Evaluation(model, splits["test"], *aligned).measure(best),
         "validation": validation.measure(best),
         "step": recipe.total_steps,
         "best_step": best_step,

@@ -30,22 +30,24 @@ function readPalette() {
   });
 }
 
-/** For each of `target` pixels the cell below, the cell above, and the share of the latter. */
-function axis(source, target) {
+/** For each of `target` pixels the cell below, the cell above, and the share of the latter. Cell i is
+    centred on `first + step * i` of the side; without a place, the cells tile it. */
+function axis(source, target, [first, step] = [.5 / source, 1 / source]) {
   return Array.from({ length: target }, (_, i) => {
-    const centre = Math.min(Math.max((i + .5) * source / target - .5, 0), source - 1);
+    const centre = Math.min(Math.max(((i + .5) / target - first) / step, 0), source - 1);
     const below = Math.floor(centre);
     return [below, Math.min(below + 1, source - 1), centre - below];
   });
 }
 
-/** Enlarges grey values, bilinear with half-pixel centres, and then colours them: as the library's
-    own overlays do. Colours first and a browser's smoothing after would show colours of no value. */
+/** Enlarges grey values, bilinear from the centres of their cells, and then colours them: as the
+    library's own overlays do. Colours first and a browser's smoothing after would show colours of no value. */
 function paint(canvas, map, [height, width]) {
-  const [h, w] = map.grid, grey = bytes(map.grey), across = axis(w, width), row = new Float32Array(w);
+  const [h, w] = map.grid, [down, over] = data.places[map.place] || [];
+  const grey = bytes(map.grey), across = axis(w, width, over), row = new Float32Array(w);
   const pixels = new Uint32Array(height * width);
   let place = 0;
-  for (const [above, below, share] of axis(h, height)) {
+  for (const [above, below, share] of axis(h, height, down)) {
     for (let x = 0; x < w; x++)
       row[x] = grey[above * w + x] + share * (grey[below * w + x] - grey[above * w + x]);
     for (const [left, right, part] of across)

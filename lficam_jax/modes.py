@@ -64,8 +64,7 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     splits, mode = experiment.open_splits(config, split), config.parallel.mode
     print("\n".join(counts.told(splits)), flush=True)
     run = experiment.load_run(config, workdir)
-    evaluation = Evaluation(run.model, splits[split], mode, config.explain.align)
-    result = evaluation.measure(replicate(run.variables, mode))
+    result = Evaluation(run.model, splits[split], config).measure(replicate(run.variables, mode))
     print(table({f"{split} at step {run.step}": result}))  # even where nothing can be written
     about = {
         "data": splits[split].dataset.name, "split": split, "step": run.step,

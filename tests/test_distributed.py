@@ -124,7 +124,7 @@ def evaluated_alike(config, workdir, step):
     (found,) = [r for r in lines if r["step"] == step and "validation/loss" in r]
     run = load_run(config, workdir, step)
     split = open_splits(config, "validation")["validation"]
-    expected = Evaluation(run.model, split, "pmap").measure(replicate(run.variables, "pmap"))
+    expected = Evaluation(run.model, split, config).measure(replicate(run.variables, "pmap"))
     assert found["validation/examples"] == expected["examples"] == 40
     assert found["validation/accuracy"] == expected["accuracy"]
     assert found["validation/loss"] == pytest.approx(expected["loss"], rel=1e-5)

@@ -119,18 +119,19 @@ def even(tree):
     return jax.tree_util.tree_map_with_path(value, tree)
 
 
-@pytest.mark.parametrize("head", ["plain", "abn"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_centres_are_the_middle_of_what_a_cell_looks_at(name, head, monkeypatch):
+def test_centres_are_the_middle_of_what_a_cell_looks_at(name, monkeypatch):
     # a maximum over equal pixels has the gradient of the first; a mean looks at the same window
     monkeypatch.setattr(nn, "max_pool", nn.avg_pool)
     depth, options = FAMILIES[name]
+    head = "plain" if name == "se_resnet" else "abn"  # whose own map has a grid of its own
     model = create_model(name, depth, head, num_classes=2, **options)
     size = (32, 640 if name in ("resnet", "se_resnet") else 160)
     variables = even(jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *size, 3))))
     found = places(model, size)
 
-    def cell(image, which, column):
+    # the weights are an argument: XLA folds equal constants to gradients of zero (jax 0.10.2, CPU)
+    def cell(variables, image, which, column):
         outputs = model.apply(variables, image, train=False)
         return getattr(outputs, which)[0, :, column].sum()
 
@@ -140,7 +141,8 @@ def test_centres_are_the_middle_of_what_a_cell_looks_at(name, head, monkeypatch)
     for which in kinds:
         grid = getattr(outputs, which).shape[1:3]
         column = grid[1] // 2
-        looked = jax.jit(jax.grad(cell), static_argnums=(1, 2))(image, which, column)
+        gradient = jax.jit(jax.grad(cell, argnums=1), static_argnums=(2, 3))
+        looked = gradient(variables, image, which, column)
         looked = np.abs(np.asarray(looked, np.float64)).sum((0, 1, 3))
         assert looked[0] == looked[-1] == 0  # all that it looks at is in the image
         middle = (looked * (np.arange(size[1]) + 0.5)).sum() / looked.sum() / size[1]

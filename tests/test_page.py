@@ -10,6 +10,7 @@ import pytest
 from lficam_jax.explaining import render, report
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.measure.scoreboard import for_page, summarise
+from lficam_jax.ops.maps import Axis, Place
 from tests.browser import Browser
 
 pytestmark = [
@@ -106,21 +107,25 @@ def test_one_method_offers_no_disagreement(show):
     assert browser.run("document.querySelector('.foot').textContent") == "samepeak on object"
 
 
-@pytest.mark.parametrize("cmap", ["inferno", "jet"])
-def test_a_drawn_tile_is_the_librarys_own_overlay(show, cmap):
+@pytest.mark.parametrize(
+    ("cmap", "place"),
+    [("inferno", None), ("jet", None), ("jet", Place(Axis(0.5 / 16, 0.25), Axis(0.5 / 12, 0.25)))],
+)
+def test_a_drawn_tile_is_the_librarys_own_overlay(show, cmap, place):
     """To the rounding of the map's grey values: one of 256, which is up to 5 of a colour's."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (16, 12, 3), np.uint8)
-    item = explained("it", "own", picture=picture, map=rng.random((4, 3), np.float32), mask=None)
+    drawn_map = rng.random((4, 3), np.float32)
+    item = explained("it", "own", picture=picture, map=drawn_map, mask=None, place=place)
     browser = show([item])
     browser.run("document.querySelectorAll('.stack').forEach(e => { e.style.width = '168px'; })")
     choose(browser, colors=cmap)
     large = render.enlarge(picture, 160)
-    up = render.upsample(item.map, large.shape[:2])
+    up = render.upsample(item.map, large.shape[:2], place)
     for opacity, cut in ((0, 0), (55, 0), (100, 0), (80, 40)):
         choose(browser, opacity=opacity, threshold=cut)
         drawn = browser.pixels(".stack:has(canvas)").astype(int)
-        expected = render.overlay(large, item.map, opacity / 100, cmap)
+        expected = render.overlay(large, item.map, opacity / 100, cmap, place)
         expected = np.where((up < cut / 100)[..., None], large, expected)
         clear = np.abs(up - cut / 100) > 0.01
         assert drawn.shape == (224, 168, 3)

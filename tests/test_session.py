@@ -31,7 +31,7 @@ def test_a_run_is_named_after_its_network(fresh):
     data = "cluttered_digits, validation split"
     told = session.details
     assert "jax" in told.pop("made")
-    assert told == {"model": fresh.title, "data": data, "step": 7}
+    assert told == {"model": fresh.title, "data": data, "step": 7, "align": "centres"}
     assert Session(fresh, None).details["data"] == "images of your own"
 
 
@@ -71,6 +71,7 @@ def test_only_write_leaves_a_file(fresh):
         "split": "test",
         "images": 8,
         "step": 7,
+        "align": "centres",
         "seconds": 0,
         "accuracy": 0.5,
     }

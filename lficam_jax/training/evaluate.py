@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array
+from ml_collections import ConfigDict
 
 from lficam_jax.data import Pipeline, denormalise
 from lficam_jax.data.pipeline import Load
@@ -51,13 +52,11 @@ class Evaluation:
     Args:
       model: the network.
       pipeline: an evaluation split.
-      mode: of the mapping over devices, `pmap` or `shard_map`.
-      align: where maps lie on the image, `centres` or `half_pixel`.
+      config: says how to map over devices (`parallel.mode`) and where maps lie (`explain.align`).
     """
 
-    def __init__(
-        self, model: nn.Module, pipeline: Pipeline, mode: str, align: str = "centres"
-    ) -> None:
+    def __init__(self, model: nn.Module, pipeline: Pipeline, config: ConfigDict) -> None:
+        mode, align = config.parallel.mode, config.explain.align
         self._model, self._pipeline, self._align = model, pipeline, align
         self._step = spmd(make_eval_step(model, pipeline.load, align), mode)
         self._resident = replicate(dict(pipeline.resident), mode)

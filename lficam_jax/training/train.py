@@ -73,8 +73,7 @@ def train(
     header.tell_network(config, variables, recipe, data)
     step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
     resident = replicate(dict(data.resident), mode)
-    aligned = mode, config.explain.align
-    validation = Evaluation(model, splits["validation"], *aligned)
+    validation = Evaluation(model, splits["validation"], config)
     config = _claimed(workdir, config, data, recipe)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
         state = _first_state(config, recipe, variables, checkpoints)
@@ -88,8 +87,7 @@ def train(
         best_step, best = _best(checkpoints, variables, mode)
     result = {
         "data": data.dataset.name,
-        "align": config.explain.align,
-        "test": Evaluation(model, splits["test"], *aligned).measure(best),
+        "test": Evaluation(model, splits["test"], config).measure(best),
         "validation": validation.measure(best),
         "step": recipe.total_steps,
         "best_step": best_step,

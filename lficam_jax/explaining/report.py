@@ -144,9 +144,7 @@ def asked_about(item: Explanation) -> str | None:
     return None if item.class_index is None else item.classes[item.class_index]
 
 
-def _for_page(
-    same: Sequence[Explanation], title: str, places: Sequence[Place]
-) -> dict[str, Any]:
+def _for_page(same: Sequence[Explanation], title: str, places: Sequence[Place]) -> dict[str, Any]:
     item = same[0]
     rows = item.top(ON_PAGE)
     if item.label is not None and item.classes[item.label] not in [name for name, _ in rows]:

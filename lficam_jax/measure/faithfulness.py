@@ -121,7 +121,7 @@ def faithfulness(
 
 def measurement(
     model: nn.Module, info: Dataset, groups: Sequence[str], baseline: str, steps: int,
-    target: str = "predicted",
+    target: str = "predicted", align: str = "centres",
 ) -> "Measurement":  # fmt: skip
     """Returns the programs of a network: those of before, if the same were asked for before.
 
@@ -134,9 +134,10 @@ def measurement(
       baseline: as for `faithfulness`, like all that follows.
       steps: likewise.
       target: likewise.
+      align: where maps lie on the image, `centres` or `half_pixel`.
     """
     fed = Preprocess(image_size=info.image_size, mean=info.mean, std=info.std)
-    asked = (model, fed, tuple(groups), baseline, steps, target)
+    asked = (model, fed, tuple(groups), baseline, steps, target, align)
     try:
         hash(model)
     except TypeError:  # a backbone of the user's with a list in it, say

@@ -46,6 +46,7 @@ __all__ = [
     "find_images",
     "fit_box",
     "fit_image",
+    "has_mask",
     "is_synthetic",
     "normalise",
     "open_pipeline",
@@ -114,6 +115,14 @@ def open_source(data: ConfigDict, split: str) -> Source:
     return _open(dataset_info(data), data, split)
 
 
+def has_mask(source: Source, dataset: Dataset) -> bool:
+    """Tells whether examples of a source have the pixels of their object as `mask`.
+
+    Of a folder with masks or boxes some may lack one: their `mask` is empty.
+    """
+    return bool(source.objects) if isinstance(source, FolderSource) else dataset.has_mask
+
+
 def train_examples(data: ConfigDict) -> int:
     """Returns how many examples there are to train on; of a table's row without its files."""
     count = dataset_info(data).examples.get("train") or len(open_source(data, "train"))
@@ -177,6 +186,8 @@ def open_pipeline(
     if parts:
         batch_size = (fitting if train else covering)(batch_size, len(files), parts)
     if train:
+        if isinstance(files, FolderSource):
+            files.objects = None  # training looks at none
         source = mended = Mended(files, seed=seed, limit=data.max_corrupt)
         damaged = mended.damaged
     order = sampling(len(source), batch_size, train=train, seed=seed)
@@ -194,7 +205,8 @@ def open_pipeline(
     return replace(
         opened, dataset=replace(dataset, classes=source.classes),
         damaged=damaged, fingerprint=partial(_fingerprint, files),
-        batch_size=batch_size, labels=opened.resident.get("label", source.labels),
+        batch_size=batch_size, has_mask=has_mask(files, dataset),
+        labels=opened.resident.get("label", source.labels),
         notes=files.folder.notes() if isinstance(files, FolderSource) else (),
     )  # fmt: skip
 

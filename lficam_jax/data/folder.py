@@ -13,6 +13,7 @@ from lficam_jax.data.examples import Example, read_each
 from lficam_jax.data.images import read_image
 from lficam_jax.data.listing import subfolders, told, walk
 from lficam_jax.data.notes import Notes
+from lficam_jax.data.objects import Objects, check_masks
 from lficam_jax.data.transforms import cut_note
 from lficam_jax.errors import UserError
 
@@ -48,6 +49,7 @@ class Folder:
         self._top, self._passed = subfolders(path)
         self._parts = self._find_parts()
         self._nested: list[Path] = []
+        self._masks: set[str] = set()
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -83,6 +85,10 @@ class Folder:
         if self._all and not self._parts:
             return self._list(self._top)
         return self._divided[split]
+
+    def objects(self, rows: Sequence[Row]) -> Objects:
+        """Returns where the objects of some of `rows` are."""
+        return Objects(self.path, [path for path, _ in rows], self._masks)
 
     def place(self, split: str) -> str:
         """Returns what a message calls a split: its folder, if it has one."""
@@ -180,6 +186,8 @@ class Folder:
         for folder in folders:
             below = walk(folder)
             self._passed += below.passed
+            check_masks(below, self.path)
+            self._masks |= {p.relative_to(self.path).as_posix() for p in below.masks}
             if nested := [p.parent for p in below.files if p.parent != folder]:
                 self._nested.append(nested[0])
             rows += [(p.relative_to(self.path).as_posix(), folder.name) for p in below.files]
@@ -244,6 +252,7 @@ class FolderSource:
       classes: as above.
       labels: of all examples.
       noted: what is to be said of how pictures were read, of those that were.
+      objects: where the objects are; None: nobody asks, and examples have no `mask`.
     """
 
     def __init__(
@@ -262,6 +271,7 @@ class FolderSource:
         count = min(limit or len(rows), len(rows))
         self._ids = np.arange(count) * len(rows) // count
         self._rows = [rows[i] for i in self._ids]
+        self.objects = folder.objects(self._rows) or None
         self.labels = np.array([label[name] for _, name in self._rows], np.int32)
         self.missing = [name for name in self.classes if name not in {n for _, n in rows}]
 
@@ -274,7 +284,10 @@ class FolderSource:
         if notes := notes + cut_note(image, self._dataset):
             self.noted[i] = notes
             self._notes.tell(self.name(i), notes)
-        return {"image": image, "label": int(self.labels[i]), "id": int(self._ids[i])}
+        example = {"image": image, "label": int(self.labels[i]), "id": int(self._ids[i])}
+        if self.objects:
+            example["mask"] = self.objects.mask(self._rows[i][0], *image.shape[:2])
+        return example
 
     @property
     def names(self) -> list[str]:

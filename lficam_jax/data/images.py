@@ -64,6 +64,21 @@ def read_image(path: str | Path, channels: int = 3, background: str = "white") -
     return decode(content, channels=channels, name=str(path), upright=True, background=background)
 
 
+def read_raw(content: bytes, name: str) -> np.ndarray:
+    """Returns the numbers in a picture [y x c], of whatever type, without its opacity.
+
+    Nothing is scaled or looked up in a palette.
+
+    Raises:
+      DamagedImage: if it cannot be read.
+    """
+    from PIL import Image
+
+    with _named(name), Image.open(io.BytesIO(content)) as picture:
+        pixels = np.asarray(picture).reshape(*picture.size[::-1], -1)
+        return pixels[..., :-1] if pixels.shape[-1] in (2, 4) else pixels
+
+
 def decode(
     content: bytes, *, channels: int, name: str, upright: bool = False, background: str = "white"
 ) -> Picture:

@@ -14,6 +14,7 @@ SUFFIXES = (
     ".apng", ".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpeg", ".jpg",
     ".npy", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+MASK = ".mask.png"  # ends the name of a mask, which is no picture
 JUNK = ("__MACOSX",)  # what archives of macOS bring along
 SHOWN = 5  # paths in a message
 
@@ -24,10 +25,12 @@ class Listing:
 
     Attributes:
       files: the pictures, sorted.
+      masks: of the pictures' objects, sorted.
       passed: hidden folders and files, `__MACOSX`, and folders named like pictures: not looked at.
     """
 
     files: list[Path] = field(default_factory=list)
+    masks: list[Path] = field(default_factory=list)
     passed: list[Path] = field(default_factory=list)
 
 
@@ -43,6 +46,7 @@ def walk(folder: Path) -> Listing:
     above = {*folder.absolute().parents, *folder.resolve().parents}
     _walk(folder, frozenset(map(_identity, above)), found)
     found.files.sort()
+    found.masks.sort()
     return found
 
 
@@ -118,6 +122,8 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], found: Listing) -> No
             found.passed.append(path)
         elif is_folder:
             _walk(path, above | {here}, found)
+        elif path.name.endswith(MASK):
+            found.masks.append(path)
         elif path.suffix.lower() in SUFFIXES:
             # A pipe or a device is no file; what is gone, reading it will tell.
             (found.files if path.is_file() or not path.exists() else found.passed).append(path)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax.data import dataset_info, fit_image, open_source
+from lficam_jax.data import dataset_info, fit_image, has_mask, open_source
 from lficam_jax.data.folder import FolderSource
 from lficam_jax.data.transforms import fit_box, resample
 
@@ -17,11 +17,13 @@ class Sample:
     Attributes:
       info: the data set.
       classes: class names, in label order.
+      has_mask: whether the object's pixels are known, of some of the examples at least.
     """
 
     def __init__(self, data: ConfigDict, split: str, limit: int) -> None:
         self.info = dataset_info(data)
         self._source = open_source(data, split)
+        self.has_mask = has_mask(self._source, self.info)
         total = len(self._source)
         self._places = np.arange(min(limit, total)) * total // min(limit, total)
         self.classes = self._source.classes
@@ -56,7 +58,7 @@ class Sample:
             "notes": np.str_("\n".join(noted.get(i, ()))),
             "box": np.array(box, float),
         }
-        if self.info.has_mask:
+        if self.has_mask:
             mask = resample(example["mask"], box, self.info.image_size, "nearest")
             fitted["mask"] = mask[..., 0] > 0
         return fitted

@@ -52,7 +52,7 @@ def chosen(names: Sequence[str], has_mask: bool) -> tuple[list[str], str]:
     if "localisation" in names:
         raise UserError(
             "--measures localisation needs data that know the object's pixels, for example "
-            "cluttered_digits; leave it out"
+            "cluttered_digits, or masks or boxes in your folder; leave it out"
         )
     return list(names), ""
 
@@ -107,7 +107,7 @@ def faithfulness(
         ("baseline", baseline, measures.BASELINES),
     ):
         check_word(what, word, known)
-    groups, note = chosen(groups, session.info.has_mask)
+    groups, note = chosen(groups, session.sample.has_mask)
     names = session.with_trivial(*METHODS)
     _announce(len(session.sample), names, groups, steps)
     asked = groups, baseline, steps, target, session.align

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lficam_jax.config import options, smoke, validate
-from lficam_jax.data import dataset_info
+from lficam_jax.data import dataset_info, has_mask, open_source
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.measure.faithfulness import chosen as chosen_measures
 from lficam_jax.methods import METHODS
@@ -128,7 +128,7 @@ def plan(study: ConfigDict) -> list[Run]:
     for key in ("methods", "ablation_methods", "stability_methods"):
         _check_names(f"measure.{key}", measure[key], METHODS)
     try:
-        chosen_measures(measure.measures, dataset_info(study.base.data).has_mask)
+        chosen_measures(measure.measures, _has_mask(study.base.data, measure.split))
     except UserError as error:
         raise UserError(f"study.measure.measures: {error}") from None
     _check_there("models", study.models, BASELINE, OURS)
@@ -161,6 +161,12 @@ def keys(change: Mapping[str, Any], prefix: str = "") -> list[str]:
             keys(value, f"{prefix}{name}.") if isinstance(value, Mapping) else [f"{prefix}{name}"]
         )
     ]
+
+
+def _has_mask(data: ConfigDict, split: str) -> bool:
+    """Tells whether the object's pixels are known; of a folder, its files say."""
+    info = dataset_info(data)
+    return info.has_mask or (bool(data.folder) and has_mask(open_source(data, split), info))
 
 
 def _check_there(key: str, names: Any, *needed: str) -> None:

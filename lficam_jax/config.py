@@ -181,8 +181,7 @@ def _explain() -> ConfigDict:
     explain = ConfigDict()
     explain.split = "test"
     explain.limit = 64  # examples of the split that `lficam explain` draws
-    explain.align = "centres"  # where maps lie on a picture, drawn and measured. centres: each cell
-    # on the middle of what it looks at; half_pixel: cells tile the picture, as in the literature
+    explain.align = "centres"  # maps lie where cells look; half_pixel: cells tile the picture
     return explain
 
 

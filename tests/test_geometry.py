@@ -186,3 +186,8 @@ def test_measures_ask_where_the_map_lies():
 def test_an_unknown_alignment_names_the_nearest():
     with pytest.raises(UserError, match=r"align='centre' is unknown.*'centres'"):
         explained("strided", dotted(8, 4), align="centre")
+
+
+def test_a_bell_in_the_middle_stays_in_the_middle():
+    (e,) = explained("strided", dotted(8, 4), method="gaussian")
+    assert e.place is None  # no network looked there

@@ -152,7 +152,7 @@ def explain_inputs(
             class_index=None if name in maps.CLASSLESS else int(asked[i]),
             notes=inputs.notes[i] if inputs.notes else (),
             box=inputs.boxes[i] if inputs.boxes else None,
-            place=lie.get(drawn[name].shape[1:]),
+            place=maps.place_of(name, drawn[name].shape[1:], lie),
         )
         for i in range(count) for name in drawn
     ]  # fmt: skip

@@ -19,12 +19,13 @@ from lficam_jax.explaining import report
 from lficam_jax.explaining.session import Session, closing
 from lficam_jax.measure.scoreboard import GROUPS, Rows, for_page, summarise, table, write_csv
 from lficam_jax.measure.watchers import Gallery, Table, Watcher
-from lficam_jax.methods import maps_of
+from lficam_jax.methods import maps_of, place_of
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
 from lficam_jax.models.classifier import predict
 from lficam_jax.models.geometry import places
+from lficam_jax.ops.maps import Place
 from lficam_jax.structs import Variables
 
 METHODS = ("own", "grad_cam", "score_cam")  # unless others are asked for
@@ -174,7 +175,9 @@ class Measurement:
         raw = self._draw(name)(variables, seen)
         finite = np.asarray(np.isfinite(raw).all(axis=(1, 2)))
         maps = jnp.nan_to_num(raw)
-        found: dict[str, Any] = dict(self._rows(variables, seen | {"map": maps}))
+        place = place_of(name, maps.shape[1:], self._places)
+        full = localisation.on_image(maps, seen["image"].shape[1:3], place)
+        found: dict[str, Any] = dict(self._rows(variables, seen | {"map": full}))
         if "adcc" in self._groups:
             again = self._draw(name)(variables, seen | {"image": found.pop("masked")})
             same = measures.coherency(maps, jnp.nan_to_num(again))
@@ -182,23 +185,12 @@ class Measurement:
         if "sensitivity" in self._groups:
             found["max_sensitivity"] = self._draw(name, sensitivity=True)(variables, seen)
         if "localisation" in self._groups and mask is not None:
-            found |= self._localise(maps, mask)
+            found |= _localise(maps, mask, place)
         rows = {k: np.array(v, np.float64) for k, v in found.items()}
         for row in rows.values():
             row[~finite] = np.nan  # a map that is not finite has no measure; it is counted
         constant: np.ndarray = np.asarray(localisation.constant(maps)) & finite
         return rows | {"constant": constant, "not_finite": ~finite, "map": np.asarray(raw)}
-
-    def _localise(self, maps: Array, mask: np.ndarray) -> Rows:
-        objects, place = mask.any(axis=(1, 2)), self._places.get(maps.shape[1:])
-        asked = maps, jnp.asarray(mask), place
-        hits = {
-            "pointing_game": localisation.pointing_hit(*asked),
-            "energy": localisation.energy(*asked),
-        }
-        boxes = localisation.box_overlaps(np.asarray(maps), mask, place=place)
-        found = {name: np.where(objects, hit, np.nan) for name, hit in hits.items()}
-        return found | {"max_box_acc": boxes}
 
     def _see(
         self, info: Dataset | Preprocess, variables: Variables, batch: Any
@@ -225,9 +217,7 @@ class Measurement:
         return self._maps[name, sensitivity]
 
     def _measure(self, variables: Variables, seen: Any) -> dict[str, Array]:
-        images, classes, before = seen["image"], seen["class"], seen["before"]
-        place = self._places.get(seen["map"].shape[1:])
-        maps = localisation.on_image(seen["map"], images.shape[1:3], place)
+        images, classes, before, maps = (seen[k] for k in ("image", "class", "before", "map"))
         ground = measures.baseline(images, self._baseline, self._black)
 
         def confidence(x: Array, classes: Array) -> Array:
@@ -262,6 +252,16 @@ class Measurement:
 
 
 _kept = lru_cache(maxsize=8)(Measurement)  # a second run.measure compiles nothing
+
+
+def _localise(maps: Array, mask: np.ndarray, place: Place | None) -> Rows:
+    objects, asked = mask.any(axis=(1, 2)), (maps, jnp.asarray(mask), place)
+    hits = {
+        "pointing_game": localisation.pointing_hit(*asked),
+        "energy": localisation.energy(*asked),
+    }
+    found = {name: np.where(objects, hit, np.nan) for name, hit in hits.items()}
+    return found | {"max_box_acc": localisation.box_overlaps(np.asarray(maps), mask, place=place)}
 
 
 def stream(

@@ -15,7 +15,7 @@ from lficam_jax.explaining.figure import labelled_grid
 from lficam_jax.explaining.render import Picture, colorize, enlarge, overlay, upsample
 from lficam_jax.explaining.session import Session, closing
 from lficam_jax.measure.observe import METHODS, Seen
-from lficam_jax.methods import TRIVIAL
+from lficam_jax.methods import TRIVIAL, place_of
 from lficam_jax.metrics.bootstrap import summary
 from lficam_jax.ops.maps import Place
 from lficam_jax.workdir.table import aligned
@@ -142,7 +142,7 @@ def picture(
         labels.append("image")
         for name in names:
             maps = [np.asarray(seen["maps"][name][example]) for seen in looks.values()]
-            place = session.places.get(maps[0].shape)
+            place = place_of(name, maps[0].shape, session.places)
             rows.append([_drawn(p, m, over, place) for p, m in zip(shown, maps, strict=True)])
             labels.append(name)
     labelled_grid(rows, labels, list(looks), notes, path)

@@ -10,7 +10,7 @@ import numpy as np
 from lficam_jax.data.sample import Sample
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.measure.scoreboard import COLUMNS, PERCENT, Rows
-from lficam_jax.methods import CLASSLESS
+from lficam_jax.methods import CLASSLESS, place_of
 from lficam_jax.models.geometry import Places
 
 SHOWN = 24  # images whose maps are on the page
@@ -51,7 +51,7 @@ class Gallery:
                 map=rows["map"][i], probabilities=share[i], classes=self._classes,
                 label=int(batch["label"][i]), mask=batch["mask"][i] if "mask" in batch else None,
                 method=name, class_index=None if name in CLASSLESS else int(asked[i]),
-                place=self._lie.get(rows["map"].shape[1:]),
+                place=place_of(name, rows["map"].shape[1:], self._lie),
             )
             for i in here for name, rows in found.items()
         ]  # fmt: skip

@@ -26,7 +26,8 @@ from lficam_jax.methods.gradient import (
 from lficam_jax.methods.perturbation import CHUNK_SIZE, SCORES, ablation_cam, score_cam
 from lficam_jax.methods.split import Maps, Split, split_model
 from lficam_jax.models.fit import check_network
-from lficam_jax.ops.maps import min_max
+from lficam_jax.models.geometry import Places
+from lficam_jax.ops.maps import Place, min_max
 from lficam_jax.structs import Key, Variables
 
 Method = Callable[..., Maps]
@@ -50,6 +51,7 @@ METHODS: dict[str, Method] = {
 # A map whose values differ by less than this share is constant: float32 rounding drew the rest.
 ROUNDING = 1e-6
 TRIVIAL = ("mean_features", "gaussian", "random", "fakecam")  # rows that every table must have
+UNSEEN = ("gaussian", "random", "fakecam")  # no network looks there: they lie by half-pixels
 CLASSLESS = ("own", "eigen_cam", *TRIVIAL)  # whose maps are the same whatever class is asked about
 
 
@@ -72,6 +74,17 @@ def check_asked(target: Any, names: Iterable[str]) -> None:
         f"target={brief(target)}: {', '.join(names)} draws the same map whatever class is asked "
         "about (it is class-agnostic); leave target out, or choose another method, grad_cam say"
     )
+
+
+def place_of(name: str, grid: tuple[int, ...], places: Places) -> Place | None:
+    """Returns where the maps of a method lie on the image; None: by half-pixels.
+
+    Args:
+      name: a key of `METHODS`.
+      grid: rows and columns of the map.
+      places: of `models.geometry.places`.
+    """
+    return None if name in UNSEEN else places.get(grid)
 
 
 def maps_of(

@@ -18,6 +18,7 @@ from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.explaining.session import BATCH, Session
 from lficam_jax.measure.faithfulness import Measurement, stream
 from lficam_jax.methods import TRIVIAL, maps_of
+from lficam_jax.methods import place_of as placed
 from lficam_jax.models.classifier import predict
 from lficam_jax.ops.maps import Axis, Place
 from lficam_jax.structs import Variables
@@ -181,9 +182,10 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
     arrays["correct"] = _correct(session)
     arrays |= _maps([m for m in asked.stability_methods if m in session.methods()], session)
     arrays |= {
-        key.replace("map/", "place/"): np.array(session.places[maps.shape[1:]])
-        for key, maps in arrays.items()
-        if key.startswith("map/") and maps.shape[1:] in session.places
+        f"place/{m}": np.array(place)
+        for m in session.methods()
+        if f"map/{m}" in arrays
+        and (place := placed(m, arrays[f"map/{m}"].shape[1:], session.places))
     }
     partial = here / "results" / ".measures.npz"
     np.savez_compressed(partial, **arrays)

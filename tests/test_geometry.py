@@ -102,6 +102,7 @@ def test_the_overlay_is_hottest_on_the_dot():
 FAMILIES = {
     "cifar_resnet": (8, {}), "cifar_densenet": (10, {}), "cifar_resnext": (11, {"cardinality": 2}),
     "wide_resnet": (10, {"widen": 1}), "resnet": (18, {}), "se_resnet": (50, {}),
+    "vgg": (16, {}), "efficientnet_lite": (0, {}),
 }  # fmt: skip
 
 
@@ -124,9 +125,14 @@ def test_centres_are_the_middle_of_what_a_cell_looks_at(name, monkeypatch):
     # a maximum over equal pixels has the gradient of the first; a mean looks at the same window
     monkeypatch.setattr(nn, "max_pool", nn.avg_pool)
     depth, options = FAMILIES[name]
-    head = "plain" if name == "se_resnet" else "abn"  # whose own map has a grid of its own
+    head = (
+        "plain" if name in ("se_resnet", "vgg", "efficientnet_lite") else "abn"
+    )  # whose own map has a grid of its own
     model = create_model(name, depth, head, num_classes=2, **options)
-    size = (32, 640 if name in ("resnet", "se_resnet") else 160)
+    size = (
+        32,
+        {"resnet": 640, "se_resnet": 640, "vgg": 640, "efficientnet_lite": 1408}.get(name, 160),
+    )
     variables = even(jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *size, 3))))
     found = places(model, size)
 

@@ -147,6 +147,8 @@ def _meet(lines: Sequence[Line | None]) -> Line | None:
     there = [line for line in lines if line is not None]
     if not there or len({line.side for line in there}) > 1:
         return None
+    if len(set(there)) == 1:
+        return there[0]
     first, step = np.mean([line[1:] for line in there], axis=0).tolist()
     return Line(there[0].side, first, step)
 

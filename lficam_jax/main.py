@@ -241,12 +241,12 @@ def run(mode: str, words: Sequence[str], prog: str) -> int:
     config = source.preliminary() if late else source.config(source.theirs(address))
     _start(mode, spec, config, "cpu" if flags.get("topology") else config.parallel.platform)
     from lficam_jax.modes import RUN  # here, so that help and a typo answer at once
-    from lficam_jax.workdir.folder import keep_compiled
+    from lficam_jax.workdir.compiled import keep_compiled
     from lficam_jax.workdir.remote import mirrored
 
     with mirrored(address) as here:
         if here is not None:
-            keep_compiled(here)
+            keep_compiled()
         if late:
             config = source.config(cli.told_by_the_first(lambda: source.theirs(here)))
         asked = {("groups" if name == "measures" else name): v for name, v in flags.items()}

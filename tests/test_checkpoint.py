@@ -1,6 +1,7 @@
 """Checkpoints: bit-exact, the best is kept, and a damaged one costs a line, not the run."""
 
 import errno
+import json
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from lficam_jax.errors import UserError
+from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.training.steps import create_state
 from lficam_jax.workdir.checkpoint import Checkpoints, checksums
 
@@ -121,24 +122,117 @@ def test_a_damaged_newest_step_falls_back_to_the_one_before(tmp_path, caplog, da
         checkpoints.save(state_at(3), metrics={"accuracy": 0.3})  # the place is free
         checkpoints.wait()
         same(checkpoints.restore_latest(state_at(9)), state_at(3))
-    (line,) = [r.message for r in caplog.records if r.name == "lficam_jax.workdir.checkpoint"]
-    assert line.startswith("checkpoint 3 is damaged") and "\n" not in line
+    first, kept = sorted(line for line in said(caplog) if line.startswith("checkpoint"))
+    assert first.startswith("checkpoint 3 is damaged") and "\n" not in first
+    aside = tmp_path / "checkpoints" / "3.damaged"
+    assert kept == f"checkpoint 3 is kept as {aside}" and aside.is_dir()
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"accuracy": null}', '{"accuracx": 0.9}', "[]", "\x00",
-                                  '{"accuracy": 0.1}'])  # fmt: skip
-def test_a_step_with_damaged_metrics_counts_as_not_measured(tmp_path, caplog, text):
+DAMAGED = ["", "{", '{"accuracy": null}', '{"accuracx": 0.9}', "[]", "\x00", '{"accuracy": 0.1}',
+           "[" * 10**5, '{"accuracy": NaN}', None]  # fmt: skip
+
+
+def damage(workdir, text, *items):
+    """Writes `text` in place of what an item says of the metrics of step 2; None: removes it."""
+    for item in items:
+        file = workdir / "checkpoints" / "2" / item
+        if text is None:
+            file.unlink()
+        elif file.name == "metadata" and text.startswith('{"'):
+            said = json.loads(file.read_text())
+            file.write_text(json.dumps(said | {"metrics": json.loads(text)}))
+        else:
+            file.write_text(text)
+
+
+def said(caplog):
+    return {r.message for r in caplog.records if r.name == "lficam_jax.workdir.checkpoint"}
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+@pytest.mark.parametrize("item", ["metrics/metrics", "meta/metadata"])
+def test_one_damaged_copy_of_the_metrics_changes_no_best_step(tmp_path, caplog, item, text):
+    assert save(tmp_path, 0.5, 0.9, 0.4) == ([2, 3], 2)
+    damage(tmp_path, text, item)
+    with (
+        caplog.at_level(logging.WARNING, "lficam_jax"),
+        Checkpoints(tmp_path, read_only=True) as checkpoints,
+    ):
+        assert checkpoints.best_step() == 2
+        same(checkpoints.restore_latest(state_at(9)), state_at(3))
+    assert not said(caplog)
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_step_with_two_damaged_copies_counts_as_not_measured(tmp_path, caplog, text):
     """Step 2 was the best; without its metrics, the better of the others is."""
     assert save(tmp_path, 0.5, 0.9, 0.4) == ([2, 3], 2)
-    (tmp_path / "checkpoints" / "2" / "metrics" / "metrics").write_text(text)
+    damage(tmp_path, text, "metrics/metrics", "meta/metadata")
     with (
         caplog.at_level(logging.WARNING, "lficam_jax"),
         Checkpoints(tmp_path, read_only=True) as checkpoints,
     ):
         assert checkpoints.best_step() == 3
-        same(checkpoints.restore_latest(state_at(9)), state_at(3))
-    lines = {r.message for r in caplog.records if r.name == "lficam_jax.workdir.checkpoint"}
-    assert lines == {"the metrics of checkpoint 2 are damaged; it counts as not measured"}
+    assert said(caplog) == {"the metrics of checkpoint 2 are damaged; it counts as not measured"}
+
+
+REFUSALS = [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE,
+            errno.EPERM, errno.ETIMEDOUT, errno.ENOTCONN, errno.EROFS, errno.ELOOP]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+@pytest.mark.parametrize("form", [OSError, ValueError])
+def test_a_step_that_the_system_does_not_read_is_not_damaged(tmp_path, monkeypatch, form, code):
+    """As python says it, and as tensorstore does; nothing is passed over, renamed or removed."""
+    save(tmp_path, 0.1, 0.2, 0.3)
+    words = f"[OS error {code}: {errno.errorcode[code]} {os.strerror(code)}]"
+    error = OSError(code, os.strerror(code)) if form is OSError else ValueError(f"READ: {words}")
+    before = sorted(tmp_path.rglob("*"))
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(checkpoints, "_read", raises(error))
+        with pytest.raises(UserError, match=f"cannot be read now .*{os.strerror(code)}") as told:
+            checkpoints.restore_latest(state_at(9))
+        with pytest.raises(UserError, match="cannot be read now"):
+            checkpoints.restore_model(None, 3)
+    assert "\n" not in str(told.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def raises(error):
+    def read(*_):
+        try:
+            raise error
+        except Exception as inner:
+            raise KeyError("what a library makes of it") from inner
+
+    return read
+
+
+@pytest.mark.parametrize("item", ["model", "train", "meta", "metrics"])
+def test_a_file_that_cannot_be_opened_is_not_damaged(tmp_path, item):
+    """A link to itself, which root cannot open either; as `chmod 0` for anybody else."""
+    save(tmp_path, 0.1, 0.2, 0.3)
+    for file in [p for p in (tmp_path / "checkpoints" / "3" / item).rglob("*") if p.is_file()]:
+        file.unlink()
+        file.symlink_to(file.name)
+    with pytest.raises(UserError, match="cannot .*read.*Too many levels of symbolic links"):
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.restore_latest(state_at(9))
+            checkpoints.best_step()
+    assert {"2", "3"} <= {path.name for path in (tmp_path / "checkpoints").iterdir()}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("where", ["params", "batch_stats", "opt_state", "ema"])
+def test_what_is_not_finite_is_never_saved(tmp_path, where, bad):
+    save(tmp_path, 0.1, ema=True)
+    state = state_at(2, ema=True)
+    state = state.replace(**{where: jax.tree.map(lambda x: x * bad, getattr(state, where))})
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(DivergedError, match=f"diverged at step 2: .{where}.* is not finite"):
+            checkpoints.save(state, metrics={"accuracy": 0.9})
+        checkpoints.wait()
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["1"]
 
 
 def test_all_damaged_is_an_error_and_deletes_nothing(tmp_path):

@@ -7,9 +7,11 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -22,7 +24,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.training import loop
 from lficam_jax.training.experiment import load_run
 from lficam_jax.training.train import train
-from lficam_jax.workdir import folder as workdir
+from lficam_jax.workdir import compiled
 from lficam_jax.workdir.progress import Progress
 
 
@@ -149,6 +151,7 @@ def test_a_terminal_that_knows_no_letter_but_ascii_is_no_reason_to_fail():
 
 STUCK = """
 import time
+from pathlib import Path
 from lficam_jax.devices.watchdog import Watchdog
 def stand_still(): time.sleep(60)
 with Watchdog(0.3) as watchdog:
@@ -180,20 +183,44 @@ def test_the_loop_is_watched_step_by_step_and_sigint_ends_it(tiny, tmp_path, mon
     assert "step 3" in barked and "step 2" not in barked
 
 
-def test_compiled_programs_are_kept_with_the_run_unless_a_place_is_chosen(tmp_path, monkeypatch):
+def place_of_programs(monkeypatch):
+    """Returns what `keep_compiled` chooses where nobody chose before."""
     before = jax.config.jax_compilation_cache_dir
-    workdir.keep_compiled(tmp_path)
-    assert jax.config.jax_compilation_cache_dir == before  # conftest chose
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "access", lambda *_, **__: False)  # one may only read there
-            workdir.keep_compiled(tmp_path)
-        assert jax.config.jax_compilation_cache_dir is None
-        workdir.keep_compiled(tmp_path)
-        assert jax.config.jax_compilation_cache_dir == str(tmp_path / ".jax_cache")
+        compiled.keep_compiled()
+        return jax.config.jax_compilation_cache_dir
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_compiled_programs_are_kept_with_the_user_alone(tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    compiled.keep_compiled()
+    assert jax.config.jax_compilation_cache_dir == before  # conftest chose
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ours = tmp_path / "cache" / "lficam_jax"
+    (tmp_path / "cache").mkdir()
+    ours.mkdir(mode=0o777)
+    place = Path(place_of_programs(monkeypatch))
+    assert place.parent == ours
+    assert [stat.S_IMODE(p.stat().st_mode) for p in (ours, place)] == [0o700, 0o700]
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")  # must be absolute, says its specification
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert place_of_programs(monkeypatch).startswith(str(tmp_path / "home/.cache/lficam_jax/"))
+
+
+def test_programs_of_somebody_else_are_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "lficam_jax").symlink_to("theirs")
+    assert place_of_programs(monkeypatch) is None
+    (tmp_path / "lficam_jax").unlink()
+    (tmp_path / "lficam_jax").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    assert place_of_programs(monkeypatch) is None
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    assert place_of_programs(monkeypatch) is None
 
 
 RUN = ("--config.train.total_steps=60", "--config.eval.every_steps=20",

@@ -62,12 +62,15 @@ def subfolders(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def told(paths: Iterable[Path], folder: Path) -> str:
-    """Names a few paths, relative to a folder.
+    """Names a few paths, those below a folder relative to it.
 
     >>> told([Path("photos/.git")], Path("photos"))
     '.git'
     """
-    names = [path.relative_to(folder).as_posix() for path in paths]
+    names = [
+        (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+        for path in paths
+    ]
     return ", ".join(names[:SHOWN]) + (f", … ({len(names)} in all)" if len(names) > SHOWN else "")
 
 

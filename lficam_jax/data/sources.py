@@ -1,6 +1,9 @@
 """Random access to the splits that TensorFlow Datasets prepared, without TensorFlow."""
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,11 @@ from lficam_jax.data.datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, SPLI
 from lficam_jax.data.examples import Example
 from lficam_jax.data.imagenet import in_words
 from lficam_jax.data.images import decode
+from lficam_jax.data.inside import inside
 from lficam_jax.errors import UserError, nearest
 
 _MASKS = ("mask", "segmentation_mask")  # what data sets call it
+_PATCHING = threading.Lock()
 _TRIMAP_GROUND = 2  # in segmentation_mask: 1 is the object, 2 the ground, 3 the object's rim
 
 
@@ -149,12 +154,47 @@ def open_builder(tfds_name: str, directory: Path) -> Any:
     """
     import tensorflow_datasets as tfds
 
+    inside(directory, tfds_name, "data.name")
     try:
-        return tfds.core.read_only_builder.builder_from_files(tfds_name, data_dir=str(directory))
+        with _features_of_tfds():
+            builder = tfds.core.read_only_builder.builder_from_files(
+                tfds_name, data_dir=str(directory)
+            )
     except tfds.core.registered.DatasetNotFoundError as error:
         raise UserError(not_prepared(tfds_name, directory)) from error
     except OSError as error:  # of a disk, or of a bucket's network
         raise UserError(f"cannot read data sets from {directory}: {error}") from error
+    for split in builder.info.splits.values():
+        for path in map(str, split.filepaths):
+            inside(directory, path.removeprefix(f"{builder.data_path}/"), str(builder.data_path))
+    return builder
+
+
+@contextlib.contextmanager
+def _features_of_tfds() -> Iterator[None]:
+    """Lets TFDS import its own modules alone, where it would import any that features.json names.
+
+    Raises:
+      UserError: for another.
+    """
+    from tensorflow_datasets.core.features.feature import FeatureConnector
+
+    found = FeatureConnector.__dict__["cls_from_name"]
+
+    def named(cls: Any, name: str) -> Any:
+        if not name.startswith("tensorflow_datasets."):
+            raise UserError(
+                f"features.json names {name}, which is code that came with the data and is not "
+                "run; prepare the data set again with features of tensorflow_datasets"
+            )
+        return found.__func__(cls, name)
+
+    with _PATCHING:
+        FeatureConnector.cls_from_name = classmethod(named)
+        try:
+            yield
+        finally:
+            FeatureConnector.cls_from_name = found
 
 
 def not_prepared(tfds_name: str, directory: Path) -> str:

@@ -74,14 +74,14 @@ def _compare(study: ConfigDict, workdir: Path, *, so_far_only: bool) -> None:
     """Carries out what is missing, unless told not to, and compares what there is."""
     from lficam_jax.study.plan import plan
     from lficam_jax.study.runs import carry_out, so_far
-    from lficam_jax.workdir.folder import keep_compiled
+    from lficam_jax.workdir.compiled import keep_compiled
 
     runs = plan(study)
     planned = len(runs)
     if so_far_only:
         study, runs = so_far(study, runs, workdir)
     else:
-        keep_compiled(workdir)  # settings that differ in the seed alone share their programs
+        keep_compiled()  # settings that differ in the seed alone share their programs
         print(f"{planned} runs: {len(study.settings)} settings; {workdir}", flush=True)
         carry_out(study, runs, workdir)
     print(f"comparing {len(runs)} runs", flush=True)

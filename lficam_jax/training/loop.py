@@ -21,7 +21,8 @@ from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.structs import Sums, TrainState
 from lficam_jax.training.evaluate import Evaluation
 from lficam_jax.training.profiling import Profile
-from lficam_jax.workdir.checkpoint import METRIC, Checkpoints
+from lficam_jax.workdir.checkpoint import Checkpoints
+from lficam_jax.workdir.measured import METRIC
 from lficam_jax.workdir.metrics_file import MetricWriter
 from lficam_jax.workdir.progress import Progress
 

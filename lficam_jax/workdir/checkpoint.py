@@ -9,27 +9,29 @@ it does not notice a flipped bit, which the checksums do.
 import contextlib
 import errno
 import gc
-import json
+import itertools
 import logging
-import math
 import os
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from lficam_jax.errors import UserError
+from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.structs import TrainState, Variables
+from lficam_jax.workdir.damage import refused
+from lficam_jax.workdir.measured import METRIC, Manager, checksum
+from lficam_jax.workdir.results import plain
 
 log = logging.getLogger(__name__)
-METRIC = "accuracy"
 
 
 class Checkpoints:
@@ -75,14 +77,25 @@ class Checkpoints:
             del self.manager
 
     def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None) -> None:
-        """Copies the state to the host and writes it in the background."""
+        """Copies the state to the host and writes it in the background.
+
+        Every process looks at its copy, so that all end alike; process 0 writes.
+
+        Raises:
+          DivergedError: if a number of it is not finite: nothing is written.
+          UserError: if this checkpoint, or the one before it, cannot be written.
+        """
+        host = jax.device_get(state)
+        check_finite(host)
         if not self._ours:
             return
-        host = jax.device_get(state)
         model, train = _split(host)
+        metrics = {name: float(value) for name, value in (metrics or {}).items()}
         meta = {
-            "config": self._config, "metrics": dict(metrics or {}),
-            "checksums": {"model": checksums(model), "train": checksums(train)},
+            "config": plain(self._config), "metrics": metrics,
+            "checksums": {
+                "model": checksums(model), "train": checksums(train), "metrics": checksum(metrics),
+            },
         }  # fmt: skip
         arguments = ocp.args.Composite(
             model=ocp.args.StandardSave(model), train=ocp.args.StandardSave(train),
@@ -124,10 +137,12 @@ class Checkpoints:
     def restore_latest(self, like: TrainState) -> TrainState | None:
         """Returns the newest undamaged state as host arrays, or None where nothing was saved.
 
-        A damaged step is named in one line and removed, and the step before it is tried.
+        A damaged step is named in one line and renamed to `STEP.damaged`, and the step before it
+        is tried. Damaged means that a part is gone, or a checksum or its form is wrong.
 
         Raises:
-          UserError: if there are checkpoints and all are damaged.
+          UserError: if there are checkpoints and all are damaged, or the system refuses to read
+            one; then all stay as they are.
         """
         damaged: list[int] = []
         model, train = _split(jax.device_get(like))
@@ -137,8 +152,7 @@ class Checkpoints:
                 log.warning("checkpoint %d is damaged (%s); trying the one before", step, items)
                 damaged.append(step)
                 continue
-            for bad in damaged:  # their places are needed: the run is about to save them again
-                self.manager.delete(bad)
+            self._set_aside(damaged)
             return _join(like, items["model"], items["train"])
         if damaged:
             raise UserError(
@@ -146,6 +160,17 @@ class Checkpoints:
                 "start again in an empty --workdir"
             )
         return None
+
+    def _set_aside(self, steps: Sequence[int]) -> None:
+        """Frees the places of damaged steps, which the run is about to save again."""
+        for step in steps:
+            names = (f"{step}.damaged{f'-{n}' * (n > 1)}" for n in itertools.count(1))
+            kept = next(p for name in names if not (p := self.directory / name).exists())
+            with self._writing():
+                (self.directory / str(step)).rename(kept)
+            log.warning("checkpoint %d is kept as %s", step, kept)
+        if steps:
+            self.manager.reload()
 
     def restore_model(self, like: Variables | None, step: int) -> Variables:
         """Reads the model item of one step alone, as host arrays; `like=None`: of any network."""
@@ -171,12 +196,22 @@ class Checkpoints:
         return int(max(steps) if best is None else best)
 
     def _try(self, step: int, like: Mapping[str, Any]) -> dict[str, Any] | str:
-        """Returns the items of a step, or in one line why they cannot be read."""
+        """Returns the items of a step, or in one line how it is damaged.
+
+        Raises:
+          UserError: if the system refuses to read it, which says nothing of the step.
+        """
         with _quiet():
             try:
                 return self._read(step, like)
             except Exception as error:  # whatever a damaged file makes orbax or tensorstore raise
-                return _line(error)
+                words, why = _line(error), refused(error, self.directory / str(step))
+        if why:
+            raise UserError(
+                f"checkpoint {step} in {self.directory} cannot be read now ({why}); nothing is "
+                "changed: see to that, then give the same command again"
+            )
+        return words
 
     def _read(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
         wanted = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
@@ -206,32 +241,22 @@ def _manager(directory: Path, keep_latest: int, read_only: bool) -> ocp.Checkpoi
         read_only=read_only,
         multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
     )
-    return _Manager(directory, options=options)
+    return Manager(directory, options=options)
 
 
-class _Manager(ocp.CheckpointManager):  # type: ignore[misc]  # orbax is untyped
-    """Orbax' manager, to which a step with damaged metrics is one that was not measured."""
+def check_finite(state: TrainState) -> None:
+    """Checks a state on the host; a second or so for a gigabyte.
 
-    def metrics(self, step: int) -> Any:
-        """Returns the metrics of a step; None if it has none, or damaged ones, which is said."""
-        try:
-            found = super().metrics(step)
-            if found is None:
-                return None
-            whole = math.isfinite(found[METRIC]) and found == self._noted(step, found)
-        except (OSError, ValueError, KeyError, TypeError):
-            whole = False
-        if whole:
-            return found
-        log.warning("the metrics of checkpoint %d are damaged; it counts as not measured", step)
-        return None
-
-    def _noted(self, step: int, found: Any) -> Any:
-        """Returns what the item `meta` says of them; if that is damaged, its reader will see."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            text = (Path(self.directory) / str(step) / "meta" / "metadata").read_text()
-            return json.loads(text)["metrics"]
-        return found
+    Raises:
+      DivergedError: naming the first array that holds NaN or infinity.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
+            raise DivergedError(
+                f"training diverged at step {int(state.step)}: {jax.tree_util.keystr(path)} is not "
+                "finite, so this step is not saved. Checkpoints before it are intact. Lower "
+                "--config.optim.lr, warm up longer or set --config.optim.clip_norm"
+            )
 
 
 def checksums(tree: Any) -> dict[str, int]:

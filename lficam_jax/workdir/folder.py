@@ -2,17 +2,16 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, default_config, validate
 from lficam_jax.data import ALL, RECORDED, dataset_info, is_synthetic, resolved, split_table_fits
 from lficam_jax.errors import UserError
+from lficam_jax.workdir.results import replace_text
 
 # Keys that change where things are read, how often something is written, or how a step is spread
 # over devices and their memory: a run may go on with others, on other machines.
@@ -54,7 +53,7 @@ def claim(
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         _write(workdir / SPLIT_FILE, division)
-        _write(workdir / "config.json", json.dumps(config, indent=2) + "\n")
+        _write(workdir / "config.json", json.dumps(config, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(
             f"cannot write to --workdir {workdir}: {error.strerror}; choose a writable folder"
@@ -73,12 +72,10 @@ def _check_division(workdir: Path, division: str) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Writes a file whole or not at all; no text removes it."""
-    if not text:
+    if text:
+        replace_text(path, text, "surrogateescape")
+    else:
         path.unlink(missing_ok=True)
-        return
-    partial = path.with_suffix(".tmp")
-    partial.write_text(text, "utf-8", "surrogateescape")
-    os.replace(partial, path)
 
 
 def check(workdir: Path | str, config: Mapping[str, Any], *, resize: bool = False) -> None:
@@ -148,20 +145,6 @@ def read_data(workdir: Path | str) -> dict[str, Any]:
     """Returns the group `data` of a run's config; {} where there is none."""
     path = Path(workdir) / "config.json"
     return dict(_read(path)["data"]) if path.exists() else {}
-
-
-def keep_compiled(workdir: Path | str) -> None:
-    """Lets jax keep compiled programs in `<workdir>/.jax_cache`, so that a restart skips compiling.
-
-    Whoever chose another place, by JAX_COMPILATION_CACHE_DIR, keeps it; in a folder that one may
-    only read, nothing is kept.
-    """
-    path = Path(workdir).absolute()
-    effective = os.access in os.supports_effective_ids
-    if path.exists() and not os.access(path, os.W_OK, effective_ids=effective):
-        return
-    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        jax.config.update("jax_compilation_cache_dir", str(path / ".jax_cache"))
 
 
 def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:

@@ -18,11 +18,11 @@ from typing import Any
 
 import jax
 
+from lficam_jax.data.inside import inside
 from lficam_jax.errors import UserError
 
 EVERY = 30.0  # seconds between two uploads
 UNFINISHED = "orbax-checkpoint-tmp"  # in the name of a step that is being written
-COMPILED = ".jax_cache"  # the one hidden folder that travels
 
 
 def is_remote(path: str | Path) -> bool:
@@ -84,12 +84,22 @@ class Mirror:
         with _teaching(self._url):
             if not self._fs.exists(self._root):
                 return
-            for path in self._fs.find(self._root):
-                name = path[len(self._root) :].lstrip("/")
-                target = self._local / name
+            for path, target in self._wanted():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._fs.get_file(path, str(target))
         self._seen = self._here()
+
+    def _wanted(self) -> list[tuple[str, Path]]:
+        """Returns objects and their places here, once all of their names are known to be good."""
+        found = []
+        for path in self._fs.find(self._root):
+            name = path.removeprefix(f"{self._root}/")
+            if path == self._root or name.endswith("/"):
+                continue  # consoles of buckets make such objects to show a folder
+            target = inside(self._local, name, self._url)
+            if not _hidden(name):
+                found.append((path, target))
+        return found
 
     def push(self) -> None:
         """Copies what has changed to the bucket, and removes checkpoints that are gone here."""
@@ -119,14 +129,18 @@ class Mirror:
         found = {}
         for path in sorted(self._local.rglob("*")):
             name = path.relative_to(self._local)
-            hidden = any(part.startswith(".") and part != COMPILED for part in name.parts)
-            if hidden or UNFINISHED in str(name):
+            if _hidden(name.as_posix()) or UNFINISHED in str(name):
                 continue
             with contextlib.suppress(FileNotFoundError):  # removed since it was listed
                 if path.is_file():
                     about = path.stat()
                     found[name.as_posix()] = (about.st_mtime_ns, about.st_size)
         return found
+
+
+def _hidden(name: str) -> bool:
+    """Tells what stays where it is: locks, half-written files, an older version's programs."""
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 @contextlib.contextmanager

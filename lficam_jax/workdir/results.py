@@ -66,14 +66,24 @@ def as_text(value: Any, indent: int | None = None) -> str:
     return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
-def replace_text(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str, errors: str = "backslashreplace") -> None:
     """Writes a file in one step: a reader sees the old text or the new, never half.
 
-    A byte of a file name that is no UTF-8 becomes `\\udcXX`, which JSON reads as it was.
+    A link at `path` is replaced, not followed.
+
+    Args:
+      path: of the file.
+      text: to be written in UTF-8.
+      errors: what becomes of the bytes of file names that are no UTF-8; by default `\\udcXX`, which
+        JSON reads as they were.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
+        scratch.unlink(missing_ok=True)  # of a killed process, or a link that leads elsewhere
+        with scratch.open("x", encoding="utf-8", errors=errors) as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name with no content
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

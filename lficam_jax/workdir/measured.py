@@ -1,0 +1,64 @@
+"""Which checkpoint is the best: what was measured of each, in two copies with a checksum."""
+
+import json
+import logging
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from lficam_jax.errors import UserError
+from lficam_jax.workdir.damage import ABSENT
+
+log = logging.getLogger("lficam_jax.workdir.checkpoint")
+METRIC = "accuracy"  # on the validation split: the highest is the best
+
+
+class Manager(ocp.CheckpointManager):  # type: ignore[misc]  # orbax is untyped
+    """Orbax' manager, to which a step with damaged metrics is one that was not measured."""
+
+    def metrics(self, step: int) -> Any:
+        """Returns the metrics of a step; None if it has none, or both copies of them are damaged.
+
+        The item `meta` holds them too, and their checksum: a copy that fits it is the truth.
+
+        Raises:
+          UserError: if the system refuses to read them.
+        """
+        noted, whole = self._item(step, "meta", "metadata"), None
+        if isinstance(noted, dict) and isinstance(noted.get("checksums"), dict):
+            whole = noted["checksums"].get("metrics")
+        if noted.get("metrics") == {} and whole in (None, checksum({})):
+            return None  # was not evaluated
+        found = self._item(step, "metrics", "metrics")
+        for copy in (found, noted.get("metrics")):
+            fits = checksum(copy) == whole if whole else copy == noted.get("metrics", copy)
+            if fits and _is_measured(copy):
+                return copy
+        log.warning("the metrics of checkpoint %d are damaged; it counts as not measured", step)
+        return None
+
+    def _item(self, step: int, *names: str) -> dict[str, Any]:
+        """Returns a JSON file of a step; {} if it is damaged or absent."""
+        path = Path(self.directory).joinpath(str(step), *names)
+        try:
+            found = json.loads(path.read_text())
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise UserError(f"cannot read {path}: {error.strerror}") from error
+            return {}
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def checksum(metrics: Any) -> int:
+    """Returns the CRC-32 of metrics, written as JSON in the order of their names."""
+    return zlib.crc32(json.dumps(metrics, sort_keys=True).encode())
+
+
+def _is_measured(metrics: Any) -> bool:
+    value = metrics.get(METRIC) if isinstance(metrics, dict) else None
+    return isinstance(value, int | float) and math.isfinite(value)

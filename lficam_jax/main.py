@@ -244,7 +244,7 @@ def run(mode: str, words: Sequence[str], prog: str) -> int:
     from lficam_jax.workdir.compiled import keep_compiled
     from lficam_jax.workdir.remote import mirrored
 
-    with mirrored(address) as here:
+    with mirrored(address, alone=mode == "train") as here:
         if here is not None:
             keep_compiled()
         if late:

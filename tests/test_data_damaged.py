@@ -1,7 +1,9 @@
 """Damaged pictures: training passes over a few, by the same rule in each process and thread."""
 
 import io
+import threading
 from itertools import islice
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -66,8 +68,33 @@ def test_one_too_many_stops_the_run():
         Mended(Numbers({2, 7}), seed=0, limit=1).read(0, 20)
     with pytest.raises(UserError, match="^picture 2 is damaged; .*--config.data.max_corrupt=10"):
         Mended(Numbers({2, 7}), seed=0, limit=0)[2]
-    with pytest.raises(UserError, match="^4 damaged pictures"):  # none is left to take instead
-        Mended(Numbers(set(range(4)), count=4), seed=0, limit=100)[0]
+
+
+def test_where_all_are_damaged_every_thread_ends():
+    """None is left to take instead: whoever looks on would look for ever."""
+    mended, ends = Mended(Numbers(set(range(4)), count=4), seed=0, limit=100), []
+
+    def look():
+        for i in range(4):
+            with pytest.raises(UserError, match="^all 4 pictures to train on are damaged: pic"):
+                mended[i]
+            ends.append(i)
+
+    threads = [threading.Thread(target=look, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(ends) == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+
+
+@pytest.mark.parametrize("kind", ["streaming", "resident"])
+def test_a_run_of_damaged_pictures_alone_ends_in_one_line(data, kind):
+    data.max_corrupt = 10**6
+    for path in Path(data.folder, "train").rglob("*.JPEG"):
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match="^all 24 pictures to train on are damaged"):
+        batches(data, kind)
 
 
 @pytest.fixture

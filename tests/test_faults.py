@@ -20,7 +20,7 @@ from PIL import Image
 
 from lficam_jax.devices import watchdog
 from lficam_jax.devices.interrupt import Interrupted
-from lficam_jax.errors import UserError
+from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.training import loop
 from lficam_jax.training.experiment import load_run
 from lficam_jax.training.train import train
@@ -107,6 +107,36 @@ def test_data_that_vanish_stop_the_run_and_cost_no_step(tiny, pictures, tmp_path
     assert last >= 2 and f"step {last} is saved" in str(stop.value)
     (tmp_path / "gone").rename(pictures)
     load_run(tiny, tmp_path / "run", last)
+
+
+@pytest.mark.parametrize("fails", ["damaged", "a bug"])
+def test_a_validation_split_that_cannot_be_measured_costs_no_step(
+    tiny, tmp_path, monkeypatch, fails
+):
+    tiny.eval.every_steps = 3
+    error = UserError("a.png is damaged") if fails == "damaged" else RuntimeError("out of memory")
+
+    def measure(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Evaluation, "measure", measure)
+        match = "a.png is damaged; step 3 is saved" if fails == "damaged" else "out of memory"
+        with pytest.raises(type(error), match=match):
+            train(tiny, tmp_path)
+        with pytest.raises(type(error)):  # nor again: it goes on behind step 3
+            train(tiny, tmp_path)
+    assert newest(tmp_path / "checkpoints") == 4
+    assert train(tiny, tmp_path)["resumed_at_step"] == 4
+
+
+def test_weights_that_diverged_are_not_saved_though_the_loss_was_finite(tiny, tmp_path):
+    """The step's loss is that of the weights before it."""
+    tiny.optim.update(lr=1e38, warmup_steps=0, warmup_epochs=0.0, clip_norm=0.0)
+    tiny.eval.every_steps = 1
+    with pytest.raises(DivergedError, match="diverged at step 1: .*so this step is not saved"):
+        train(tiny, tmp_path)
+    assert newest(tmp_path / "checkpoints") == -1
 
 
 def test_a_clock_that_is_set_back_harms_nothing_and_a_window_is_profiled(

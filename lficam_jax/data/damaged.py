@@ -54,6 +54,7 @@ class Mended:
         if example is None:
             walk = generator(self._seed, i)
             while example is None:
+                self._check_some_left()  # another thread may have met the last one
                 example = self._readable(int(walk.integers(len(self))))
         return example
 
@@ -79,9 +80,17 @@ class Mended:
                 return
             self._damaged[i] = error.name
             met = len(self._damaged)
-        if met > self._limit or met == len(self):
+        if met > self._limit:
             raise self._too_many(error) from error
+        self._check_some_left()
         print(f"warning: {error}; trained without it ({met} of {self._limit})", file=sys.stderr)
+
+    def _check_some_left(self) -> None:
+        if len(self._damaged) == len(self):
+            raise UserError(
+                f"all {len(self)} pictures to train on are damaged: "
+                f"{', '.join([*self._damaged.values()][:_SHOWN])}, …; replace them"
+            )
 
     def _too_many(self, error: DamagedImage) -> UserError:
         if self._limit == 0:

@@ -16,6 +16,7 @@ from lficam_jax.errors import UserError, check_path, legible, shortened
 from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import Explanation, by_image
 from lficam_jax.explaining.report import Skipped, asked_about, page, page_name, safe_name
+from lficam_jax.workdir.lock import Lock
 from lficam_jax.workdir.origin import versions
 from lficam_jax.workdir.results import plain
 
@@ -56,7 +57,7 @@ class Folder:
 
     The files are written into a hidden folder beside the target (pictures, arrays, pages, and
     `manifest.json` last), which takes the target's place at the end. After an error everything is
-    as it was before.
+    as it was before. One process at a time writes there; another is told so.
 
     Args:
       directory: as for `save`.
@@ -75,9 +76,11 @@ class Folder:
         self.skipped: list[tuple[str, str]] = []
         self._title = legible(title)
         self._details = {legible(k): legible(v) for k, v in details.items()}
-        self._partial, self._former = (
-            self.target.with_name(f".{self.target.name}.{what}") for what in ("partial", "former")
+        self._partial, self._former, lock = (
+            self.target.with_name(f".{self.target.name}.{what}")
+            for what in ("partial", "former", "lock")
         )
+        self._lock = Lock(lock, self.target)
         self._taken: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
         self._pages = 0
@@ -97,6 +100,13 @@ class Folder:
                 self._waiting.append(same)
 
     def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._lock)
+            self._begin()
+            stack.pop_all()  # held until the end
+        return self
+
+    def _begin(self) -> None:
         with _teaching(self.target):
             if self._former.exists() and not self.target.exists():
                 self._former.rename(self.target)  # killed between the two renames of before
@@ -111,7 +121,6 @@ class Folder:
             (self._partial / MARK).touch()
             archive = self._partial / "maps.npz"
             self._arrays = zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED)
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
@@ -126,6 +135,7 @@ class Folder:
                     self._take_place()
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
+            self._lock.__exit__(kind, error, trace)
 
     def _write(self, name: str, item: Explanation) -> None:
         with self._arrays.open(f"{name}.npy", "w") as entry:

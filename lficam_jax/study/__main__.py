@@ -41,7 +41,7 @@ def main(words: list[str], prog: str = "python -m lficam_jax.study") -> int:
 
     if study is not None:
         start(platform=study.base.parallel.platform)
-    with mirrored(address) as here:
+    with mirrored(address, alone=study is not None) as here:
         workdir = Path(str(here))
         try:
             if study is not None:

@@ -21,8 +21,10 @@ from lficam_jax.study.claims import answers
 from lficam_jax.study.formats import markdown
 from lficam_jax.study.headline import headline
 from lficam_jax.study.tables import tables
+from lficam_jax.workdir.results import replace_text
 
 PLACE = re.compile(r"(<!-- (\S+\.json) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARK = re.compile(r"<!-- (?:(end)|\S+\.json \S+) -->")
 
 
 def filled(text: str, folder: Path) -> str:
@@ -33,9 +35,25 @@ def filled(text: str, folder: Path) -> str:
       folder: where the document lies.
 
     Raises:
-      UserError: for a record that cannot be read, or a table that it does not give.
+      UserError: for a record that cannot be read, a table that it does not give, or a place whose
+        beginning or end is not marked: the text between would be lost.
     """
+    _check_marks(text)
     return PLACE.sub(lambda m: f"{m[1]}\n{_written(folder, m[2], m[3])}\n{m[4]}", text)
+
+
+def _check_marks(text: str) -> None:
+    opened = ""
+    for mark in MARK.finditer(text):
+        line, ends = text.count("\n", 0, mark.start()) + 1, mark[1] is not None
+        if ends != bool(opened):
+            what = "ends no table" if ends else f"comes before the end of {opened}"
+            raise UserError(
+                f"line {line}: {mark[0]} {what}; write <!-- end --> behind each table, once"
+            )
+        opened = "" if ends else mark[0]
+    if opened:
+        raise UserError(f"{opened} has no <!-- end --> behind it")
 
 
 def _written(folder: Path, pattern: str, name: str) -> str:
@@ -60,6 +78,13 @@ def _read(path: Path) -> Mapping[str, Any]:
     return record
 
 
+def _filled(path: Path, text: str) -> str:
+    try:
+        return filled(text, path.parent)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
 def main(paths: Sequence[str]) -> int:
     """Fills the documents named on the command line; returns the exit code."""
     if not paths or {"-h", "--help"} & set(paths):
@@ -68,9 +93,9 @@ def main(paths: Sequence[str]) -> int:
     try:
         for path in map(Path, paths):
             text = path.read_text(encoding="utf-8")
-            path.write_text(filled(text, path.parent), encoding="utf-8")
+            replace_text(path, _filled(path, text))
             print(f"{path}: {len(PLACE.findall(text))} tables")
-    except (UserError, OSError) as error:
+    except (UserError, OSError, UnicodeDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

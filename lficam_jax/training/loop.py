@@ -168,9 +168,10 @@ class Loop:
                 self._log(step - 1)
                 self._save(step - 1, state)
             self.checkpoints.wait()
+            saved = f"step {self._saved} is saved, the same command continues from there"
             raise UserError(
-                f"the training data cannot be read any more: {error}; step {self._saved} is "
-                "saved, the same command continues from there"
+                f"the training data cannot be read any more: {error}; "
+                + (saved if self._saved else "no step was done yet")
             ) from error
 
     def _after(self, step: int, state: TrainState, signum: int | None) -> None:
@@ -182,7 +183,7 @@ class Loop:
             self._log(step)  # before a save: it refuses what is not finite
         if saves:
             self._watchdog.watch(f"evaluating and saving step {step}", GENEROUS)
-            self._save(step, state, self._evaluate(step, state) if evaluates else None)
+            self._save(step, state, self._measured(step, state) if evaluates else None)
         if signum and step < total:
             self.checkpoints.wait()
             raise Interrupted(signum, step)
@@ -216,6 +217,20 @@ class Loop:
         if step == self.plan.total_steps or self._progress.due():
             self._progress.update(step, **shown)
         self._window = []
+
+    def _measured(self, step: int, state: TrainState) -> dict[str, float]:
+        """Measures the validation split; whatever fails there costs no step that is done."""
+        try:
+            return self._evaluate(step, state)
+        except Exception as error:
+            self._save(step, state)
+            self.checkpoints.wait()
+            if not isinstance(error, OSError | UserError):
+                raise
+            raise UserError(
+                f"the validation split cannot be measured: {error}; step {step} is saved, the "
+                "same command continues from there"
+            ) from error
 
     def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
         with self._progress.doing("measuring the validation split …"):

@@ -1,5 +1,6 @@
 """Training: build the parts, restore, run the loop, then one look at the test split."""
 
+import contextlib
 import copy
 import json
 import time
@@ -32,6 +33,7 @@ from lficam_jax.training.loop import Loop, Plan
 from lficam_jax.training.transfer import as_pretrained, start_from
 from lficam_jax.workdir import folder
 from lficam_jax.workdir.checkpoint import Checkpoints
+from lficam_jax.workdir.lock import Lock
 from lficam_jax.workdir.progress import say
 from lficam_jax.workdir.remote import is_remote
 from lficam_jax.workdir.results import write_result
@@ -56,13 +58,23 @@ def train(
       `test` and `validation`, `step best_step resumed_at_step damaged_images images_per_second`.
 
     Raises:
-      UserError: for bad input; DivergedError: for a loss or gradient that is not finite;
+      UserError: for bad input, or if another process trains there; DivergedError: for a loss,
+      gradient or weight that is not finite;
       Interrupted: after SIGTERM or SIGINT, once the state is saved.
     """
-    started, workdir, config = time.monotonic(), _place(workdir), _configured(config)
-    mode, config = config.parallel.mode, as_pretrained(recall(config, workdir))
+    workdir, config = _place(workdir), _configured(config)
+    config = as_pretrained(recall(config, workdir))
     if finished := _finished(workdir, config):
         return finished
+    with contextlib.ExitStack() as lock:
+        return _trained(config, workdir, profile, lock)
+
+
+def _trained(
+    config: ConfigDict, workdir: Path, profile: tuple[int, int], lock: contextlib.ExitStack
+) -> dict[str, Any]:
+    """Trains a run that is not finished; `lock` holds its folder from its first change on."""
+    started, mode = time.monotonic(), config.parallel.mode
     header.tell_place(config, workdir)
     splits = open_splits(config, "validation", "test", train=True)
     data = splits["train"]
@@ -74,6 +86,7 @@ def train(
     step = spmd(recipe.step(model, data.load, config.seed), mode, donate_state=True)
     resident = replicate(dict(data.resident), mode)
     validation = Evaluation(model, splits["validation"], config)
+    distributed.first(lambda: lock.enter_context(Lock(workdir / ".lock", workdir)) and None, None)
     config = _claimed(workdir, config, data, recipe)
     with Checkpoints(workdir, as_json(config), keep_latest=config.train.keep_latest) as checkpoints:
         state = _first_state(config, recipe, variables, checkpoints)

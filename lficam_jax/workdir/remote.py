@@ -20,6 +20,7 @@ import jax
 
 from lficam_jax.data.inside import inside
 from lficam_jax.errors import UserError
+from lficam_jax.workdir.lease import Lease
 
 EVERY = 30.0  # seconds between two uploads
 UNFINISHED = "orbax-checkpoint-tmp"  # in the name of a step that is being written
@@ -35,15 +36,19 @@ def is_remote(path: str | Path) -> bool:
 
 
 @contextlib.contextmanager
-def mirrored(workdir: str | None, every: float = EVERY) -> Iterator[str | None]:
+def mirrored(
+    workdir: str | None, every: float = EVERY, *, alone: bool = False
+) -> Iterator[str | None]:
     """Gives the folder to work in: `workdir` itself, or a local copy that the bucket follows.
 
     Args:
       workdir: a folder, or the address of one in a bucket; None for none.
       every: seconds between two uploads.
+      alone: no other process may do so at the same time, for a run is trained there.
 
     Raises:
-      UserError: if the store is unknown, its package is not installed, or it cannot be reached.
+      UserError: if the store is unknown, its package is not installed, or it cannot be reached; or
+        if another process works there.
     """
     if workdir is None or not is_remote(workdir):
         yield workdir
@@ -53,17 +58,18 @@ def mirrored(workdir: str | None, every: float = EVERY) -> Iterator[str | None]:
             yield local
             return
         mirror = Mirror(workdir, Path(local))
-        mirror.pull()
-        print(f"working in {local}, which {workdir} follows", flush=True)
-        over = threading.Event()
-        thread = threading.Thread(target=mirror.follow, args=(over, every), daemon=True)
-        thread.start()
-        try:
-            yield local
-        finally:
-            over.set()
-            thread.join()
-            mirror.push()
+        with mirror.lease(every) if alone else contextlib.nullcontext():
+            mirror.pull()
+            print(f"working in {local}, which {workdir} follows", flush=True)
+            over = threading.Event()
+            thread = threading.Thread(target=mirror.follow, args=(over, every), daemon=True)
+            thread.start()
+            try:
+                yield local
+            finally:
+                over.set()
+                thread.join()
+                mirror.push()
 
 
 class Mirror:
@@ -78,6 +84,16 @@ class Mirror:
         self._fs, self._root = _open(url)
         self._url, self._local = url, local
         self._seen: dict[str, tuple[int, int]] = {}  # what the bucket holds: time and size here
+        self._lease: Lease | None = None
+
+    @contextlib.contextmanager
+    def lease(self, every: float) -> Iterator[None]:
+        """Keeps other processes out of the bucket's folder; `every`: seconds between two beats."""
+        self._lease = Lease(self._fs, self._root, self._url, every)
+        with contextlib.ExitStack() as stack:
+            with _teaching(self._url):
+                stack.enter_context(self._lease)
+            yield
 
     def pull(self) -> None:
         """Copies everything from the bucket."""
@@ -105,6 +121,8 @@ class Mirror:
         """Copies what has changed to the bucket, and removes checkpoints that are gone here."""
         here = self._here()
         with _teaching(self._url):
+            if self._lease is not None:
+                self._lease.check()
             for name, state in here.items():
                 if self._seen.get(name) != state:
                     target = f"{self._root}/{name}"

@@ -130,13 +130,18 @@ def test_a_validation_split_that_cannot_be_measured_costs_no_step(
     assert train(tiny, tmp_path)["resumed_at_step"] == 4
 
 
-def test_weights_that_diverged_are_not_saved_though_the_loss_was_finite(tiny, tmp_path):
-    """The step's loss is that of the weights before it."""
-    tiny.optim.update(lr=1e38, warmup_steps=0, warmup_epochs=0.0, clip_norm=0.0)
-    tiny.eval.every_steps = 1
-    with pytest.raises(DivergedError, match="diverged at step 1: .*so this step is not saved"):
+@pytest.mark.parametrize("every, step", [(1, 1), (4, 2)])
+def test_weights_that_diverged_are_not_saved_though_the_loss_was_finite(
+    tiny, tmp_path, every, step
+):
+    """The step's loss is that of the weights before it: it and the gradient are finite."""
+    tiny.optim.update(lr=1e30, warmup_steps=0, warmup_epochs=0.0, clip_norm=0.0)
+    tiny.eval.every_steps = every  # validation finds it, or else the next step
+    with pytest.raises(DivergedError, match=f"diverged at step {step}: .* is (nan|inf)"):
         train(tiny, tmp_path)
     assert newest(tmp_path / "checkpoints") == -1
+    for line in (tmp_path / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)  # NaN and Infinity are no JSON
 
 
 def test_a_clock_that_is_set_back_harms_nothing_and_a_window_is_profiled(

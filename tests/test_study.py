@@ -135,6 +135,28 @@ def test_a_document_is_filled_from_the_record_alone(tmp_path):
         document.filled(text.replace("study.json", "other.json"), tmp_path)
 
 
+OPEN, END = "<!-- study.json accuracy -->\n", "<!-- end -->\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{OPEN}My words.\n{OPEN}old\n{END}",  # they would be lost
+        f"{OPEN}My words.\n",
+        f"{OPEN}old\n{END}My words.\n{END}",
+        f"{END}{OPEN}old\n{END}",
+    ],
+)
+def test_a_document_with_a_mark_too_few_or_too_many_stays_as_it_is(tmp_path, text, capsys):
+    (record, *_) = sorted((ROOT / "docs" / "results").glob("*.json"))
+    (tmp_path / "study.json").write_bytes(record.read_bytes())
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    assert document.main([str(page)]) == 2
+    assert page.read_text() == text
+    assert f"error: {page}: " in (told := capsys.readouterr().err) and told.count("\n") == 1
+
+
 def test_studies_are_laid_side_by_side(tmp_path):
     whole = json.loads((ROOT / "docs" / "results" / "cluttered_digits.json").read_text())
     small = whole | {"name": "small", "accuracy": dict(whole["accuracy"]), "versus": {}}

@@ -1,5 +1,6 @@
 """Picture files: what counts as one, and finding them below folders."""
 
+import errno
 import glob
 import os
 import sys
@@ -26,7 +27,8 @@ class Listing:
     Attributes:
       files: the pictures, sorted.
       masks: of the pictures' objects, sorted.
-      passed: hidden folders and files, `__MACOSX`, and folders named like pictures: not looked at.
+      passed: hidden folders and files, `__MACOSX`, folders named like pictures, and links that lead
+        nowhere: not looked at.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -149,11 +151,16 @@ def _children(folder: Path) -> list[tuple[Path, bool]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return False
+        raise  # what cannot be looked at must not be left out without a word
 
 
 def _is_passed(path: Path, is_folder: bool) -> bool:
     """Tells what is no picture and no folder of pictures, though it may look like one."""
     picture, hidden = path.suffix.lower() in SUFFIXES, path.name.startswith(".")
-    return picture or hidden or path.name in JUNK if is_folder else picture and hidden
+    if is_folder:
+        return picture or hidden or path.name in JUNK
+    # a link that leads nowhere may have led to a class
+    return picture and hidden or (not picture and path.is_symlink() and not path.exists())

@@ -27,6 +27,10 @@ from lficam_jax.workdir.metrics_file import MetricWriter
 from lficam_jax.workdir.progress import Progress
 
 AHEAD = 2  # steps that the host may queue before the devices have done them
+_REMEDY = (
+    ". Checkpoints before it are intact. Lower --config.optim.lr, warm up longer or set "
+    "--config.optim.clip_norm"
+)
 RECENT = 16  # steps whose loss is shown between two log points
 
 
@@ -222,6 +226,8 @@ class Loop:
         """Measures the validation split; whatever fails there costs no step that is done."""
         try:
             return self._evaluate(step, state)
+        except DivergedError:
+            raise
         except Exception as error:
             self._save(step, state)
             self.checkpoints.wait()
@@ -236,6 +242,11 @@ class Loop:
         with self._progress.doing("measuring the validation split …"):
             measures = self.validation.measure(state.variables)
         self._writer.scalars(step, scalars("validation", measures))
+        if not math.isfinite(measures["loss"]):
+            raise DivergedError(
+                f"training diverged at step {step}: the validation loss is {measures['loss']}"
+                f"{_REMEDY}"
+            )
         if self.plan.tensorboard and jax.process_index() == 0:
             picture = self.validation.draw(state.variables)
             if picture is not None:
@@ -264,6 +275,5 @@ def _check_finite(window: list[Sums], last_step: int) -> None:
         ]
         if bad:
             raise DivergedError(
-                f"training diverged at step {step}: {' and '.join(bad)}. Checkpoints before it are "
-                "intact. Lower --config.optim.lr, warm up longer or set --config.optim.clip_norm"
+                f"training diverged at step {step}: {' and '.join(bad)}{_REMEDY}"
             )

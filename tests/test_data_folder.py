@@ -1,6 +1,8 @@
 """A folder of pictures in any layout: how it is divided, counted, and what is said of it."""
 
+import contextlib
 import csv
+import errno
 import json
 import os
 import re
@@ -360,6 +362,51 @@ def test_another_folder_is_measured_whole(config, tmp_path, capsys):
     config.data.split_file = "*"
     with pytest.raises(UserError, match="is for measuring"):
         train(config, tmp_path / "again")
+
+
+def test_a_class_whose_folder_leads_nowhere_is_told(data, photos):
+    """As the mount of a disk that is not there."""
+    shutil.move(photos / "cat", photos.parent / "elsewhere")
+    (photos / "cat").symlink_to(photos.parent / "elsewhere")
+    assert open_pipeline(data, "test", batch_size=2, train=False).dataset.classes[2] == "cat"
+    (photos.parent / "elsewhere").rename(photos.parent / "unmounted")
+    notes = open_pipeline(data, "test", batch_size=2, train=False).notes
+    assert f"passed over in {photos}: cat" in notes
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize("where", ["listed", "looked at"])
+def test_a_class_that_cannot_be_read_ends_in_a_line(data, photos, monkeypatch, where, code):
+    """As `chmod 0`, which does not stop root."""
+    problem, real = OSError(code, os.strerror(code)), os.scandir
+
+    class Entry:
+        path = str(photos / "cat")
+
+        def is_dir(self):
+            raise problem
+
+    def scandir(path):
+        if where == "looked at":
+            return contextlib.nullcontext([Entry()])
+        if str(path).endswith("cat"):
+            raise problem
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=f"cannot read the folder .*: {os.strerror(code)}"):
+        open_source(data, "train")
+
+
+@pytest.mark.parametrize("outside", ["../secret/1.png", "/etc/passwd", "ant/../../secret/1.png"])
+def test_a_split_file_names_no_picture_outside_its_folder(data, photos, outside):
+    paint(photos.parent / "secret", 2)
+    file = photos.parent / "split.csv"
+    file.write_text(f"path,class,split\nant/000.png,ant,train\n{outside},bee,train\n")
+    data.split_file = str(file)
+    with pytest.raises(UserError, match="names pictures that are not in") as told:
+        open_source(data, "train")
+    assert "\n" not in str(told.value)
 
 
 def test_a_split_file_of_ones_own(config, photos, tmp_path):

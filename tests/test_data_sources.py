@@ -1,7 +1,9 @@
 """Folders, prepared TFDS splits, picture files, and what goes wrong with each."""
 
 import io
+import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +23,7 @@ from lficam_jax.data import (
 )
 from lficam_jax.data.damaged import Mended
 from lficam_jax.data.images import decode
-from lficam_jax.data.sources import TfdsSource, as_path
+from lficam_jax.data.sources import TfdsSource, as_path, open_builder, tfds_dataset
 from lficam_jax.errors import UserError
 
 
@@ -193,6 +195,53 @@ def test_unprepared_and_unknown_names_say_what_to_type(data, tmp_path, name, exp
     with pytest.raises(UserError) as caught:
         open_pipeline(data, "train", batch_size=2, train=True)
     assert expected.replace("DIR", str(tmp_path)) in str(caught.value)
+
+
+@pytest.fixture
+def foreign(prepared, tmp_path):
+    """A copy of the prepared set, and its files of metadata."""
+    shutil.copytree(prepared, tmp_path / "data")
+    (features,) = (tmp_path / "data").rglob("features.json")
+    return tmp_path / "data", features, features.with_name("dataset_info.json")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
+def test_code_that_came_with_a_prepared_set_is_not_run(foreign, tmp_path, monkeypatch, deep, key):
+    directory, features, _ = foreign
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path(__file__ + '.ran').touch()")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    said = json.loads(features.read_text())
+    one = said["featuresDict"]["features"]["image"] if deep else said
+    del one["pythonClassName"]
+    features.write_text(json.dumps(one | {key: "evil.Feature"} if not deep else said))
+    if deep:
+        one[key] = "evil.Feature"
+        features.write_text(json.dumps(said))
+    with pytest.raises(UserError, match="names evil.Feature, .* is not run"):
+        tfds_dataset("shades", directory)
+    legacy = {"type": "evil.Feature", "content": {}}
+    features.write_text(json.dumps(legacy))
+    with pytest.raises(UserError, match="names evil.Feature, .* is not run"):
+        tfds_dataset("shades", directory)
+    assert not (tmp_path / "evil.py.ran").exists()
+
+
+def test_files_outside_a_prepared_set_are_not_read(foreign):
+    directory, _, info = foreign
+    said = json.loads(info.read_text())
+    said["splits"][0]["filepathTemplate"] = "../../../{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+    info.write_text(json.dumps(said))
+    with pytest.raises(UserError, match="no name of a file inside a folder"):
+        tfds_dataset("shades", directory)
+
+
+@pytest.mark.parametrize("name", ["../shades", "/shades", "a/../shades", "shades/.."])
+def test_a_name_of_data_that_leaves_their_folder_is_refused(prepared, name):
+    with pytest.raises(UserError, match="is unknown|no name of a file inside a folder"):
+        tfds_dataset(name, prepared)
+    with pytest.raises(UserError, match="no name of a file inside a folder"):
+        open_builder(name, prepared)
 
 
 def test_unknown_split(data):

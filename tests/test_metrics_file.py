@@ -79,3 +79,12 @@ def test_only_process_0_writes(tmp_path, monkeypatch):
         writer.scalars(1, {"loss": 1.0})
         writer.image(1, "x", np.zeros((2, 2, 3), np.uint8))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_link_in_place_of_the_file_is_not_followed(tmp_path):
+    """As in a folder that somebody else packed: the next line would end in another's file."""
+    (tmp_path / "profile").write_text("mine\n")
+    (tmp_path / "metrics.jsonl").symlink_to(tmp_path / "profile")
+    with pytest.raises(UserError, match="cannot write .*metrics.jsonl"), MetricWriter(tmp_path):
+        pass
+    assert (tmp_path / "profile").read_text() == "mine\n"

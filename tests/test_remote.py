@@ -8,13 +8,15 @@ import fsspec
 import numpy as np
 import pytest
 
+import lficam_jax
 from lficam_jax.devices import interrupt
 from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.errors import UserError
+from lficam_jax.measure import stability
 from lficam_jax.training.experiment import load_run
 from lficam_jax.training.train import train
 from lficam_jax.training.transfer import start_from
-from lficam_jax.workdir.remote import fetched, mirrored
+from lficam_jax.workdir.remote import Mirror, fetched, mirrored
 
 STORE = fsspec.filesystem("memory")
 
@@ -116,3 +118,42 @@ def test_a_store_that_cannot_be_used_is_told(monkeypatch):
     monkeypatch.setattr(fsspec.core, "url_to_fs", absent)
     with pytest.raises(UserError, match=r"pip install '\.\[gcs\]'"), mirrored("gs://b/run"):
         pass
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../../outside.txt", "..", "a/../../x", "/etc/x", "a//b", "./a", "a/.", "a\0b"],
+)
+def test_an_object_whose_name_leaves_the_folder_is_refused_with_all_others(tmp_path, name):
+    STORE.pipe("/bucket/run/config.json", b"{}")
+    STORE.store[f"/bucket/run/{name}"] = STORE.store["/bucket/run/config.json"]
+    for reads in (fetched, mirrored):
+        with pytest.raises(UserError, match="no name of a file inside a folder") as told:
+            with reads("memory://bucket/run"):
+                pass
+        assert "\n" not in str(told.value)
+    local = tmp_path / "deep" / "copy"
+    with pytest.raises(UserError):
+        Mirror("memory://bucket/run", local).pull()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_init_from_and_runs_refuse_such_names(tiny, trained, tmp_path):
+    STORE.pipe("/bucket/run/config.json", (trained / "config.json").read_bytes())
+    STORE.pipe("/bucket/run/checkpoints/../../../x", b"")
+    fresh = load_run(tiny, trained).variables
+    with pytest.raises(UserError, match="no name of a file"):
+        start_from("memory://bucket/run", fresh, tiny.data)
+    with pytest.raises(UserError, match="no name of a file"):
+        stability.run(["memory://bucket/run", str(trained)], tmp_path, split="test", limit=1)
+    with pytest.raises(UserError, match="no name of a file"):
+        lficam_jax.load("memory://bucket/run")
+
+
+def test_what_is_hidden_or_stands_for_a_folder_stays_in_the_bucket():
+    """An older version kept compiled programs there, which jax loads unchecked."""
+    for name in ("config.json", ".jax_cache/jit_step", "a/.b/c", ".lease", "folder/"):
+        STORE.pipe("/bucket/run/" + name.rstrip("/"), b"x")
+    STORE.store["/bucket/run/folder/"] = STORE.store.pop("/bucket/run/folder")
+    with fetched("memory://bucket/run") as here:
+        assert [p.name for p in Path(here).rglob("*")] == ["config.json"]

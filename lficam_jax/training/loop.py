@@ -274,6 +274,4 @@ def _check_finite(window: list[Sums], last_step: int) -> None:
             if not math.isfinite(sums[name])
         ]
         if bad:
-            raise DivergedError(
-                f"training diverged at step {step}: {' and '.join(bad)}{_REMEDY}"
-            )
+            raise DivergedError(f"training diverged at step {step}: {' and '.join(bad)}{_REMEDY}")

@@ -47,7 +47,9 @@ class MetricWriter:
             if resume_step is not None and self._path.is_file():
                 _drop_after(self._path, resume_step)
             # Unbuffered: when `scalars` returns the line is in the file, or it has raised.
-            self._lines = self._path.open("ab", buffering=0)
+            # A link would lead out of a folder that may be somebody else's.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._lines = os.fdopen(os.open(self._path, flags, 0o666), "ab", buffering=0)
             if tensorboard:
                 from tensorboardX import SummaryWriter
 

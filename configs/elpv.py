@@ -19,8 +19,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optim.nesterov = True
     config.optim.weight_decay = 5e-4
     config.optim.schedule = "cosine"
-    config.optim.warmup_epochs = 1.0
+    config.optim.warmup_epochs = 0.5
 
-    config.train.batch_size = 32
-    config.train.total_epochs = 15.0
+    config.train.batch_size = 16
+    config.train.total_epochs = 8.0
     return finish(config, smoke)

@@ -87,15 +87,15 @@ def test_the_row_and_the_builder_agree():
         assert row.examples[split] / 2_624 == pytest.approx(share, abs=0.01)
 
 
-def test_the_config_feeds_small_grey_cells_without_black_borders(prepared):
+def test_the_config_feeds_whole_cells_at_64_pixels(prepared):
     config = get_config()
     validate(config)
     config.data.dir = str(prepared)
     opened = open_pipeline(config.data, "train", batch_size=4, train=True)
     images = opened.resident["image"]
-    assert images.shape[1:] == (75, 75, 1) and dataset_info(config.data).num_classes == 2
+    assert images.shape[1:] == (64, 64, 1) and dataset_info(config.data).num_classes == 2
     batch = opened.load(opened.resident, next(opened.batches(0)), np.zeros(2, np.uint32))
-    assert batch["image"].shape == (4, 75, 75, 3)
+    assert batch["image"].shape == (4, 64, 64, 3)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_without_the_package_one_line_says_what_to_bring(monkeypatch, tmp_path):
 def test_the_package_is_read_from_where_it_is_installed(monkeypatch, tmp_path):
     (tmp_path / "elpv_dataset").mkdir()
     (tmp_path / "elpv_dataset/__init__.py").touch()
-    folder = draw(tmp_path / "elpv_dataset/data", range(4))
+    folder = draw(tmp_path / "elpv_dataset/data")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(elpv, "PUBLISHED", elpv.fingerprint(elpv.read_cells(folder)))
     assert command.main(["elpv", "--data_dir", str(tmp_path / "data")]) == 0

@@ -171,7 +171,7 @@ def _cell(folder: Path, number: int, line: str) -> Cell:
             f"cannot read {told.path}: {error.strerror}; elpv needs every picture that labels.csv "
             "names"
         ) from error
-    pixels = decode(content, channels=1, name=str(told.path))
+    pixels = decode(content, channels=1, name=str(told.path)).pixels
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     return Cell(told.number, told.path, told.probability, told.kind, digest)
 

@@ -3,16 +3,22 @@
 from ml_collections import ConfigDict
 
 from lficam_jax.config import default_config, finish, options
+from lficam_jax.errors import UserError, nearest
+
+BACKBONES = ("resnet8", "efficientnet-lite0")
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    chosen, smoke = options(arg, head="lfi", depth=8)
+    chosen, smoke = options(arg, backbone="resnet8", head="lfi")
+    if chosen.backbone not in BACKBONES:
+        meant = nearest(chosen.backbone, BACKBONES)
+        raise UserError(f"option backbone={chosen.backbone!r} is unknown{meant}")
     config = default_config()
     config.data.name = "elpv"
     config.data.image_size = 64
     config.data.augment = "crop_flip"
     config.data.crop_padding = 4
-    config.model.depth = chosen.depth
+    config.model.depth = 8
     config.model.head = chosen.head
 
     config.optim.lr = 0.05
@@ -23,4 +29,18 @@ def get_config(arg: str = "") -> ConfigDict:
 
     config.train.batch_size = 16
     config.train.total_epochs = 8.0
+    if chosen.backbone == "efficientnet-lite0":
+        _pretrained(config)
     return finish(config, smoke)
+
+
+def _pretrained(config: ConfigDict) -> None:
+    """Starts from ImageNet's weights; all but the last stage stay as they are."""
+    config.init_from = "efficientnet_lite0"
+    config.data.image_size = 128  # a map of 4x4 cells
+    config.model.backbone = "efficientnet_lite"
+    config.model.depth = 0
+    config.model.fin.width = 64
+    config.optim.freeze = "trunk/.*"
+    config.optim.lr = 0.02
+    config.train.total_epochs = 5.0

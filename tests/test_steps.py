@@ -31,6 +31,20 @@ def rows(count=16, seed=0):
     return {"image": images, "label": labels}
 
 
+def test_what_is_frozen_costs_no_gradient():
+    """The program without the backward pass of the frozen part does less than half."""
+    model = create_model("cifar_resnet", depth=8, head="plain", num_classes=4)
+    tx = optax.sgd(0.0)
+    state = create_state(init_variables(model, (8, 8, 3), 0), tx)
+
+    def step(freeze):
+        make = make_train_step(model, tx, lambda r, batch, key: batch, seed=0, freeze=freeze)
+        return spmd(make, "pmap", ONE).lower(replicate(state, "pmap", ONE), {}, rows()).compile()
+
+    whole, part = (step(freeze).cost_analysis() for freeze in ("", "(trunk|last_stage)/.*"))
+    assert part["flops"] < 0.5 * whole["flops"]
+
+
 def trained(model, tx, steps=1, *, batch=None, ema=False, **options):
     state = create_state(init_variables(model, (8, 8, 3), 0), tx, ema=ema)
     make = make_train_step(model, tx, lambda resident, batch, key: batch, seed=0, **options)

@@ -177,6 +177,22 @@ _ROWS = (
         ),
     ),
     Dataset(
+        name="elpv",
+        tfds_name="elpv",
+        num_classes=2,
+        classes=("functional", "defective"),
+        image_size=300,
+        stored_size=300,
+        channels=1,
+        mean=(0.5971,) * 3,
+        std=(0.1614,) * 3,
+        prepared_by=_OURS,
+        citation="Deitsch et al., Automatic classification of defective photovoltaic module cells "
+        "in electroluminescence images, Solar Energy 185, 2019",
+        licence="CC BY-NC-SA 4.0: non-commercial use only",
+        **_splits(train=("train", 1_693), validation=("validation", 265), test=("test", 666)),
+    ),
+    Dataset(
         name="cats_vs_dogs",
         tfds_name="cats_vs_dogs",
         num_classes=2,

@@ -113,6 +113,7 @@ class Recipe:
       ema_decay: of the running mean of the weights; 0 = there is none.
       smoothing: of the labels.
       accumulate: microbatches per step and device.
+      freeze: which parameters stay.
     """
 
     tx: optax.GradientTransformation
@@ -122,6 +123,7 @@ class Recipe:
     ema_decay: float
     smoothing: float
     accumulate: int
+    freeze: str
 
     def state(self, variables: Variables) -> TrainState:
         """Returns the state before the first step."""
@@ -133,7 +135,7 @@ class Recipe:
         """Returns the step of `steps.make_train_step`."""
         return make_train_step(
             model, self.tx, load, seed=seed, smoothing=self.smoothing,
-            accumulate=self.accumulate, ema_decay=self.ema_decay,
+            accumulate=self.accumulate, ema_decay=self.ema_decay, freeze=self.freeze,
         )  # fmt: skip
 
 
@@ -145,7 +147,7 @@ def make_recipe(config: ConfigDict, steps_per_epoch: int) -> Recipe:
         optim.optimizer(config.optim, learning_rate), learning_rate, total,
         optim.warmup_steps(config.optim, steps_per_epoch, total),
         ema_decay=config.optim.ema_decay, smoothing=config.optim.label_smoothing,
-        accumulate=config.optim.accumulate,
+        accumulate=config.optim.accumulate, freeze=config.optim.freeze,
     )  # fmt: skip
 
 

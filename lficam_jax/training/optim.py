@@ -65,6 +65,19 @@ def optimizer(optim: ConfigDict, learning_rate: optax.Schedule) -> optax.Gradien
     )
 
 
+def held(params: optax.Params, pattern: str) -> optax.Params:
+    """Returns the parameters, those that `freeze` matches as constants.
+
+    Their gradient is then 0 and nobody computes it: a step is the cheaper for it.
+    """
+    if not pattern:
+        return params
+    return jax.tree.map(
+        lambda leaf, label: jax.lax.stop_gradient(leaf) if label == "frozen" else leaf,
+        params, _labels(params, pattern),
+    )  # fmt: skip
+
+
 def _labels(params: optax.Params, pattern: str) -> optax.Params:
     """Labels each parameter `frozen` or `trained`; the pattern must match its whole path.
 

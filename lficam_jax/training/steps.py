@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from lficam_jax.data.pipeline import Load
 from lficam_jax.structs import Batch, Key, Outputs, Sums, TrainState, Variables
+from lficam_jax.training.optim import held
 
 
 def create_state(
@@ -52,7 +53,7 @@ def classification_loss(outputs: Outputs, labels: Array, smoothing: float = 0.0)
 
 def make_train_step(
     model: nn.Module, tx: optax.GradientTransformation, load: Load, *, seed: int,
-    smoothing: float = 0.0, accumulate: int = 1, ema_decay: float = 0.0,
+    smoothing: float = 0.0, accumulate: int = 1, ema_decay: float = 0.0, freeze: str = "",
 ) -> Callable[..., tuple[TrainState, Sums]]:  # fmt: skip
     """Returns `train_step(state, resident, batch, *, axis_name) -> (state, sums)`.
 
@@ -64,10 +65,11 @@ def make_train_step(
       smoothing: of the labels.
       accumulate: microbatches that one device's rows are cut into, to save memory.
       ema_decay: of the running mean of the weights; used if the state has one.
+      freeze: `config.optim.freeze`; no gradient is computed of what it matches.
     """
 
     def loss_of(params: Any, batch_stats: Any, batch: Batch) -> tuple[Array, Any]:
-        variables = {"params": params, "batch_stats": batch_stats}
+        variables = {"params": held(params, freeze), "batch_stats": batch_stats}
         outputs, updated = model.apply(
             variables, batch["image"], train=True, mutable=["batch_stats"]
         )

@@ -11,10 +11,14 @@ BUILDERS = {
     "cifar100": "cifar.Cifar100",
     "svhn_cropped": "svhn_cropped.Builder",
     "stl10": "stl10.Builder",
+    "elpv": "elpv.Builder",
 }
 
 
 def builder_class(name: str) -> Any:
-    """Returns the builder of a data set; its `FILES` are the original archives that it reads."""
+    """Returns the builder of a data set; its `FILES` are the original archives that it reads.
+
+    One whose originals are no archives has `bring(folder or None)`, which finds and checks them.
+    """
     module, attribute = BUILDERS[name].split(".")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)

@@ -93,6 +93,11 @@ class Browser:
         shot = self._send("Page.captureScreenshot", clip=box | {"scale": 1})["data"]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB"))
 
+    def print(self):
+        """Prints the page as PDF and returns how many sheets it takes."""
+        sheets = base64.b64decode(self._send("Page.printToPDF", printBackground=True)["data"])
+        return sheets.count(b"/Type /Page\n") + sheets.count(b"/Type /Page/")
+
     def close(self):
         """Ends the browser."""
         self._process.terminate()

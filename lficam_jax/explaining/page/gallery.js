@@ -258,7 +258,7 @@ function listen() {
   document.addEventListener("keydown", press);
   document.addEventListener("input", event => {
     const { blend, opacity } = form.elements;
-    if (event.target === blend) opacity.value = 100 * data.blends[blend.value];
+    if (blend.contains(event.target)) opacity.value = 100 * data.blends[blend.value];
     restyle();
     if (form.contains(event.target)) show();
   });

@@ -113,7 +113,7 @@ def test_one_method_offers_no_disagreement(show):
     [("inferno", None), ("jet", None), ("jet", Place(Axis(0.5 / 16, 0.25), Axis(0.5 / 12, 0.25)))],
 )
 def test_a_drawn_tile_is_the_librarys_own_overlay(show, cmap, place, blend):
-    """To the rounding of the map's grey values: one of 256, which is up to 5 of a colour's."""
+    """To the rounding of the map's grey values: one of 256, which is up to 8 of a colour's."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (16, 12, 3), np.uint8)
     drawn_map = rng.random((4, 3), np.float32)
@@ -131,7 +131,7 @@ def test_a_drawn_tile_is_the_librarys_own_overlay(show, cmap, place, blend):
         expected = np.where((up < cut / 100)[..., None], large, expected)
         clear = np.abs(up - cut / 100) > 0.01
         assert drawn.shape == (224, 168, 3)
-        assert np.abs(drawn - expected)[clear].max() <= 5
+        assert np.abs(drawn - expected)[clear].max() <= 8
     choose(browser, colors="spotlight", threshold=0)
     assert browser.pixels(".stack:has(canvas)").mean() < picture.mean()
 
@@ -310,9 +310,9 @@ def test_a_map_lies_on_the_original_where_the_network_looked(show):
     touched = abs(drawn - 128).max(axis=-1) > 10
     assert touched[32:88, 72:128].all()  # within the frame
     assert not touched[:28].any() and not touched[:, :68].any() and not touched[92:].any()
-    assert drawn[60, 71].min() > 200  # the frame is white
+    assert drawn[60, 70].min() > 200  # the frame is white
     choose(browser, outline=False)
-    assert browser.pixels(".stack:has(canvas)")[60, 71].min() < 200
+    assert browser.pixels(".stack:has(canvas)")[60, 70].min() < 200
     assert "part of the image that the network saw" in browser.run("about.textContent")
 
 

@@ -119,12 +119,20 @@ def laid_out(
 
 
 @cache
+def style(name: str = STYLE) -> str:
+    """Returns the CSS that all pages share, or that of one kind of page."""
+    return _read(name)
+
+
+@cache
 def _template() -> str:
     """Returns the page without its title and data."""
-    folder = files("lficam_jax.explaining").joinpath("page")
-    style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in (STYLE, *SCRIPTS))
-    template = folder.joinpath("page.html").read_text("utf-8")
-    return template.replace("{{style}}", style).replace("{{script}}", "\n".join(scripts))
+    template = _read("page.html").replace("{{style}}", style())
+    return template.replace("{{script}}", "\n".join(map(_read, SCRIPTS)))
+
+
+def _read(name: str) -> str:
+    return files("lficam_jax.explaining").joinpath("page", name).read_text("utf-8")
 
 
 def outline(mask: Bool[np.ndarray, "y x"]) -> str:

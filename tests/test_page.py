@@ -11,7 +11,7 @@ from lficam_jax.explaining import render, report
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.measure.scoreboard import for_page, summarise
 from lficam_jax.ops.maps import Axis, Place
-from tests.browser import Browser
+from tests.browser import Browser, contrast
 
 pytestmark = [
     pytest.mark.browser,
@@ -234,14 +234,6 @@ def test_curves_can_be_told_apart_and_one_be_singled_out(show, dark):
     browser.press("Enter")  # holds it
     browser.run("document.activeElement.blur()")
     assert sum(browser.run(faded)) == 2 + 3
-
-
-def contrast(*colors):
-    """The ratio of two CSS colours, 1 to 21. Source: WCAG 2.1."""
-    parts = np.array([re.findall(r"\d+", color)[:3] for color in colors], float) / 255
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_how_each_two_runs_agree_is_a_square_of_numbers(show):

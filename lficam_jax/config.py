@@ -32,6 +32,7 @@ CHOICES = {
     "optim.schedule": ("constant", "cosine", "multistep"),
     "optim.weight_decay_on": ("all", "kernels"),
     "explain.align": ("centres", "half_pixel"),
+    "explain.blend": ("fade", "mix"),
     "parallel.mode": ("pmap", "shard_map"),
     "parallel.platform": ("auto", "cpu", "gpu", "tpu"),
 }
@@ -182,6 +183,7 @@ def _explain() -> ConfigDict:
     explain.split = "test"
     explain.limit = 64  # examples of the split that `lficam explain` draws
     explain.align = "centres"  # maps lie where cells look; half_pixel: cells tile the picture
+    explain.blend = "fade"  # of maps and pictures: what is cold is clear; mix: nothing is
     return explain
 
 

@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -93,6 +94,11 @@ class Browser:
         shot = self._send("Page.captureScreenshot", clip=box | {"scale": 1})["data"]
         return np.asarray(Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB"))
 
+    def print(self):
+        """Prints the page as PDF and returns how many sheets it takes."""
+        sheets = base64.b64decode(self._send("Page.printToPDF", printBackground=True)["data"])
+        return sheets.count(b"/Type /Page\n") + sheets.count(b"/Type /Page/")
+
     def close(self):
         """Ends the browser."""
         self._process.terminate()
@@ -127,3 +133,11 @@ class Browser:
             self.errors.append(about["entry"]["text"])
         elif event["method"] == "Runtime.consoleAPICalled" and about["type"] == "error":
             self.errors.append(about["args"])
+
+
+def contrast(*colors):
+    """The ratio of two CSS colours, 1 to 21. Source: WCAG 2.1."""
+    parts = np.array([re.findall(r"\d+", color)[:3] for color in colors], float) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    low, high = sorted(linear @ [0.2126, 0.7152, 0.0722])
+    return (high + 0.05) / (low + 0.05)

@@ -62,7 +62,7 @@ def test_a_run_knows_its_network_and_classes(run, trained):
 def test_a_path_becomes_an_overlay_and_a_folder(run, photo, tmp_path):
     e = run.explain(str(photo[0]))
     assert len(e) == 1 and e[0].name == str(photo[0]) and e[0].map.shape == (4, 4)
-    assert e[0].overlay().size == (224, 224)
+    assert e[0].overlay().size == (360, 240)  # the original, 60 x 40, six times
     page = e.save(tmp_path / "out")
     assert page.name == "index.html"
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())

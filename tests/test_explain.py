@@ -171,7 +171,7 @@ def test_the_overlay_is_large_and_hot_where_the_map_is():
     hot = np.zeros((4, 4), np.float32)
     hot[0, 0] = 1
     found = Explanation("1", "1", np.full((16, 16, 3), 128, np.uint8), hot, np.ones(1), ("a",))
-    overlay = np.asarray(found.overlay(alpha=0.5, cmap="jet")).astype(int)
+    overlay = np.asarray(found.overlay(alpha=0.5, cmap="jet", blend="mix")).astype(int)
     assert overlay.shape == (224, 224, 3)
     assert overlay[0, 0, 0] > overlay[0, 0, 2] + 50 and overlay[-1, -1, 2] > overlay[-1, -1, 0] + 50
 

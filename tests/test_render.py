@@ -69,16 +69,46 @@ def test_opacity_0_is_the_picture_and_1_the_map():
     attention = corner(2)
     np.testing.assert_array_equal(render.overlay(picture, attention, alpha=0), picture)
     np.testing.assert_array_equal(
-        render.overlay(picture, attention, alpha=1),
+        render.overlay(picture, attention, alpha=1, blend="mix"),
         render.colorize(render.upsample(attention, (8, 6))),
     )
 
 
 def test_half_opacity_reddens_the_hot_corner_only():
     grey = np.full((8, 8, 3), 128, np.uint8)
-    drawn = render.overlay(grey, corner(), alpha=0.5, cmap="jet").astype(int)
+    drawn = render.overlay(grey, corner(), alpha=0.5, cmap="jet", blend="mix").astype(int)
     assert drawn[0, 0, 0] > drawn[0, 0, 2] + 50  # red over blue
     assert drawn[7, 7, 2] > drawn[7, 7, 0] + 50  # blue over red
+
+
+def test_what_is_cold_is_the_bare_picture():
+    grey = np.full((8, 8, 3), 128, np.uint8)
+    drawn = render.overlay(grey, corner()).astype(int)
+    hot = render.palette("inferno")[255].astype(float)
+    np.testing.assert_allclose(drawn[0, 0], 0.2 * 128 + 0.8 * hot, atol=1)
+    assert (drawn[4:] == 128).all() and (drawn[:, 4:] == 128).all()
+
+
+def test_a_map_lies_in_its_box_and_nowhere_else():
+    grey, all_hot = np.full((6, 10, 3), 128, np.uint8), np.array([[1, 1], [1, 0.9]], np.float32)
+    touched = (render.overlay(grey, all_hot, box=(1, 2, 4, 5)) != 128).any(axis=-1)
+    assert touched[1:5, 2:7].all() and touched.sum() == 4 * 5
+    padded = render.overlay(
+        grey, all_hot, box=(-2, 0, 10, 10)
+    )  # the network saw more than there is
+    np.testing.assert_array_equal(
+        padded, render.overlay(np.full((10, 10, 3), 128, np.uint8), all_hot)[2:8]
+    )
+
+
+def test_a_constant_map_says_so():
+    grey = np.full((224, 224, 3), 128, np.uint8)
+    assert (render.overlay(grey, np.zeros((4, 4), np.float32)) != 128).any(axis=-1).sum() > 200
+
+
+def test_an_unknown_blend_names_the_nearest():
+    with pytest.raises(UserError, match="blend 'fades' is unknown.*'fade'"):
+        render.overlay(np.zeros((2, 2, 3), np.uint8), corner(), blend="fades")
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5])

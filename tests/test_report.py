@@ -220,7 +220,7 @@ def test_a_failure_leaves_the_earlier_folder_and_no_debris(tmp_path, monkeypatch
     save([explained("1")], tmp_path / "out", **ABOUT)
     before = {p.name for p in (tmp_path / "out").iterdir()}
 
-    monkeypatch.setattr(saving, "page", full_disk)
+    monkeypatch.setattr(saving, "laid_out", full_disk)
     with pytest.raises(UserError, match="cannot write .*out: No space left"):
         save([explained("2")], tmp_path / "out", **ABOUT)
     assert {p.name for p in (tmp_path / "out").iterdir()} == before
@@ -259,7 +259,7 @@ def test_a_save_killed_between_its_renames_lost_nothing(tmp_path, monkeypatch):
     save([explained("1")], tmp_path / "out", **ABOUT)
     (tmp_path / "out").rename(tmp_path / ".out.former")
 
-    monkeypatch.setattr(saving, "page", full_disk)
+    monkeypatch.setattr(saving, "laid_out", full_disk)
     with pytest.raises(UserError, match="No space left"):
         save([explained("2")], tmp_path / "out", **ABOUT)
     assert (tmp_path / "out" / "1.map.png").exists()

@@ -54,6 +54,13 @@ def test_many_images_are_written_page_by_page(tmp_path, monkeypatch):
     assert not list((tmp_path / "out").glob("page-*"))
 
 
+def test_a_page_ends_before_its_pictures_are_too_many_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "PAGE_LETTERS", 1)
+    save([explained("1"), explained("2")], tmp_path / "out", **ABOUT)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["pages"] == [
+        "index.html", "page-2.html"]  # fmt: skip
+
+
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UserError, match="out is a file; choose a folder"):

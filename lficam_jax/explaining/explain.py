@@ -153,6 +153,7 @@ def explain_inputs(
             notes=inputs.notes[i] if inputs.notes else (),
             box=inputs.boxes[i] if inputs.boxes else None,
             place=maps.place_of(name, drawn[name].shape[1:], lie),
+            source=inputs.sources[i] if inputs.sources else None,
         )
         for i in range(count) for name in drawn
     ]  # fmt: skip

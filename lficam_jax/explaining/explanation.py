@@ -1,19 +1,40 @@
 """One image, what the model said about it, and where it looked."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from lficam_jax.errors import check_whole
+from lficam_jax.errors import UserError, check_flag, check_whole
 from lficam_jax.explaining import render
 from lficam_jax.ops.maps import Place
 
 TOP = 3  # classes that a notebook shows beside an image
+IN_NOTEBOOK = 672  # pixels of the longer side of a picture there, and on a page
+ON_PAGE = 1600
+
+
+class View(NamedTuple):
+    """What a map is drawn on.
+
+    Attributes:
+      picture: uint8 RGB.
+      box: where the map lies, in pixels of `picture`; it may reach beyond.
+    """
+
+    picture: UInt8[np.ndarray, "y x 3"]
+    box: render.Box
+
+    @property
+    def is_part(self) -> bool:
+        """Whether some of the picture lies outside the box: the network did not see it."""
+        top, left, height, width = self.box
+        y, x = self.picture.shape[:2]
+        return top >= 1 or left >= 1 or y - top - height >= 1 or x - left - width >= 1
 
 
 @dataclass(frozen=True, repr=False, eq=False)  # arrays have no one answer to ==
@@ -24,7 +45,7 @@ class Explanation:
       id: names the image for ever, a file by what tells its path from the others'; files are named
         after it.
       name: what people read: a file name, or the id.
-      picture: the image that the map is drawn on, as the network saw it; uint8.
+      picture: the image as the network saw it; uint8.
       map: the attention on its own grid, in [0, 1].
       probabilities: of every class, summing to 1.
       label: index of the true class; None if nobody knows it.
@@ -36,6 +57,8 @@ class Explanation:
       box: top, left, height and width of what `picture` shows, in pixels of the original, upright;
         a padded picture begins above or left of it. None if nobody knows it.
       place: where the map's cells lie on the picture; None: by half-pixels.
+      source: reads the original, uint8 RGB; files are read anew whenever they are drawn, so that
+        explaining many needs no memory for them. None where `picture` is all there is.
 
     Example:
       >>> picture, hot = np.zeros((8, 8, 3), np.uint8), np.array([[0.0, 1.0], [0.0, 0.0]])
@@ -57,8 +80,9 @@ class Explanation:
     method: str = "own"
     class_index: int | None = None
     notes: tuple[str, ...] = ()
-    box: tuple[float, float, float, float] | None = None
+    box: render.Box | None = None
     place: Place | None = None
+    source: Callable[[], UInt8[np.ndarray, "y x 3"]] | None = None
 
     @property
     def predicted(self) -> int:
@@ -107,20 +131,54 @@ class Explanation:
         best = np.argsort(-self.probabilities, kind="stable")[:n]
         return [(self.classes[index], float(self.probabilities[index])) for index in best]
 
-    def overlay(self, *, alpha: float = 0.5, cmap: str = render.COLOR_MAPS[0]) -> Any:
-        """Returns a `PIL.Image` of the map over the image, large enough to look at.
-
-        Small images are enlarged with their pixels kept square; the map stays smooth.
+    def view(self, *, original: bool = True, most: int | None = None) -> View:
+        """Returns what the map is drawn on, and where it lies there.
 
         Args:
-          alpha: 0 shows the image, 1 the map alone.
-          cmap: the colours, one of `explaining.render.COLOR_MAPS`.
+          original: the whole picture that was brought, not the part that the network saw.
+          most: pixels that its longer side may have; None: as it is.
 
         Raises:
-          UserError: for another value of either.
+          UserError: if the original cannot be read any more, or is another by now.
         """
-        picture = render.enlarge(self.picture)
-        return render.as_image(render.overlay(picture, self.map, alpha, cmap, self.place))
+        check_flag("original", original)
+        height, width = self.picture.shape[:2]
+        if not original or self.source is None or self.box is None:
+            return View(self.picture, (0, 0, height, width))
+        picture = self.source()
+        # Whatever the fit, the network looks at the middle.
+        ends = [2 * start + side for start, side in zip(self.box[:2], self.box[2:], strict=True)]
+        if not np.allclose(ends, picture.shape[:2]):
+            raise UserError(
+                f"{self.name} is another picture than when it was explained; explain it again, or "
+                "draw with original=False on what the network saw"
+            )
+        smaller = picture if most is None else render.shrink(picture, most)
+        scale = [new / old for new, old in zip(smaller.shape[:2], picture.shape[:2], strict=True)]
+        top, left, height, width = (n * s for n, s in zip(self.box, 2 * scale, strict=True))
+        return View(smaller, (top, left, height, width))
+
+    def overlay(
+        self, *, original: bool = True, alpha: float | None = None,
+        cmap: str = render.COLOR_MAPS[0], blend: str = "fade",
+    ) -> Any:  # fmt: skip
+        """Returns a `PIL.Image` of the map over the image, large enough to look at.
+
+        A file, PIL image or array is drawn whole and in full size; the part that the network saw is
+        outlined, and nothing outside it is coloured. Small images are enlarged with their pixels
+        kept square; the map stays smooth. A constant map, which says nothing, is labelled.
+
+        Args:
+          original: False: draw on what the network saw, alone and in its size.
+          alpha: opacity of the map, from 0 to 1; default: 0.8 with `fade`, 0.55 with `mix`.
+          cmap: the colours, one of `explaining.render.COLOR_MAPS`.
+          blend: `fade`: opacity follows the map, so that what is cold is the bare image; `mix`: it
+            is the same everywhere.
+
+        Raises:
+          UserError: for another value of these, or if the original file is gone or has changed.
+        """
+        return render.as_image(drawn(self, self.view(original=original), alpha, cmap, blend))
 
     def __repr__(self) -> str:
         (name, share), *_ = self.top(1)
@@ -130,6 +188,27 @@ class Explanation:
 
     def _repr_html_(self) -> str:
         return card([self], *distinct([self.name]))
+
+
+def drawn(
+    item: Explanation, view: View, alpha: float | None = None, cmap: str = render.COLOR_MAPS[0],
+    blend: str = "fade",
+) -> UInt8[np.ndarray, "y x 3"]:  # fmt: skip
+    """Draws a map on a view of its image; the arguments are those of `Explanation.overlay`."""
+    picture = render.enlarge(view.picture)
+    scale = len(picture) / len(view.picture)
+    top, left, height, width = (scale * n for n in view.box)
+    box = top, left, height, width
+    laid = render.overlay(picture, item.map, alpha, cmap, item.place, blend, box)
+    return render.outlined(laid, box) if view.is_part else laid
+
+
+def view_or_seen(item: Explanation, most: int) -> View:
+    """Returns a view of the original; of what the network saw, if the file is gone meanwhile."""
+    try:
+        return item.view(most=most)
+    except UserError:
+        return item.view(original=False)
 
 
 def distinct(names: Sequence[str]) -> list[str]:
@@ -149,9 +228,9 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 def card(same: Sequence[Explanation], title: str) -> str:
     """Returns HTML for a notebook: one image, its maps and the most probable classes."""
-    first = same[0]
-    pictures = [("image", first.picture)]
-    pictures += [(item.title, np.asarray(item.overlay())) for item in same]
+    first, view = same[0], view_or_seen(same[0], IN_NOTEBOOK)
+    pictures = [("image", view.picture)]
+    pictures += [(item.title, drawn(item, view)) for item in same]
     shown = "".join(
         '<figure style="margin:0 8px 8px 0;display:inline-block;text-align:center">'
         f'<img src="{render.data_uri(picture)}" alt="{escape(name)}" '

@@ -75,18 +75,24 @@ class Explanations(Sequence[Explanation]):
         """How the maps were made."""
         return list(dict.fromkeys(item.method for item in self._items))
 
-    def save(self, directory: str | Path, *, title: str = "Where the model looked") -> Path:
+    def save(
+        self, directory: str | Path, *, title: str = "Where the model looked", blend: str = "fade"
+    ) -> Path:
         """Writes a page (`index.html`), PNGs, `maps.npz` and `manifest.json`; returns the page.
 
         Args:
           directory: a new or an empty folder, or one that was written like this before.
           title: headline of the page.
+          blend: how maps lie over the images, as for `Explanation.overlay`; on the page it can be
+            changed.
 
         Raises:
           UserError: if the folder holds something else, or cannot be written.
         """
         details = self.details | {"made": told_origin()}
-        folder = save(self._items, directory, title=title, details=details, skipped=self.skipped)
+        folder = save(
+            self._items, directory, title=title, details=details, skipped=self.skipped, blend=blend
+        )
         return folder / "index.html"
 
     def __repr__(self) -> str:

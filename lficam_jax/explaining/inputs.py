@@ -1,7 +1,8 @@
 """What people bring (files, PIL images, arrays) as the pixels that a network is fed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from lficam_jax.errors import UserError, brief, check_flag, legible
 from lficam_jax.explaining.explanation import distinct
 from lficam_jax.explaining.render import stretch
 
+Source = Callable[[], UInt8[np.ndarray, "y x 3"]]  # reads an original again
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -38,6 +41,7 @@ class Inputs:
       skipped: files that could not be read, each with the reason.
       notes: what is to be said of each image; empty: nothing of any.
       boxes: the part of each that the network is fed, `data.fit_box`; empty: all.
+      sources: read each original again; empty: there is none.
     """
 
     images: Float[np.ndarray, "n y x 3"]
@@ -46,6 +50,7 @@ class Inputs:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, ...]] = field(default_factory=list)
     boxes: list[Box] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
 
     @property
     def ids(self) -> list[str]:
@@ -86,9 +91,7 @@ def read_inputs(
         if isinstance(item, str | Path):
             parts.append(fit_files(find_images([item]), dataset))
             continue
-        read = _pictures(item, place)
-        names = [legible(getattr(item, "filename", "") or place + i) for i in range(len(read))]
-        parts.append(_inputs(read, names, [], dataset))
+        parts.append(_inputs(_brought(item, place, dataset), [], dataset))
     skipped = [lost for part in parts for lost in part.skipped]
     names = [name for part in parts for name in part.names]
     if skipped and not names:
@@ -98,37 +101,66 @@ def read_inputs(
         raise UserError("there is no image to look at: the list is empty")
     fed, pictures = (np.concatenate([getattr(part, kind) for part in parts])
                      for kind in ("images", "pictures"))  # fmt: skip
-    notes, boxes = ([one for part in parts for one in getattr(part, kind)]
-                    for kind in ("notes", "boxes"))  # fmt: skip
-    return Inputs(fed, pictures, names, skipped, notes, boxes)
+    notes, boxes, sources = ([one for part in parts for one in getattr(part, kind)]
+                             for kind in ("notes", "boxes", "sources"))  # fmt: skip
+    return Inputs(fed, pictures, names, skipped, notes, boxes, sources)
 
 
 def fit_files(paths: Sequence[Path], dataset: Dataset | Preprocess) -> Inputs:
     """Reads files as `read_inputs` does; of those that cannot be read, none may be left."""
-    read, names, skipped = [], [], []
-    for path in paths:
-        name = legible(path)
-        try:
-            read.append(read_image(path, background=dataset.background))
-            names.append(name)
-        except UserError as error:
-            skipped.append((name, legible(error).removeprefix(f"{name} ")))
-    return _inputs(read, names, skipped, dataset)
+    skipped: list[tuple[str, str]] = []
+
+    def read() -> Iterator[tuple[str, Picture, Source]]:
+        for path in paths:
+            name = legible(path)
+            try:
+                picture = read_image(path, background=dataset.background)
+            except UserError as error:
+                skipped.append((name, legible(error).removeprefix(f"{name} ")))
+                continue
+            yield name, picture, partial(_original, path, dataset.background)
+
+    return _inputs(read(), skipped, dataset)
 
 
 def _inputs(
-    read: Sequence[Picture],
-    names: list[str],
+    read: Iterable[tuple[str, Picture, Source]],
     skipped: list[tuple[str, str]],
     dataset: Dataset | Preprocess,
 ) -> Inputs:
+    """Fits pictures as they come: of each only what the network is fed stays in memory."""
     size = dataset.image_size
-    pixels = [fit_image(on_background(one.pixels, dataset.background), dataset) for one in read]
+    names, pixels, notes, boxes, sources = [], [], [], [], []
+    for name, picture, source in read:
+        height, width = picture.pixels.shape[:2]
+        names.append(name)
+        pixels.append(fit_image(on_background(picture.pixels, dataset.background), dataset))
+        notes.append(picture.notes + cut_note(picture.pixels, dataset))
+        boxes.append(fit_box(height, width, dataset))
+        sources.append(source)
     stack = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
     fed = np.asarray(normalise(stack, dataset))
-    notes = [one.notes + cut_note(one.pixels, dataset) for one in read]
-    boxes = [fit_box(one.pixels.shape[0], one.pixels.shape[1], dataset) for one in read]
-    return Inputs(fed, stack, names, skipped, notes, boxes)
+    return Inputs(fed, stack, names, skipped, notes, boxes, sources)
+
+
+def _brought(
+    item: Any, place: int, dataset: Dataset | Preprocess
+) -> Iterator[tuple[str, Picture, Source]]:
+    """Yields the images of a PIL image, which stays with who brought it, or an array."""
+    pil = _is_pil(item)
+    for i, picture in enumerate(_pictures(item, place)):
+        name = legible(getattr(item, "filename", "") or place + i)
+        kept = item if pil else picture.pixels
+        yield name, picture, partial(_original, kept, dataset.background)
+
+
+def _original(kept: Any, background: str) -> UInt8[np.ndarray, "y x 3"]:
+    """Returns the pixels of a path, a PIL image or an array, in colour."""
+    if isinstance(kept, str | Path):
+        return read_image(kept, background=background).pixels
+    pixels = from_pillow(kept, "the image").pixels if _is_pil(kept) else kept
+    pixels = on_background(pixels, background)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def _normalised(images: Any, dataset: Dataset | Preprocess | None) -> Inputs:

@@ -18,8 +18,12 @@ from lficam_jax.errors import UserError, brief, check_word, is_number
 from lficam_jax.ops import maps
 
 COLOR_MAPS = ("inferno", "viridis", "turbo", "jet", "gray")  # the first is the default
+# How a map lies over its picture, and how opaque it is where hottest if nobody says. fade: opacity
+# follows the map, so that what is cold is the bare picture; mix: it is the same everywhere.
+BLENDS = {"fade": 0.8, "mix": 0.55}
 
 Picture = UInt8[np.ndarray, "y x 3"]
+Box = tuple[float, float, float, float]  # top, left, height, width, in pixels
 
 
 def color_table(cmap: str, size: int = 256) -> Float[np.ndarray, "n 3"]:
@@ -72,19 +76,73 @@ def upsample(
 def overlay(
     picture: Picture,
     attention: Float[np.ndarray, "h w"],
-    alpha: float = 0.5,
+    alpha: float | None = None,
     cmap: str = COLOR_MAPS[0],
     place: maps.Place | None = None,
+    blend: str = "fade",
+    box: Box | None = None,
 ) -> Picture:
-    """Lays the coloured map over the picture; `alpha` 0 shows the picture, 1 the map alone.
+    """Lays the coloured map over the picture.
 
-    `place` says where the map's cells lie on the picture; None: by half-pixels.
+    Args:
+      picture: what lies below.
+      attention: a constant map is labelled as such.
+      alpha: the opacity of the map, of its hottest places with `fade`; None: as `BLENDS` says.
+      cmap: a key of `COLOR_MAPS`.
+      place: where the map's cells lie in the box; None: by half-pixels.
+      blend: a key of `BLENDS`.
+      box: where the map lies, and may reach beyond the picture; None: on all of it.
     """
+    check_word("blend", blend, BLENDS)
+    alpha = BLENDS[blend] if alpha is None else alpha
     if not is_number(alpha) or not 0 <= alpha <= 1:
         raise UserError(f"alpha={brief(alpha)} must be in [0, 1]")
-    colours = colorize(upsample(attention, picture.shape[:2], place), cmap)
-    mixed = np.float32(1 - alpha) * picture + np.float32(alpha) * colours
-    return np.rint(mixed, out=mixed).astype(np.uint8)
+    top, left, height, width = map(round, box or (0, 0, *picture.shape[:2]))
+    drawn = picture.copy()
+    under = drawn[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    full = upsample(attention, (height, width), place)[max(-top, 0) :, max(-left, 0) :]
+    full = full[: under.shape[0], : under.shape[1]]
+    opacity = np.full((1, 1, 1), alpha, np.float32)
+    if blend == "fade":
+        opacity = opacity * to_bytes(full)[..., None] / np.float32(255)
+    mixed = under + opacity * (colorize(full, cmap) - under.astype(np.float32))
+    under[:] = np.rint(mixed, out=mixed)
+    return drawn if np.ptp(attention) > 0 else written(drawn, "constant")
+
+
+def written(picture: Picture, text: str) -> Picture:
+    """Writes a word at the lower left, white on black."""
+    from PIL import ImageDraw, ImageFont
+
+    image = as_image(picture)
+    size = max(8, min(picture.shape[:2]) // 12)
+    place, draw = (size / 2, picture.shape[0] - size / 2), ImageDraw.Draw(image)
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = draw.textbbox(place, text, font=font, anchor="lb")
+    draw.rectangle((left - size / 4, top - size / 4, right + size / 4, bottom + size / 4), "black")
+    draw.text(place, text, "white", font=font, anchor="lb")
+    return np.array(image)
+
+
+def outlined(picture: Picture, box: Box) -> Picture:
+    """Draws the border of a box, white between black lines."""
+    from PIL import ImageDraw
+
+    image = as_image(picture)
+    line, (top, left, height, width) = max(1, min(picture.shape[:2]) // 300), map(round, box)
+    for inset, colour in ((0, "black"), (line, "white"), (2 * line, "black")):
+        corners = (left + inset, top + inset, left + width - 1 - inset, top + height - 1 - inset)
+        ImageDraw.Draw(image).rectangle(corners, outline=colour, width=line)
+    return np.array(image)
+
+
+def shrink(picture: Picture, most: int) -> Picture:
+    """Scales a picture down, antialiased, until its longer side has `most` pixels."""
+    if max(picture.shape[:2]) <= most:
+        return picture
+    image = as_image(picture)
+    image.thumbnail((most, most), reducing_gap=3)
+    return np.array(image)
 
 
 def stretch(image: Float[np.ndarray, "y x c"]) -> Picture:

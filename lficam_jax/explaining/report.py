@@ -14,7 +14,14 @@ from jaxtyping import Bool
 
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import render
-from lficam_jax.explaining.explanation import Explanation, by_image, distinct
+from lficam_jax.explaining.explanation import (
+    ON_PAGE,
+    Explanation,
+    View,
+    by_image,
+    distinct,
+    view_or_seen,
+)
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.ops.maps import Place
 from lficam_jax.workdir.results import plain
@@ -22,7 +29,7 @@ from lficam_jax.workdir.results import plain
 Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
 
 STYLE, SCRIPTS = "page.css", ("maps.js", "gallery.js", "measures.js", "pairs.js")  # in this order
-ON_PAGE = 3  # how many of the most probable classes are written
+TOP = 3  # how many of the most probable classes are written
 
 
 def save_page(path: Path, html: str) -> Path:
@@ -43,14 +50,23 @@ def save_page(path: Path, html: str) -> Path:
     return path
 
 
-def page(
-    explanations: Sequence[Explanation],
+def page(explanations: Sequence[Explanation], **about: Any) -> str:
+    """Returns one HTML page of explanations, those of one image one behind the other.
+
+    The arguments are those of `laid_out`.
+    """
+    return laid_out([entry(same) for same in by_image(explanations)], **about)
+
+
+def laid_out(
+    images: Sequence[dict[str, Any]],
     *,
     title: str,
     details: Mapping[str, Any],
     skipped: Skipped = (),
     measures: Mapping[str, Any] | None = None,
     pairs: Mapping[str, Any] | None = None,
+    blend: str = "fade",
     number: int = 1,
     last: bool = True,
 ) -> str:
@@ -61,26 +77,29 @@ def page(
     so opacity, threshold and colours change without a new page.
 
     Args:
-      explanations: those of one image follow one another (`by_image`).
+      images: each as `entry` gives it.
       title: headline.
       details: what made the maps.
       skipped: files that were not explained, each with the reason.
       measures: the table and curves above the images, as `scoreboard.for_page` gives them.
       pairs: how well the methods agree two by two, as `stability.for_page` gives it.
+      blend: how maps lie over pictures at first, a key of `render.BLENDS`.
       number: of the page, if there are several; they link to each other.
       last: whether it is the last of them.
     """
-    images = by_image(explanations)
-    titles = distinct([same[0].name for same in images])
-    places = list(dict.fromkeys(item.place for item in explanations if item.place))
+    titles = distinct([image["name"] for image in images])
+    maps = [m for image in images for m in image["maps"]]
+    places = list(dict.fromkeys(m["place"] for m in maps if m["place"]))
     data = {
         "details": [[str(name), str(value)] for name, value in details.items()],
         "skipped": [[str(name), str(why)] for name, why in skipped],
         "colors": {
             name: render.base64_text(render.palette(name).tobytes()) for name in render.COLOR_MAPS
         },
+        "blend": blend,
+        "blends": render.BLENDS,
         "places": [list(map(list, place)) for place in places],
-        "methods": list(dict.fromkeys(item.method for item in explanations)),
+        "methods": list(dict.fromkeys(m["method"] for m in maps)),
         "measures": measures,
         "pairs": pairs,
         "pages": {
@@ -89,7 +108,8 @@ def page(
             "after": None if last else page_name(number + 1),
         },
         "images": [
-            _for_page(same, title, places) for same, title in zip(images, titles, strict=True)
+            image | {"title": title, "maps": [_with_number(m, places) for m in image["maps"]]}
+            for image, title in zip(images, titles, strict=True)
         ],
     }
     # `<` must not appear in the script, lest a name close it.
@@ -99,12 +119,20 @@ def page(
 
 
 @cache
+def style(name: str = STYLE) -> str:
+    """Returns the CSS that all pages share, or that of one kind of page."""
+    return _read(name)
+
+
+@cache
 def _template() -> str:
     """Returns the page without its title and data."""
-    folder = files("lficam_jax.explaining").joinpath("page")
-    style, *scripts = (folder.joinpath(name).read_text("utf-8") for name in (STYLE, *SCRIPTS))
-    template = folder.joinpath("page.html").read_text("utf-8")
-    return template.replace("{{style}}", style).replace("{{script}}", "\n".join(scripts))
+    template = _read("page.html").replace("{{style}}", style())
+    return template.replace("{{script}}", "\n".join(map(_read, SCRIPTS)))
+
+
+def _read(name: str) -> str:
+    return files("lficam_jax.explaining").joinpath("page", name).read_text("utf-8")
 
 
 def outline(mask: Bool[np.ndarray, "y x"]) -> str:
@@ -144,34 +172,49 @@ def asked_about(item: Explanation) -> str | None:
     return None if item.class_index is None else item.classes[item.class_index]
 
 
-def _for_page(same: Sequence[Explanation], title: str, places: Sequence[Place]) -> dict[str, Any]:
+def entry(same: Sequence[Explanation], view: View | None = None) -> dict[str, Any]:
+    """Returns what a page shows of one image.
+
+    Args:
+      same: its explanations.
+      view: what they are drawn on; None: the original, at a size for screens.
+    """
     item = same[0]
-    rows = item.top(ON_PAGE)
+    view = view_or_seen(item, ON_PAGE) if view is None else view
+    rows = item.top(TOP)
     if item.label is not None and item.classes[item.label] not in [name for name, _ in rows]:
         rows += [(item.classes[item.label], float(item.probabilities[item.label]))]
     return {
         "id": item.id,
         "name": item.name,
-        "title": title,
         "notes": item.notes,
         "true": None if item.label is None else item.classes[item.label],
         "predicted": item.classes[item.predicted],
         "correct": item.correct,
         "probabilities": [[name, round(share, 5)] for name, share in rows],
-        "picture": render.data_uri(item.picture),
-        "size": list(item.picture.shape[:2]),
+        "picture": render.data_uri(view.picture),
+        "size": list(view.picture.shape[:2]),
+        "box": [round(n, 2) for n in view.box],
+        "part": view.is_part,
+        "seen": list(item.picture.shape[:2]),
         "outline": None if item.mask is None else outline(item.mask),
-        "maps": [_map_for_page(one, places) for one in same],
+        "maps": [_map_for_page(one) for one in same],
         "disagreement": round(_disagreement(same), 4),
     }
 
 
-def _map_for_page(item: Explanation, places: Sequence[Place]) -> dict[str, Any]:
+def _with_number(shown: Mapping[str, Any], places: Sequence[Place]) -> dict[str, Any]:
+    """Names the place of a map by its number: many share it."""
+    place = shown["place"]
+    return {**shown, "place": None if place is None else places.index(place)}
+
+
+def _map_for_page(item: Explanation) -> dict[str, Any]:
     return {
         "method": item.method,
         "title": item.title,
         "grid": list(item.map.shape),
-        "place": None if item.place is None else places.index(item.place),
+        "place": item.place,
         "grey": render.base64_text(render.to_bytes(item.map).tobytes()),
         "peak": list(item.peak),
         "on_object": item.peak_on_object,

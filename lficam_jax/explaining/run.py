@@ -100,8 +100,11 @@ def _opened(
     details = session.details | {"maps": ", ".join(methods)}
     try:
         return stack.enter_context(
-            Folder(chosen or place / name, title="Where the model looked", details=details)
-        )
+            Folder(
+                chosen or place / name, title="Where the model looked", details=details,
+                blend=session.run.config.explain.blend,
+            )
+        )  # fmt: skip
     except UserError as error:
         if out:
             raise

@@ -12,23 +12,38 @@ from typing import Any, Self
 
 import numpy as np
 
-from lficam_jax.errors import UserError, check_path, legible, shortened
+from lficam_jax.errors import UserError, check_path, check_word, legible, shortened
 from lficam_jax.explaining import render
-from lficam_jax.explaining.explanation import Explanation, by_image
-from lficam_jax.explaining.report import Skipped, asked_about, page, page_name, safe_name
+from lficam_jax.explaining.explanation import (
+    ON_PAGE,
+    Explanation,
+    View,
+    by_image,
+    drawn,
+    view_or_seen,
+)
+from lficam_jax.explaining.report import (
+    Skipped,
+    asked_about,
+    entry,
+    laid_out,
+    page_name,
+    safe_name,
+)
 from lficam_jax.workdir.lock import Lock
 from lficam_jax.workdir.origin import versions
 from lficam_jax.workdir.results import plain
 
 MARK = ".lficam_jax"  # in a folder that is being written: what a kill left may be removed
 FORMAT = "lficam_jax explanations"  # says in a manifest that the folder is ours to replace
-PER_PAGE = 500  # images on one page
+PER_PAGE = 500  # images on one page, or fewer
+PAGE_LETTERS = 40 * 2**20  # of their pictures: a browser reads so many at once
 IN_MANIFEST = 5  # how many of the most probable classes are written
 
 
 def save(
     explanations: Sequence[Explanation], directory: str | os.PathLike[str], *, title: str,
-    details: Mapping[str, Any], skipped: Skipped = (),
+    details: Mapping[str, Any], skipped: Skipped = (), blend: str = "fade",
 ) -> Path:  # fmt: skip
     """Writes explanations into `directory`, which appears complete or not at all.
 
@@ -39,6 +54,7 @@ def save(
       title: headline of the page.
       details: what made the maps (model, data set, step, …), shown on the page.
       skipped: files that were not explained, each with the reason.
+      blend: how maps lie over pictures, a key of `render.BLENDS`.
 
     Returns:
       The folder; the page in it is `index.html`.
@@ -46,7 +62,7 @@ def save(
     Raises:
       UserError: if the folder holds something else, or cannot be written.
     """
-    with Folder(directory, title=title, details=details) as folder:
+    with Folder(directory, title=title, details=details, blend=blend) as folder:
         folder.add(explanations)
         folder.skipped.extend(skipped)
     return folder.target
@@ -63,6 +79,7 @@ class Folder:
       directory: as for `save`.
       title: headline of the pages.
       details: what made the maps.
+      blend: how maps lie over pictures.
 
     Attributes:
       target: the folder.
@@ -70,8 +87,11 @@ class Folder:
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, title: str, details: Mapping[str, Any]
-    ) -> None:
+        self, directory: str | os.PathLike[str], *, title: str, details: Mapping[str, Any],
+        blend: str = "fade",
+    ) -> None:  # fmt: skip
+        check_word("blend", blend, render.BLENDS)
+        self._blend = blend
         self.target = _place(directory)
         self.skipped: list[tuple[str, str]] = []
         self._title = legible(title)
@@ -84,7 +104,8 @@ class Folder:
         self._taken: dict[str, int] = {}
         self._rows: list[dict[str, Any]] = []
         self._pages = 0
-        self._waiting: list[list[Explanation]] = []  # images of the page that is not full yet
+        self._waiting: list[dict[str, Any]] = []  # images of the page that is not full yet
+        self._letters = 0  # of their pictures
 
     def add(self, explanations: Sequence[Explanation]) -> None:
         """Writes PNGs and arrays of explanations; an image comes with all its methods."""
@@ -92,12 +113,17 @@ class Folder:
             for same in by_image(explanations):
                 stem = safe_name(same[0].id, self._taken)
                 methods: dict[str, int] = {}
+                view = view_or_seen(same[0], ON_PAGE)
                 for item in same:  # a point is in no other name
                     method = safe_name(item.method, methods)
-                    self._write(stem if len(same) == 1 else f"{stem}.{method}", item)
-                if len(self._waiting) == PER_PAGE:
+                    self._write(stem if len(same) == 1 else f"{stem}.{method}", item, view)
+                image = entry(same, view)
+                letters = len(image["picture"])
+                full = len(self._waiting) == PER_PAGE or self._letters + letters > PAGE_LETTERS
+                if self._waiting and full:
                     self._write_page(last=False)
-                self._waiting.append(same)
+                self._waiting.append(image)
+                self._letters += letters
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -137,25 +163,25 @@ class Folder:
             shutil.rmtree(self._partial, ignore_errors=True)
             self._lock.__exit__(kind, error, trace)
 
-    def _write(self, name: str, item: Explanation) -> None:
+    def _write(self, name: str, item: Explanation, view: View) -> None:
         with self._arrays.open(f"{name}.npy", "w") as entry:
             np.lib.format.write_array(entry, np.ascontiguousarray(item.map))
-        render.save_png(item.overlay(), self._partial / f"{name}.png")
+        render.save_png(drawn(item, view, blend=self._blend), self._partial / f"{name}.png")
         raw = render.enlarge(render.colorize(item.map))
+        raw = raw if np.ptp(item.map) > 0 else render.written(raw, "constant")
         render.save_png(raw, self._partial / f"{name}.map.png")
         self._rows.append(_for_manifest(name, item))
 
     def _write_page(self, *, last: bool) -> None:
         number = self._pages = self._pages + 1
-        html = page(
-            [item for same in self._waiting for item in same], title=self._title,
-            details=self._details, skipped=self.skipped if number == 1 else (),
-            number=number, last=last,
+        html = laid_out(
+            self._waiting, title=self._title, details=self._details, blend=self._blend,
+            skipped=self.skipped if number == 1 else (), number=number, last=last,
         )  # fmt: skip
         (self._partial / page_name(number)).write_text(
             html, encoding="utf-8", errors="backslashreplace"
         )
-        self._waiting = []
+        self._waiting, self._letters = [], 0
 
     def _write_manifest(self) -> None:
         manifest = {

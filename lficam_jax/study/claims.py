@@ -9,6 +9,8 @@ from lficam_jax.study.formats import Table
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS
 from lficam_jax.study.tables import ADJUSTED, NETWORKS, differs, number, shown, signed
 
+NOT_MEASURED, NOT_TOLD = "not measured", "no difference can be told"
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -19,12 +21,76 @@ class Claim:
       question: as a reader asks it.
       answer: one word or a few.
       evidence: the numbers.
+      tone: yes, no, mixed, or open: nothing can be told.
     """
 
     topic: str
     question: str
     answer: str
     evidence: str
+    tone: str
+
+
+def opening(record: Mapping[str, Any]) -> list[str]:
+    """Answers in three sentences: accuracy, faithfulness and stability, by the rule of `claims`."""
+    return [
+        sentence
+        for sentence in (_on_accuracy(record), _on_maps(record), _on_stability(record))
+        if sentence
+    ]
+
+
+def _on_accuracy(record: Mapping[str, Any]) -> str:
+    versus = {BASELINE: record["accuracy"][OURS]["difference"]}
+    if CONTROL in record["accuracy_versus"]:
+        versus[f"{CONTROL}, the same network without FIN"] = record["accuracy_versus"][CONTROL]
+    words = {"yes": "more", "no": "less", "open": "not measurably more"}
+    told = [
+        f"{words[tone(_verdict(found))]} accurate than {other} ({_plain(signed(found, 2))} points)"
+        for other, found in versus.items()
+    ]
+    return f"Accuracy: {OURS} is {', and '.join(told)}."
+
+
+def _on_maps(record: Mapping[str, Any]) -> str:
+    told = []
+    for method in ("cam", "grad_cam"):
+        found = record["versus"].get(f"{OURS}, {method}", {})
+        differences = {c: found[c] for c in shown(record) if c in found}
+        if differences:
+            answer, _, _ = _better_worse(differences)
+            told.append(f"{answer} beside {method}")
+    return f"Maps: {OURS}'s own map is {'; '.join(told)} of the same network." if told else ""
+
+
+def _on_stability(record: Mapping[str, Any]) -> str:
+    told = []
+    rivals = {
+        "abn, own": "abn's own",
+        f"{BASELINE}, mean_features": f"{BASELINE}'s mean activation",
+    }
+    for other, whose in rivals.items():
+        if found := record["stability_versus"].get(other):
+            tones = {tone(_verdict(found[s])) for s in ADJUSTED}
+            how = "by some measures " * (len(tones) > 1)
+            words = [word for each, word in (("yes", "more"), ("no", "less")) if each in tones]
+            told.append(f"{how}{' or '.join(words) or 'not measurably more'} than {whose}")
+    start = f"Stability: between settings, {OURS}'s own maps agree "
+    return f"{start}{', and '.join(told)}." if told else ""
+
+
+def _plain(text: str) -> str:
+    return text.replace("**", "")
+
+
+def tone(answer: str) -> str:
+    """Returns the tone of an answer of one or a few words.
+
+    >>> [tone(answer) for answer in ("yes", "no, less", "not measured", "iou: yes; dice: no, less")]
+    ['yes', 'no', 'open', 'mixed']
+    """
+    single = {"yes": "yes", "no, less": "no", NOT_TOLD: "open", NOT_MEASURED: "open"}
+    return single.get(answer, "mixed")
 
 
 def claims(record: Mapping[str, Any]) -> list[Claim]:
@@ -52,7 +118,7 @@ def _accuracies(record: Mapping[str, Any]) -> list[Claim]:
     return [
         Claim(
             "accuracy", f"Is {model} more accurate than plain?", _verdict(found["difference"]),
-            f"{signed(found['difference'], 2)} points",
+            f"{signed(found['difference'], 2)} points", tone(_verdict(found["difference"])),
         )
         for model, found in record["accuracy"].items() if "difference" in found
     ]  # fmt: skip
@@ -90,7 +156,8 @@ def _blind(record: Mapping[str, Any]) -> list[Claim]:
     if not any(record["blind"].values()):
         return []
     question = f"In which measures is a map ahead of {OURS}'s own that never saw the image?"
-    return [Claim("maps", question, ", ".join(ahead) or "in none", evidence or "–")]
+    mood = "mixed" if ahead else "yes"
+    return [Claim("maps", question, ", ".join(ahead) or "in none", evidence or "–", mood)]
 
 
 def _stability(record: Mapping[str, Any]) -> list[Claim]:
@@ -107,7 +174,7 @@ def _stability(record: Mapping[str, Any]) -> list[Claim]:
         )
         question = f"Do {OURS}'s own maps agree more between settings than {model}'s {method}?"
         answer = _in_all([differences[s] for s in ADJUSTED])
-        found.append(Claim("stability", question, answer, evidence))
+        found.append(Claim("stability", question, answer, evidence, tone(answer)))
     return found
 
 
@@ -116,27 +183,31 @@ def _fin(record: Mapping[str, Any]) -> list[Claim]:
     if CONTROL in record["accuracy_versus"]:
         trained = record["accuracy_versus"][CONTROL]
         question = f"Does FIN make the network more accurate than {CONTROL}, the gate without it?"
-        found.append(Claim("fin", question, _verdict(trained), f"{signed(trained, 2)} points"))
+        answer = _verdict(trained)
+        evidence = f"{signed(trained, 2)} points"
+        found.append(Claim("fin", question, answer, evidence, tone(answer)))
     for other, whose in ((f"{OURS}, mean_features", "mean|F| of the same network"),
                          (f"{CONTROL}, own", f"the map of {CONTROL}")):  # fmt: skip
         versus, stable = (record[key].get(other, {}) for key in ("versus", "stability_versus"))
         differences = {c: versus[c] for c in shown(record) if c in versus}
         if not differences:
             continue
-        answer, evidence = _better_worse(differences)
+        answer, evidence, mood = _better_worse(differences)
         if stable:
             steady = _in_all([stable[s] for s in ADJUSTED])
             evidence += f"; more agreement between settings: {steady}"
-        found.append(Claim("fin", f"Is FIN's map better than {whose}?", answer, evidence))
+        found.append(Claim("fin", f"Is FIN's map better than {whose}?", answer, evidence, mood))
     return found
 
 
-def _better_worse(differences: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns in how many measures a map is better and worse, and in which."""
+def _better_worse(differences: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Returns in how many measures a map is better and worse, in which, and the tone of that."""
     better, worse = _sorted(differences)
+    mood = "mixed" if better and worse else "yes" if better else "no" if worse else "open"
     return (
         f"better in {len(better)}, worse in {len(worse)} of {len(differences)} measures",
         f"better: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}",
+        mood,
     )
 
 
@@ -154,7 +225,7 @@ def _in_all(found: Sequence[Mapping[str, Any]]) -> str:
 
 def _verdict(found: Mapping[str, Any]) -> str:
     if found["value"] is None:
-        return "not measured"
+        return NOT_MEASURED
     if not differs(found):
-        return "no difference can be told"
+        return NOT_TOLD
     return "yes" if found["value"] > 0 else "no, less"

@@ -7,8 +7,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from lficam_jax.explaining.report import style
 from lficam_jax.study import plots
-from lficam_jax.study.claims import Claim, answers, claims
+from lficam_jax.study.claims import Claim, answers, claims, opening
 from lficam_jax.study.formats import FORMS, html, markdown
 from lficam_jax.study.tables import tables
 
@@ -28,27 +29,25 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "fin": ("What FIN adds", {
         "fin": "lfi, and lfi with one thing changed. Dots: each setting."}),
 }  # fmt: skip
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1b1f; --soft: #5c5c66; --line: #dedee4; --paper: #fff }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e9e9ee; --soft: #a3a3ad; --line: #3a3a42; --paper: #17171a }
+# What the words on the page mean.
+GLOSSARY: Mapping[str, str] = {
+    "plain, abn, lfi": "A network without attention; with an Attention Branch; with LFI-CAM.",
+    "FIN, uniform": "FIN weighs lfi's channels; uniform is lfi with all channels weighed equally.",
+    "own": "The map that the network draws itself, in the pass that gives the class.",
+    "cam, grad_cam, score_cam, …": "Maps computed from a network afterwards.",
+    "mean_features, gaussian, random, fakecam": "Trivial maps. A measure in which one of them is "
+    "ahead does not tell maps apart.",
+    "setting": "One way to train: a seed, a learning rate, a batch size.",
+    "deletion ↓, insertion ↑, road ↑": "How the class's probability falls when the pixels "
+    "that a map calls important are taken away, and rises when they are brought back.",
+    "average_drop ↓, average_gain ↑, adcc ↑": "What is left of the probability when the picture is "
+    "weighed by its map.",
+    "pointing_game ↑, energy ↑, max_box_acc ↑": "Does the map lie on the object?",
+    "stability": "Do maps of networks trained apart lie at the same place? 0: as chance has it, 1: "
+    "equal.",
+    "interval": "95 % over settings and images. A difference counts where its interval leaves out "
+    "0.",
 }
-body { margin: 0 auto; padding: 2rem 1.2rem 4rem; max-width: 68rem; color: var(--ink);
-       background: var(--paper); font: 16px/1.55 system-ui, sans-serif }
-h1 { font-size: 1.7rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.6rem 0 .6rem }
-.soft, caption { color: var(--soft); font-size: .88rem }
-dl { display: grid; grid-template-columns: minmax(12rem, 20rem) 1fr; gap: .7rem 1.5rem }
-dt { font-weight: 600 } dd { margin: 0 } dd p { margin: .15rem 0 0 }
-figure { margin: 1rem 0 } .scroll { overflow-x: auto }
-figure img { max-width: 100%; background: #fff; border-radius: 6px }
-table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums }
-caption { text-align: left; padding: .4rem 0; max-width: 60rem }
-caption b { color: var(--ink) }
-th, td { padding: .3rem .6rem; text-align: right; border-bottom: 1px solid var(--line);
-         white-space: nowrap }
-th { font-weight: 600 } th:first-child, td:first-child { text-align: left }
-@media (max-width: 40rem) { dl { grid-template-columns: 1fr } dd { margin-bottom: .6rem } }
-"""
 
 
 def report(workdir: Path) -> Path:
@@ -67,7 +66,7 @@ def report(workdir: Path) -> Path:
             path.write_text(written(table), encoding="utf-8")
     (results / "study.md").write_text(as_markdown(record), encoding="utf-8")
     page = results / "index.html"
-    page.write_text(_page(record, results), encoding="utf-8")
+    page.write_text(page_of(record, results), encoding="utf-8")
     return page
 
 
@@ -98,29 +97,42 @@ def _about(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _page(record: Mapping[str, Any], results: Path) -> str:
-    run = "".join(f"<br>{escape(n)}: {escape(v.strip('`'))}" for n, v in _about(record))
-    title = f"Study: {record['name']}"
+def page_of(record: Mapping[str, Any], results: Path) -> str:
+    """Returns the page of a study; `results` holds its pictures."""
+    run = "".join(
+        f"<div><dt>{escape(n)}</dt><dd>{escape(v.strip('`'))}</dd></div>" for n, v in _about(record)
+    )
+    title = escape(f"Study: {record['name']}")
+    lead = "".join(f"<p>{_led(sentence)}</p>" for sentence in opening(record))
     found = claims(record)
     sections = "".join(
-        f"<h2>{headline}</h2><dl>{''.join(_answer(c) for c in found if c.topic == topic)}</dl>"
+        f"<h2>{headline}</h2><div class=claims>"
+        f"{''.join(_answer(c) for c in found if c.topic == topic)}</div>"
         + "".join(_picture(results / f"{name}.png", text) for name, text in pictures.items())
         for topic, (headline, pictures) in SECTIONS.items()
     )
+    words = "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in GLOSSARY.items())
     return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title>"
-        f"<meta name=viewport content='width=device-width'><style>{STYLE}</style>"
-        f"<h1>{escape(title)}</h1><p class=soft>{run.removeprefix('<br>')}</p>"
-        f"<p>A difference counts where its paired 95 % interval leaves out 0.</p>{sections}"
-        f"<h2>Tables</h2>{''.join(map(html, tables(record)))}</html>\n"
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
+        "<meta name=viewport content='width=device-width, initial-scale=1'>"
+        "<meta name=color-scheme content='light dark'>"
+        f"<style>{style()}{style('study.css')}</style><main><section><header><div>"
+        f"<h1>{title}</h1><dl>{run}</dl></div></header><div class=lead>{lead}</div>{sections}"
+        f"<h2>Words</h2><dl class=glossary>{words}</dl>"
+        f"<h2>Tables</h2>{''.join(map(html, tables(record)))}</section></main></html>\n"
     )
+
+
+def _led(sentence: str) -> str:
+    topic, rest = sentence.split(":", 1)
+    return f"<strong>{escape(topic)}:</strong>{escape(rest)}"
 
 
 def _answer(claim: Claim) -> str:
     evidence = escape(claim.evidence.replace("**", ""))
     return (
-        f"<dt>{escape(claim.question)}</dt>"
-        f"<dd>{escape(claim.answer)}<p class=soft>{evidence}</p></dd>"
+        f"<div class='claim {claim.tone}'><span>{escape(claim.question)}</span>"
+        f"<strong>{escape(claim.answer)}</strong><small>{evidence}</small></div>"
     )
 
 
@@ -129,6 +141,6 @@ def _picture(path: Path, caption: str) -> str:
         return ""
     code = base64.b64encode(path.read_bytes()).decode("ascii")
     return (
-        f"<figure><img alt='{escape(caption)}' src='data:image/png;base64,{code}'>"
-        f"<figcaption class=soft>{escape(caption)}</figcaption></figure>"
+        f"<figure class=shown><img alt='{escape(caption)}' src='data:image/png;base64,{code}'>"
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
     )

@@ -5,6 +5,7 @@ const several = data.methods.length > 1, labelled = data.images.filter(item => i
 const items = new Map(data.images.map(item => [card(item), item]));  // card -> image
 let current = null;  // the card that the keyboard is at
 let enlarged = null;  // the card whose image was opened last
+let printing = false;
 
 /** An empty card. It is filled when it first comes near the screen. */
 function card(item) {
@@ -19,6 +20,7 @@ function fill(element) {
 }
 
 const watcher = new IntersectionObserver(entries => {
+  if (printing) return;  // all are awake
   for (const { target, isIntersecting } of entries) {
     if (isIntersecting && !target.hasChildNodes()) fill(target);
     (isIntersecting ? wake : sleep)(target);
@@ -56,15 +58,23 @@ function chances(item) {
   return list;
 }
 
+const sentence = text => text[0].toUpperCase() + text.slice(1) + ".";
+
 /** A value in the parts that a line should not be broken in: it may be behind , or ; */
 function parts(value) {
   return value.split(/(?<=[,;]) (?![^(]*\))/).flatMap(part => [make("span", {}, part), " "]);
 }
 
 function addHeader() {
-  for (const [name, value] of data.details)
+  for (const [name, value] of data.details.filter(([name]) => name !== "left_out"))
     document.getElementById("details").append(make("div", name === "made" ? { class: "made" } : {},
       make("dt", {}, name), make("dd", {}, ...parts(value))));
+  const left = data.details.filter(([name]) => name === "left_out").map(([, value]) => sentence(value));
+  const own = data.methods.includes("own") ? ["own: the map that the network draws itself, in the pass "
+    + "that gives the class. The others are computed from the network afterwards."] : [];
+  const part = data.images.some(item => item.part) ? ["White frame: the part of the image that the "
+    + "network saw."] : [];
+  document.getElementById("about").append([...left, ...own, ...part].join(" "));
   if (data.skipped.length)
     document.getElementById("skipped").append(make("div", { class: "skipped" },
       data.skipped.length === 1 ? "One file was skipped:" : `${data.skipped.length} files were skipped:`,
@@ -98,6 +108,9 @@ function addPages() {
 }
 
 function addControls() {
+  for (const name of Object.keys(data.blends)) form.elements.blend.append(make("option", { value: name }, name));
+  form.elements.blend.value = data.blend;
+  form.elements.opacity.value = 100 * data.blends[data.blend];
   for (const name of [...Object.keys(palettes), "spotlight"])
     form.elements.colors.append(make("option", { value: name }, name));
   for (const name of ["true", "predicted"]) {
@@ -115,14 +128,18 @@ function addControls() {
       name: "verdict", value, ...(value === "all" ? { checked: "" } : {}) }), `${name} ${number}`));
   if (!several) form.querySelector("[value=disagreement]").remove();
   const absent = [[several, ".several"], [labelled.length, "#verdicts, .by-true"],
-                  [data.images.some(item => item.outline), ".outlines"]];
+                  [data.images.some(item => item.outline || item.part), ".outlines"]];
   for (const [known, where] of absent)
     form.querySelectorAll(where).forEach(element => { element.hidden = !known; });
   document.body.classList.toggle("one-method", !several);
-  // As few rows as hold tiles of 90 pixels, all of one length; the slider changes it.
+  // Two cards abreast if there are many and their tiles have 150 pixels; else as few rows as hold tiles of 90 pixels, all
+  // of one length. The slider changes it.
   const space = grid.clientWidth - (innerWidth > 900 ? 234 : 2), count = 1 + data.methods.length;
   const columns = Math.ceil(count / Math.ceil(count / Math.max(3, Math.floor(space / 92))));
-  form.elements.size.value = several ? Math.min(280, Math.floor(space / columns) - 2) : 150;
+  const abreast = Math.floor(((grid.clientWidth - 14) / 2 - 236) / count) - 2;
+  const fitting = data.images.length > 4 && abreast >= 150 ? abreast : Math.floor(space / columns) - 2;
+  form.elements.size.value = several ? Math.min(280, fitting) : 150;
+  document.documentElement.style.setProperty("--count", count);
   bar.open = innerWidth > 640;
 }
 
@@ -218,9 +235,30 @@ function press(event) {
   event.preventDefault();
 }
 
+/** Paper shows all cards, whatever was on the screen. */
+function unfold() {
+  printing = true;
+  for (const element of grid.children) {
+    if (!element.hasChildNodes()) fill(element);
+    wake(element);
+  }
+}
+
+function fold() {
+  printing = false;
+  for (const element of items.keys()) {
+    watcher.unobserve(element);
+    watcher.observe(element);  // which tells anew who is on the screen
+  }
+}
+
 function listen() {
+  addEventListener("beforeprint", unfold);
+  addEventListener("afterprint", fold);
   document.addEventListener("keydown", press);
   document.addEventListener("input", event => {
+    const { blend, opacity } = form.elements;
+    if (blend.contains(event.target)) opacity.value = 100 * data.blends[blend.value];
     restyle();
     if (form.contains(event.target)) show();
   });

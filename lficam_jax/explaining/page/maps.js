@@ -19,14 +19,16 @@ const palettes = Object.fromEntries(
 const awake = new Set();  // the canvases near the screen; no other holds pixels
 let palette;
 
-/** What a grey value looks like, as RGBA; below the threshold nothing is laid over the picture. */
+/** What a grey value looks like, as RGBA; below the threshold nothing is laid over the picture.
+    `fade`: the lower the value, the clearer. */
 function readPalette() {
-  const { colors, threshold } = form.elements, table = palettes[colors.value];
+  const { colors, threshold, blend } = form.elements, table = palettes[colors.value];
+  const fades = blend.value === "fade";
   palette = Uint32Array.from({ length: 256 }, (_, grey) => {
     if (grey < 2.55 * threshold.value) return 0;
     if (!table) return (255 - grey << 24) >>> 0;  // spotlight: darkens what was not looked at
     const [red, green, blue] = table.subarray(3 * grey, 3 * grey + 3);
-    return (255 << 24 | blue << 16 | green << 8 | red) >>> 0;
+    return ((fades ? grey : 255) << 24 | blue << 16 | green << 8 | red) >>> 0;
   });
 }
 
@@ -79,11 +81,16 @@ function sleep(element) {
   }
 }
 
+/** A picture, and layers over the part of it that the network saw. */
 function stack(item, ...layers) {
   const [height, width] = item.size, square = Math.max(height, width) <= 96 ? "square" : "";
+  const [top, left, high, wide] = item.box;
+  const seen = make("div", { class: item.part ? "seen part" : "seen", style:
+    `top: ${100 * top / height}%; left: ${100 * left / width}%; `
+    + `height: ${100 * high / height}%; width: ${100 * wide / width}%` }, ...layers);
   return make("div", { class: "stack", style: `aspect-ratio: ${width} / ${height}` },
     make("img", { src: item.picture, class: square, alt: layers.length ? "" : `image ${item.name}` }),
-    ...layers);
+    ...(layers.length ? [seen] : []));
 }
 
 function heat(item, map, least) {
@@ -91,12 +98,12 @@ function heat(item, map, least) {
   const target = map.asked === null ? "" : ` for '${map.asked}'`;
   const canvas = make("canvas", { class: "map", role: "img", width: 0, height: 0,
     "aria-label": `where the model looked in ${item.name}, by ${map.method}${target}${where}` });
-  canvas.paint = () => paint(canvas, map, drawnSize(item.size, least));
+  canvas.paint = () => paint(canvas, map, drawnSize(item.seen, least));
   return canvas;
 }
 
 function marks(item, map) {
-  const [height, width] = item.size, [row, column] = map.peak;
+  const [height, width] = item.seen, [row, column] = map.peak;
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none",
                             "aria-hidden": "true" });
   for (const layer of ["halo", "core"]) {
@@ -115,15 +122,15 @@ function tiles(item, least) {
     make("figure", {}, stack(item), ...caption(...(several ? ["image"] : []))),
     ...item.maps.map(map => {
       const verdict = map.on_object === null ? "" : map.on_object ? "\u00a0✓" : "\u00a0✗";
-      return make("figure", {}, stack(item, heat(item, map, least), marks(item, map)), ...caption(
-        ...(several ? [map.title + verdict] : map.asked !== null ? [map.title] : []),
-        ...(map.constant ? ["constant: says nothing"] : [])));
+      const told = map.constant ? [make("span", { class: "constant" }, "constant: says nothing")] : [];
+      return make("figure", {}, stack(item, heat(item, map, least), marks(item, map), ...told), ...caption(
+        ...(several ? [map.title + verdict] : map.asked !== null ? [map.title] : [])));
     }));
 }
 
 /** Follows the controls that say how maps are drawn. */
 function restyle() {
-  const { opacity, opacity_text, threshold, threshold_text, colors, size, outline, peak } = form.elements;
+  const { opacity, opacity_text, threshold, threshold_text, colors, blend, size, outline, peak } = form.elements;
   const root = document.documentElement.style, table = palettes[colors.value], cut = +threshold.value;
   opacity_text.value = opacity.value + " %";
   threshold_text.value = cut + " %";
@@ -131,12 +138,13 @@ function restyle() {
   root.setProperty("--tile", size.value + "px");
   document.body.classList.toggle("no-outline", !outline.checked);
   document.body.classList.toggle("no-peak", !peak.checked);
-  const wanted = colors.value + cut;
+  const wanted = colors.value + cut + blend.value;
   if (wanted === restyle.drawn) return;
   restyle.drawn = wanted;
   readPalette();
   const stops = Array.from({ length: 33 }, (_, i) => Math.round(255 * i / 32)).map(grey => {
-    const color = table ? table.subarray(3 * grey, 3 * grey + 3).join(" ") : `0 0 0 / ${1 - grey / 255}`;
+    const clear = blend.value === "fade" ? ` / ${grey / 255}` : "";
+    const color = table ? table.subarray(3 * grey, 3 * grey + 3).join(" ") + clear : `0 0 0 / ${1 - grey / 255}`;
     return `rgb(${color}) ${grey / 2.55}%`;
   });
   root.setProperty("--scale", `linear-gradient(90deg, ${stops})`);

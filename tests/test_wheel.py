@@ -85,7 +85,8 @@ def test_every_import_is_of_a_declared_dependency(wheel):
     requires = [line for line in about(wheel).get_all("Requires-Dist") if "extra ==" not in line]
     declared = {re.split(r"[<>=!~ \[;]", line)[0].lower().replace("_", "-") for line in requires}
     owners = importlib.metadata.packages_distributions()
-    optional = {"torch", "etils", "pillow_heif", "huggingface_hub"}  # asked for in words where they are needed
+    # Asked for in words where they are needed.
+    optional = {"torch", "etils", "pillow_heif", "huggingface_hub"}
     for path in SHIPPED:
         if not path.endswith(".py"):
             continue

@@ -53,8 +53,8 @@ def load(
       >>> import lficam_jax as lfi
       >>> run = lfi.load("runs/quickstart")
       >>> e = run.explain("photo.png")
-      >>> e[0].overlay().size
-      (224, 224)
+      >>> e[0].overlay().size  # that of photo.png
+      (320, 240)
     """
     path = check_path("workdir", workdir)
     if step is not None:

@@ -23,6 +23,9 @@ BACKBONES = {
     "wrn-28-10": (36_472_784, 640), "resnet18": (11_176_512, 512), "resnet50": (23_508_032, 2048),
     "resnet101": (42_500_160, 2048), "resnet152": (58_143_808, 2048),
     "se-resnet50": (26_039_024, 2048),
+    # Not the paper's. With the classifier 4,652,008 parameters, 5,416,680 and 6,092,072.
+    "efficientnet-lite0": (3_371_008, 1280), "efficientnet-lite1": (4_135_680, 1280),
+    "efficientnet-lite2": (4_811_072, 1280),
 }  # fmt: skip
 ALL = [(n, b, h) for n, known in EXPERIMENTS.items() for b in known for h in CHOICES["model.head"]]
 
@@ -56,7 +59,7 @@ def test_every_experiment_is_described_with_the_parameters_it_should_have(
 
 def test_every_name_is_in_an_experiment():
     assert {b for _, b, _ in ALL} == {*paper.CIFAR, *paper.IMAGENET} == set(BACKBONES)
-    assert len(ALL) == 45
+    assert len(ALL) == 54
 
 
 @pytest.mark.parametrize("name", [*EXPERIMENTS, "svhn", "folder"])

@@ -272,7 +272,7 @@ def test_a_damaged_newest_step_costs_its_steps_and_nothing_else(run, finished):
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoints(tiny, tmp_path):
     tiny.optim.lr, tiny.optim.warmup_steps = 1e30, 0
     tiny.eval.every_steps = 1
-    with pytest.raises(DivergedError, match=r"diverged at step \d: the loss is (nan|inf)"):
+    with pytest.raises(DivergedError, match=r"diverged at step \d: the .*loss is (nan|inf)"):
         train(tiny, tmp_path)
     with Checkpoints(tmp_path) as checkpoints:
         for step in checkpoints.manager.all_steps():
@@ -292,7 +292,7 @@ def test_a_run_with_every_option_on_resumes_too(tiny, tmp_path):
 
 def test_a_workdir_that_cannot_be_made_is_told(tiny, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(UserError, match="cannot write to --workdir .*choose a writable folder"):
+    with pytest.raises(UserError, match="cannot write .*: Not a directory; choose a --workdir"):
         train(tiny, tmp_path / "file" / "run")
 
 

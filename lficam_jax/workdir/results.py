@@ -1,6 +1,7 @@
 """What a mode leaves behind: `results/<mode>.json`, whole or not at all, and where it is from."""
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -95,7 +96,8 @@ def teaching(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        full = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose a "
-            f"--workdir that you can write to"
+            f"cannot write {path}: {error.strerror or error}; {full}choose a --workdir that you "
+            "can write to"
         ) from error

@@ -202,8 +202,8 @@ def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:
     """Parses what follows the colon in `--config file.py:arg`.
 
     Args:
-      arg: comma-separated `name=value` pairs and the word `smoke`, for example
-        `depth=110,head=plain,smoke`.
+      arg: `name=value` pairs and the word `smoke`, between commas or colons, for example
+        `depth=110,head=plain:smoke`.
       **defaults: the options that this config file knows; a value keeps its default's type.
 
     Returns:
@@ -213,7 +213,7 @@ def options(arg: str, **defaults: Any) -> tuple[ConfigDict, bool]:
       UserError: for a word that is neither.
     """
     parsed, smoke_wanted = dict(defaults), False
-    for word in filter(None, arg.split(",")):
+    for word in filter(None, arg.replace(":", ",").split(",")):
         name, _, value = word.partition("=")
         if word == "smoke":
             smoke_wanted = True

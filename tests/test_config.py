@@ -65,6 +65,7 @@ def test_a_duration_is_given_in_epochs_or_in_steps():
 def test_options_keep_the_type_of_their_default():
     chosen, smoke = options("depth=110,smoke", head="lfi", depth=20)
     assert (chosen.depth, chosen.head, smoke) == (110, "lfi", True)
+    assert options("depth=110:smoke", head="lfi", depth=20) == (chosen, smoke)  # as people write it
     with pytest.raises(UserError, match="'dpth=3' is unknown here — did you mean 'depth=…'"):
         options("dpth=3", head="lfi", depth=20)
     with pytest.raises(UserError, match="'q' is unknown here; known: smoke, head=…, depth=…"):

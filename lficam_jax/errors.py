@@ -51,17 +51,25 @@ def check_platform() -> None:
         )
 
 
+MOST_PARTS, MOST_KNOWN = 5, 50  # names in a message
+
+
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Returns ` — did you mean 'x'?` for a typo, or the list of what is known.
+    """Returns ` — did you mean 'x'?` for a typo or a part of a name, or what is known.
 
     >>> nearest("Grad-CAM++", ("grad_cam", "grad_cam_pp"))
     " — did you mean 'grad_cam_pp'?"
+    >>> nearest("cat", ("crate", "tiger cat", "Egyptian cat"))
+    " — did you mean 'tiger cat' or 'Egyptian cat'?"
     """
+    if parts := [name for name in known if word.lower() in name.lower().split()][:MOST_PARTS]:
+        return f" — did you mean {' or '.join(map(repr, parts))}?"
     by_letters = {_letters(name): name for name in reversed(known)}
     close = difflib.get_close_matches(_letters(word), by_letters, n=1, cutoff=0.5)
     if close:
         return f" — did you mean {by_letters[close[0]]!r}?"
-    return f"; known: {', '.join(known)}"
+    more = f", … ({len(known):,} in all)" if len(known) > MOST_KNOWN else ""
+    return f"; known: {', '.join(known[:MOST_KNOWN])}{more}"
 
 
 def brief(given: Any, most: int = 100) -> str:

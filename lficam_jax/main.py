@@ -229,7 +229,8 @@ def run(mode: str, words: Sequence[str], prog: str) -> int:
         return 0
     pretrained = flags.get("pretrained", "")
     if not address and mode not in FREE and not (pretrained and mode == "explain"):
-        raise UserError("--workdir is missing; for example --workdir runs/first")
+        without = "; without a run, --pretrained efficientnet_lite0" if mode == "explain" else ""
+        raise UserError(f"--workdir is missing; for example --workdir runs/first{without}")
     if pretrained and not (address or flags["images"]):
         raise UserError(f"say which pictures {pretrained} should explain: --images photo.jpg")
     address, spec = address or None, flags.pop("distributed", "")

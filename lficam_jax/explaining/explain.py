@@ -267,13 +267,13 @@ def _indices(what: str, given: Any, classes: tuple[str, ...], count: int) -> lis
 
 
 def _index(what: str, given: Any, classes: tuple[str, ...]) -> int:
-    if isinstance(given, str):
+    if isinstance(given, str) and (legible(given) in classes or not given.isdecimal()):
         if legible(given) not in classes:
             known = nearest(given, classes) if classes else "; say classes=…, or give numbers"
             raise UserError(f"{what}: class {brief(given)} is unknown{known}")
         return classes.index(legible(given))
     try:
-        return check_whole(what, given, -(10**9))
+        return check_whole(what, int(given) if isinstance(given, str) else given, -(10**9))
     except UserError as error:
         told = f"{what}: give a class's name or number, not {brief(given)}"
         raise UserError(told) from error

@@ -92,6 +92,14 @@ def trained(tiny_config, tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def run(trained):
+    """The trained run, as Python loads it."""
+    import lficam_jax as lfi  # here, so that a test of what importing costs sees a fresh start
+
+    return lfi.load(trained)
+
+
 @pytest.fixture(autouse=True)
 def _where_examples_run(request, tmp_path, monkeypatch):
     """Examples in docstrings find a run in runs/quickstart, and photo.png beside it."""

@@ -19,11 +19,6 @@ import lficam_jax as lfi
 
 
 @pytest.fixture(scope="module")
-def run(trained):
-    return lfi.load(trained)
-
-
-@pytest.fixture(scope="module")
 def photo(tmp_path_factory):
     """A photograph in colours, of a size that the network does not have."""
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)

@@ -11,18 +11,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import lficam_jax as lfi
+from tests.refused import refused
 
 ONE = np.zeros((8, 8, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def run(trained):
-    return lfi.load(trained)
-
-
-def refused(says, call, *args, **options):
-    with pytest.raises(lfi.UserError, match=says):
-        call(*args, **options)
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,10 @@ import numpy as np
 import pytest
 
 import lficam_jax as lfi
+from tests.refused import refused
 
 ONE = np.zeros((8, 8, 3), np.uint8)
 FED = np.zeros((2, 16, 16, 3), np.float32)
-
-
-@pytest.fixture(scope="module")
-def run(trained):
-    return lfi.load(trained)
-
-
-def refused(says, call, *args, **options):
-    with pytest.raises(lfi.UserError, match=says):
-        call(*args, **options)
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,8 @@ def explain(
         one image or a batch, channels last or first: uint8, or floats in 0..1.
       method: how the map is made, a key of `methods.METHODS`, or several. Default: `own` if the
         model draws a map of its own, else `grad_cam`.
-      target: the class that the map is asked about, by name or number, for all images or for each;
-        default: the predicted one. Some methods, `own` among them, ask no class
-        (`methods.CLASSLESS`): alone they take no target.
+      target: the class asked about, by name or number, for all images or for each; default: the
+        predicted one. Some methods ask no class (`methods.CLASSLESS`): alone they take no target.
       preprocess: says how an image becomes what the network is fed (size, crop, mean, deviation):
         a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
@@ -69,8 +68,7 @@ def explain(
       names: what people read; default: file names, or positions.
       batch_size: images in one forward pass. The last batch is padded, so one program serves all.
       chunk_size: masked images in one forward pass of `score_cam` and `ablation_cam`.
-      align: where maps lie on the picture. `centres`: each cell on the middle of what the network
-        looks at there; `half_pixel`: the cells tile the picture, as the literature draws them.
+      align: `centres`, each cell on the middle of what it looks at; `half_pixel`, as tiles.
 
     Returns:
       One explanation per image; with several methods one for each, those of an image together.
@@ -88,8 +86,7 @@ def explain(
       >>> e[0].map.shape, e[0].overlay().size
       ((4, 4), (224, 224))
     """
-    asked = words("method", method)
-    maps.check(*asked)
+    maps.check(*(asked := words("method", method)))
     check_alignment(align)
     inputs = read_inputs(images, preprocess, normalised=normalised)
     return explain_inputs(
@@ -123,10 +120,9 @@ def explain_inputs(
       chunk_size: likewise.
       align: likewise.
     """
-    count = len(inputs.images)
-    check_whole("batch_size", batch_size)
-    check_whole("chunk_size", chunk_size)
-    given = _class_names(classes)
+    for what, size in (("batch_size", batch_size), ("chunk_size", chunk_size)):
+        check_whole(what, size)
+    count, given = len(inputs.images), _class_names(classes)
     wanted = _indices("target", target, given, count)
     if wanted is not None and None in wanted:
         raise UserError("target: give a class for each image, or none at all")
@@ -135,9 +131,8 @@ def explain_inputs(
     if methods:
         maps.check_asked(target, methods)
     chosen, named = tuple(methods) or None, inputs.ids if ids is None else ids
-    share, drawn = look(
-        model, variables, inputs.images, chosen, wanted, batch_size, chunk_size, first
-    )
+    sizes = batch_size, chunk_size
+    share, drawn = look(model, variables, inputs.images, chosen, wanted, *sizes, first)
     maps.check_asked(target, drawn)  # the default is the network's to say
     known = _of_network(given, share.shape[1])
     lie = places(model, inputs.images.shape[1:3], align)

@@ -19,8 +19,6 @@ from lficam_jax.structs import Variables
 from lficam_jax.workdir.progress import Pace
 
 STATISTICS = ("iou", "iou_equal_area", "spearman")
-EPSILONS = (1, 2, 4, 8)  # of FGSM, in 255ths
-SEVERITIES = (1, 3, 5)
 EXAMPLES = 2  # on the picture
 WIDEST = 13  # columns of the picture
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from lficam_jax import config as keys
-from lficam_jax.config import CHOICES, DURATIONS, default_config
+from lficam_jax.config import CHOICES, DURATIONS, default_config, keys
 from lficam_jax.errors import UserError, nearest
 
 HELP = "a config by name, or your own .py file; options behind a colon, as in cifar10:depth=20"
@@ -242,7 +241,7 @@ def check_keys(path: Path | str, config: Any, prefix: str = "") -> None:
 
 
 def keys_text(config: ConfigDict) -> str:
-    """Lists every key with its value in `config` and its meaning, from lficam_jax/config.py."""
+    """Lists every key with its value in `config` and its meaning, from config/keys.py."""
     groups = {"config": "", "evaluation": "eval.", "fin": "model.fin.", "abn": "model.abn."}
     meanings: dict[str, str] = {}
     key, values = "", leaves(config)

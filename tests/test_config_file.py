@@ -227,7 +227,7 @@ def test_a_key_needs_a_value_and_the_last_one_counts():
 def test_every_key_is_listed_with_its_meaning():
     text = keys_text(load_config("cifar10"))
     rows = {row.split("=")[0].strip(): row for row in text.splitlines()}
-    assert [*rows][:2] == ["--config.seed", "--config.init_from"]  # in the order of config.py
+    assert [*rows][:2] == ["--config.seed", "--config.init_from"]  # in the order of config/keys.py
     assert rows.keys() == {f"--config.{key}" for key in leaves(default_config())}
     assert "=110" in rows["--config.model.depth"]
     assert rows["--config.init_from"].endswith("classifier that does not fit starts fresh")

@@ -73,8 +73,7 @@ def test_no_rooms_import_each_other_in_a_circle():
 
 def test_the_package_opens_on_what_one_can_take_in():
     inside = [path for path in ROOT.iterdir() if not path.name.startswith("_")]
-    assert sum(path.is_dir() for path in inside) <= 13
-    assert sum(path.is_file() for path in ROOT.iterdir()) <= 12
+    assert len(inside) <= 25
 
 
 def test_each_library_has_its_door():

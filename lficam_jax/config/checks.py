@@ -1,0 +1,125 @@
+"""What each key may be, and the checks that say so."""
+
+import re
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from lficam_jax.errors import UserError, nearest
+
+CHOICES = {
+    "data.pipeline": ("auto", "resident", "streaming"),
+    "data.augment": ("none", "crop", "crop_flip", "resized_crop_flip"),
+    "data.fit": ("", "crop", "pad", "stretch"),
+    "data.background": ("", "white", "grey", "black"),
+    "data.interpolation": ("", "bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"),
+    "model.backbone": tuple(
+        "cifar_resnet cifar_densenet cifar_resnext wide_resnet resnet se_resnet densenet vgg "
+        "mobilenet efficientnet_lite convnext".split()
+    ),
+    "model.block": ("auto", "basic", "bottleneck"),
+    "model.head": ("plain", "lfi", "abn"),
+    "model.dtype": ("float32", "bfloat16"),
+    "model.fin.kind": ("learned", "uniform"),
+    "model.abn.loss": ("both", "perception", "attention"),
+    "optim.name": ("sgd", "adamw"),
+    "optim.schedule": ("constant", "cosine", "multistep"),
+    "optim.weight_decay_on": ("all", "kernels"),
+    "explain.align": ("centres", "half_pixel"),
+    "explain.blend": ("fade", "mix"),
+    "parallel.mode": ("pmap", "shard_map"),
+    "parallel.platform": ("auto", "cpu", "gpu", "tpu"),
+}
+
+# What each numeric key is, a whole number (int) or any, and from where to where; of a list, each.
+_MANY = 2**31 - 1
+_SPANS = {
+    (int, -_MANY, _MANY): "seed", (int, 0, 3): "data.channels", (int, 0, 2): "model.stem_stride",
+    (int, 0, _MANY): "data.train_examples data.max_corrupt optim.warmup_steps train.total_steps "
+    "train.checkpoint_every_steps eval.every_steps",
+    (int, 1, _MANY): "explain.limit train.log_every_steps train.keep_latest train.batch_size "
+    "eval.batch_size optim.accumulate parallel.connect_seconds parallel.heartbeat_seconds",
+    (int, 0, 9999): "data.image_size data.crop_padding data.threads model.growth model.widen "
+    "model.cardinality model.depth model.fin.width model.fin.relu_every",
+    (int, 1, 9999): "model.fin.depth model.fin.kernel",
+    (float, 0, 1): "data.mean data.crop_share",
+    (float, 0, 0.999999): "optim.momentum optim.b2 optim.label_smoothing optim.ema_decay",
+    (float, 0, 1e30): "optim.lr optim.weight_decay optim.clip_norm",
+    (float, 0, 1e6): "optim.milestones_epochs optim.factor optim.warmup_epochs train.total_epochs "
+    "train.watchdog_seconds eval.every_epochs",
+    (float, 1e-6, 1e6): "data.std model.fin.temperature",
+}  # fmt: skip
+NUMBERS = {key: span for span, keys in _SPANS.items() for key in keys.split()}
+
+DURATIONS = ("optim.warmup", "train.total", "eval.every")  # …_epochs or …_steps; the other is 0
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises one UserError that lists everything that is wrong with `config`."""
+    data = config.data
+    problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
+    problems += _bad_data(data)
+    if data.name == "folder" and not (data.folder or data.synthetic or data.classes):
+        problems.append("data.folder is empty; say --config.data.folder=DIR with CLASS/*.jpg")
+    try:
+        re.compile(config.optim.freeze)
+    except re.error as error:
+        problems.append(f"optim.freeze={config.optim.freeze!r} is no regular expression: {error}")
+    if problems:
+        gap = "\n  " if len(problems) > 1 else " "
+        raise UserError(gap.join(["the config is not valid:", *problems]))
+
+
+def _bad_choices(config: ConfigDict) -> list[str]:
+    asked = {path: _at(config, path) for path in CHOICES}
+    return [
+        f"{path}={word!r} is unknown{nearest(str(word), CHOICES[path])}"
+        for path, word in asked.items() if word not in CHOICES[path]
+    ]  # fmt: skip
+
+
+def _bad_durations(config: ConfigDict) -> list[str]:
+    problems = []
+    for path in DURATIONS:
+        group, name = path.split(".")
+        epochs, steps = config[group][f"{name}_epochs"], config[group][f"{name}_steps"]
+        if epochs and steps:
+            problems.append(
+                f"{path}_epochs={epochs:g} and {path}_steps={steps} give one duration twice; "
+                f"set one of them to 0"
+            )
+        if not (epochs or steps) and name != "warmup":
+            problems.append(f"{path}_epochs and {path}_steps are both 0; set one of them")
+    return problems
+
+
+def _bad_numbers(config: ConfigDict) -> list[str]:
+    problems = []
+    for path, (kind, low, high) in NUMBERS.items():
+        value = _at(config, path)
+        several, known = isinstance(value, tuple | list), int if kind is int else int | float
+        each = value if several else [value]
+        if not all(isinstance(v, known) and v is not True and low <= v <= high for v in each):
+            what = ("hold " if several else "be a ") + "whole " * (kind is int)
+            span = f"from {low:,g} to {high:,g}" if kind is float else f"from {low:,d} to {high:,d}"
+            problems.append(f"{path}={value} must {what}number{'s' * several} {span}")
+    if config.model.fin.kernel % 2 == 0:
+        problems.append(f"model.fin.kernel={config.model.fin.kernel} must be odd")
+    return problems
+
+
+def _bad_data(data: ConfigDict) -> list[str]:
+    bad = {
+        "mean": (len(data.mean or ()) not in (0, 3), "hold three numbers, or none"),
+        "std": (len(data.std or ()) not in (0, 3) or not all(std > 0 for std in data.std or ()),
+                "hold three positive numbers, or none"),
+        "channels": (data.channels not in (0, 1, 3), "be 1 or 3, or 0 for the data set's own"),
+        "classes": (len({*data.classes}) < len(data.classes), "hold different names, or none"),
+    }  # fmt: skip
+    return [f"data.{k}={data[k]} must {how}" for k, (wrong, how) in bad.items() if wrong]
+
+
+def _at(config: ConfigDict, path: str) -> Any:
+    for name in path.split("."):
+        config = config[name]
+    return config

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lficam_jax.explaining.explanation import Explanation
     from lficam_jax.explaining.explanations import Explanations
     from lficam_jax.measure.measures import Measures
-    from lficam_jax.methods import maps_of
+    from lficam_jax.methods import maps_of, targets
     from lficam_jax.models import create_model
     from lficam_jax.run import Predictions, Run, load
     from lficam_jax.training.train import train
@@ -34,6 +34,7 @@ __all__ = [
     "explain",
     "load",
     "maps_of",
+    "targets",
     "train",
 ]
 
@@ -50,6 +51,7 @@ _PLACES = {
     "explain": "explaining.explain",
     "load": "run",
     "maps_of": "methods",
+    "targets": "methods",
     "train": "training.train",
 }
 

@@ -1,6 +1,6 @@
 """The one registry of maps: every method has one signature, is batched and traced under jit.
 
-`method(split, class_index, **options) -> raw maps [b h w]`, at the grid of the features. The
+`method(split, target, **options) -> raw maps [b h w]`, at the grid of the features. The
 equations and costs stand side by side in docs/maps.md.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from lficam_jax.errors import UserError, brief, check_whole, check_word
 from lficam_jax.methods.classless import eigen_cam, fakecam, gaussian, mean_features, own, random
@@ -25,6 +25,7 @@ from lficam_jax.methods.gradient import (
 )
 from lficam_jax.methods.perturbation import CHUNK_SIZE, SCORES, ablation_cam, score_cam
 from lficam_jax.methods.split import Maps, Split, split_model
+from lficam_jax.methods.targets import Target, for_images
 from lficam_jax.models.fit import check_network
 from lficam_jax.models.geometry import Places
 from lficam_jax.ops.maps import Place, min_max
@@ -89,7 +90,7 @@ def place_of(name: str, grid: tuple[int, ...], places: Places) -> Place | None:
 
 def maps_of(
     name: str, model: nn.Module, variables: Variables, images: Float[Array, "b y x c"],
-    class_index: Int[Array, " b"] | int | None = None, *,
+    target: Any = None, *,
     key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str = "logit",
 ) -> Maps:  # fmt: skip
     """Draws one method's maps of a batch; fast under jit, with `name` and `model` static.
@@ -99,7 +100,8 @@ def maps_of(
       model: built by `create_model`.
       variables: its weights and statistics.
       images: float, normalised as the network was trained; `lficam_jax.explain` takes pixels.
-      class_index: the class asked about, of each image or of all; None: the predicted one.
+      target: what is asked about: the number of a class, of each image or of all, one of
+        `lficam_jax.targets`, or a function of the answers; None: the predicted class.
       key: for `random`; one, or one for each image.
       chunk_size: images in one pass of `score_cam` and `ablation_cam`; bounds their memory.
       score: what `score_cam` weighs, `logit` or `probability`.
@@ -127,11 +129,11 @@ def maps_of(
     check_network(model, variables, images.shape[1:])
     variables = jax.tree.map(jnp.asarray, variables)  # numpy does not trace
     split = split_model(model, variables, images)
-    return draw(name, split, class_index, key=key, chunk_size=chunk_size, score=score)
+    return draw(name, split, target, key=key, chunk_size=chunk_size, score=score)
 
 
 def draw(
-    name: str, split: Split, class_index: Int[Array, " b"] | int | None = None, *,
+    name: str, split: Split, target: Any = None, *,
     key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str = "logit",
 ) -> Maps:  # fmt: skip
     """Draws one method's maps of a split, each min-maxed to [0, 1]; the arguments are `maps_of`'s.
@@ -150,9 +152,8 @@ def draw(
     check_word("score", score, SCORES)
     method, batch = METHODS[name], len(split.features)
     _check_key(key, batch)
-    chosen = split.predicted() if class_index is None else _classes(class_index, batch)
-    chosen = jnp.broadcast_to(chosen, (batch,))
-    exists = None if class_index is None else _exists(chosen, split.num_classes)
+    chosen = for_images(_predicted(name, split) if target is None else target, batch)
+    exists = None if target is None else _exists(chosen, split.shape)
     options = {"key": key, "chunk_size": chunk_size, "score": score}
     taken = [name for name in options if name in inspect.signature(method).parameters]
     raw = method(split, chosen, **{name: options[name] for name in taken})
@@ -183,12 +184,9 @@ def _images(given: Any) -> Array:
     return images
 
 
-def _classes(given: Any, batch: int) -> Int[Array, " b"] | Int[Array, ""]:
-    wanted = f"the number of a class, or one for each of the {batch} images"
-    chosen = _array("class_index", given, wanted)
-    if not jnp.issubdtype(chosen.dtype, jnp.integer) or chosen.shape not in ((), (batch,)):
-        raise UserError(f"class_index must be {wanted}, not {brief(given)}")
-    return chosen
+def _predicted(name: str, split: Split) -> Array:
+    """Returns the predicted classes; 0 for a map that asks none, whatever the network answers."""
+    return jnp.zeros((), int) if name in CLASSLESS else split.predicted()
 
 
 def _check_key(key: Any, batch: int) -> None:
@@ -201,18 +199,22 @@ def _check_key(key: Any, batch: int) -> None:
         )
 
 
-def _exists(chosen: Int[Array, " b"], num_classes: int) -> Bool[Array, " b"] | None:
-    """Tells which classes exist; None if all do for sure.
+def _exists(target: Target, outputs: Any) -> Bool[Array, " b"] | None:
+    """Tells for which images the classes asked about exist; None if all do for sure.
 
     Raises:
       UserError: if one does not, and its number is known while tracing.
     """
-    exists = (chosen >= 0) & (chosen < num_classes)
+    if not target.classes:
+        return None
+    asked = jnp.stack([getattr(target, name) for name in target.classes])
+    exists = (asked >= 0) & (asked < target.count(outputs))
     if isinstance(exists, jax.core.Tracer):
-        return exists
+        return exists.all(axis=0)
     if not exists.all():
-        wrong = int(chosen[jnp.argmin(exists)])
-        raise UserError(f"class {wrong} does not exist; classes are 0 to {num_classes - 1}")
+        wrong = int(asked[~exists][0])
+        most = target.count(outputs) - 1
+        raise UserError(f"class {wrong} does not exist; classes are 0 to {most}")
     return None
 
 

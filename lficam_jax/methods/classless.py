@@ -6,14 +6,15 @@ drop, `gaussian` wins on centred objects, `random` is chance, `mean_features` ne
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from lficam_jax.errors import UserError
 from lficam_jax.methods.split import Maps, Split
+from lficam_jax.methods.targets import Target
 from lficam_jax.structs import Key
 
 
-def own(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def own(split: Split, target: Target) -> Maps:
     """Returns the map that the network draws itself, from F before the attention (LFI, ABN).
 
     Raises:
@@ -27,7 +28,7 @@ def own(split: Split, class_index: Int[Array, " b"]) -> Maps:
     return split.attention.astype(jnp.float32)
 
 
-def eigen_cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def eigen_cam(split: Split, target: Target) -> Maps:
     """Returns `F v`, v the first right singular vector of F as a matrix `[h w, d]`.
 
     F v is also the first eigenvector of F F^T times its singular value, which is what is computed.
@@ -49,13 +50,13 @@ def eigen_cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
     return (sign * first * scale[..., 0]).reshape(batch, height, width)
 
 
-def mean_features(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def mean_features(split: Split, target: Target) -> Maps:
     """Returns `mean_d |F_d|` of F before the attention: what a map without FIN would be."""
     features = split.features if split.unattended is None else split.unattended
     return jnp.mean(jnp.abs(features), axis=-1)
 
 
-def fakecam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def fakecam(split: Split, target: Target) -> Maps:
     """Returns ones, and a zero in the first cell: it keeps the image and wins average drop.
 
     The paper's zero is one pixel of the image; here it is a cell of the grid, as large as any.
@@ -65,19 +66,19 @@ def fakecam(split: Split, class_index: Int[Array, " b"]) -> Maps:
     return jnp.ones(split.features.shape[:3], jnp.float32).at[:, 0, 0].set(0)
 
 
-def gaussian(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def gaussian(split: Split, target: Target) -> Maps:
     """Returns a Gaussian in the middle of the image, its sd a quarter of each side."""
     batch, height, width, _ = split.features.shape
     rows, columns = (jnp.exp(-8 * ((jnp.arange(n) + 0.5) / n - 0.5) ** 2) for n in (height, width))
     return jnp.broadcast_to(jnp.outer(rows, columns), (batch, height, width))
 
 
-def random(split: Split, class_index: Int[Array, " b"], *, key: Key | None = None) -> Maps:
+def random(split: Split, target: Target, *, key: Key | None = None) -> Maps:
     """Returns values drawn uniformly from [0, 1).
 
     Args:
       split: tells the grid.
-      class_index: not used.
+      target: not used.
       key: one for the batch, of which row r gets the r-th, or one for each image `[b]`, so that an
         image's map does not depend on its place in a batch. None: `jax.random.key(0)`.
     """

@@ -1,22 +1,25 @@
 """Maps from the classifier's weights or its gradient: one forward and at most one backward pass.
 
-F are the features that `Split.classify` takes, y the score (logit) of the class, G = dy/dF. Each
+F are the features that `Split.classify` takes, y the score that the target
+asks for (as a rule the logit of a class), G = dy/dF. Each
 function returns the raw map `[b h w]`; `methods.draw` scales it.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from lficam_jax.errors import UserError
 from lficam_jax.methods.split import Maps, Split
+from lficam_jax.methods.targets import Target, pick
 
 
-def cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def cam(split: Split, target: Target) -> Maps:
     """Returns `sum_d w_dc F_d`: the terms whose mean over space is the logit (without its bias).
 
     Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, eq. 2.
-    It has no ReLU.
+    It has no ReLU. Of another target than a class, `w_d` is the sum of the classes' weights times
+    the target's gradient with respect to their logits: of a difference, the weights' difference.
 
     Raises:
       UserError: if the classifier is not mean pooling and one linear layer on F.
@@ -27,20 +30,22 @@ def cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
             "features; this one has more between them (DenseNet: BatchNorm and ReLU), or did not "
             "tell its weights; use hires_cam, which equals cam where cam exists"
         )
-    weights = split.weights.T[class_index].astype(jnp.float32)
+    asked = jax.grad(lambda logits: pick(logits, target).sum())(split.answers())  # of a class: 1
+    kernel = split.weights.astype(jnp.float32)
+    weights = jnp.einsum("bk,dk->bd", asked, kernel, precision="highest")
     return _weigh(split.features, weights)
 
 
-def grad_cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def grad_cam(split: Split, target: Target) -> Maps:
     """Returns `ReLU(sum_d mean_hw(G_d) F_d)`.
 
     Source: Selvaraju et al., "Grad-CAM", ICCV 2017, eqs. 1 and 2.
     """
-    weights = jnp.mean(split.gradient(class_index), axis=(1, 2))
+    weights = jnp.mean(split.gradient(target), axis=(1, 2))
     return jax.nn.relu(_weigh(split.features, weights))
 
 
-def grad_cam_pp(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def grad_cam_pp(split: Split, target: Target) -> Maps:
     """Returns `ReLU(sum_d w_d F_d)`, `w_d = sum_hw alpha_d ReLU(G_d)`.
 
     `alpha = G^2 / (2 G^2 + sum_hw(F) G^3)`, computed as `1 / (2 + sum_hw(F) G)` for G != 0, which
@@ -50,7 +55,7 @@ def grad_cam_pp(split: Split, class_index: Int[Array, " b"]) -> Maps:
 
     Source: Chattopadhyay et al., "Grad-CAM++", WACV 2018, eq. 19.
     """
-    gradient = split.gradient(class_index)
+    gradient = split.gradient(target)
     total = jnp.sum(split.features, axis=(1, 2), keepdims=True)
     divisor = 2 + total * gradient
     known = (gradient != 0) & (divisor != 0)
@@ -59,32 +64,32 @@ def grad_cam_pp(split: Split, class_index: Int[Array, " b"]) -> Maps:
     return jax.nn.relu(_weigh(split.features, weights))
 
 
-def xgrad_cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def xgrad_cam(split: Split, target: Target) -> Maps:
     """Returns `ReLU(sum_d w_d F_d)`, `w_d = sum_hw(F_d G_d) / sum_hw(F_d)`; 0 where F_d sums to 0.
 
     Source: Fu et al., "Axiom-based Grad-CAM", BMVC 2020, eq. 8.
     """
     total = jnp.sum(split.features, axis=(1, 2))
-    share = jnp.sum(split.features * split.gradient(class_index), axis=(1, 2))
+    share = jnp.sum(split.features * split.gradient(target), axis=(1, 2))
     weights = jnp.where(total == 0, 0, share / jnp.where(total == 0, 1, total))
     return jax.nn.relu(_weigh(split.features, weights))
 
 
-def hires_cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def hires_cam(split: Split, target: Target) -> Maps:
     """Returns `sum_d G_d F_d`, position by position; `cam / (h w)` where `cam` exists.
 
     Source: Draelos and Carin, "Use HiResCAM instead of Grad-CAM", arXiv 2011.08891, eq. 3.
     It has no ReLU; pytorch-grad-cam applies one.
     """
-    return jnp.sum(split.gradient(class_index) * split.features, axis=-1)
+    return jnp.sum(split.gradient(target) * split.features, axis=-1)
 
 
-def layer_cam(split: Split, class_index: Int[Array, " b"]) -> Maps:
+def layer_cam(split: Split, target: Target) -> Maps:
     """Returns `ReLU(sum_d ReLU(G_d) F_d)`, position by position.
 
     Source: Jiang et al., "LayerCAM", IEEE TIP 2021, eqs. 5 to 7.
     """
-    gradient = jax.nn.relu(split.gradient(class_index))
+    gradient = jax.nn.relu(split.gradient(target))
     return jax.nn.relu(jnp.sum(gradient * split.features, axis=-1))
 
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from lficam_jax.errors import UserError
-from lficam_jax.methods.split import Maps, Split, pick
+from lficam_jax.methods.split import Maps, Split
+from lficam_jax.methods.targets import Target, count_classes, pick, rows
 from lficam_jax.ops import maps
 
 SCORES = ("logit", "probability")
@@ -19,7 +20,7 @@ CHUNK_SIZE = 64
 
 
 def score_cam(
-    split: Split, class_index: Int[Array, " b"], *,
+    split: Split, target: Target, *,
     chunk_size: int = CHUNK_SIZE, score: str = "logit",
 ) -> Maps:  # fmt: skip
     """Returns `ReLU(sum_d softmax_d(s_d) F_d)`, s_d the score of the image masked by channel d.
@@ -32,7 +33,7 @@ def score_cam(
 
     Args:
       split: with `images` and `network`.
-      class_index: per image.
+      target: what is asked, of each image.
       chunk_size: masked images in one forward pass.
       score: `logit` (the paper's algorithm 1) or `probability`.
 
@@ -50,17 +51,16 @@ def score_cam(
         masks = maps.min_max(maps.resize(features[sample, :, :, channel], size))
         logits = network(images[sample] * masks[..., None].astype(images.dtype))
         if score == "probability":
+            count_classes(logits)
             logits = jax.nn.softmax(logits.astype(jnp.float32))
-        return pick(logits, class_index[sample])
+        return pick(logits, rows(target, sample))
 
     span = jnp.max(features, axis=(1, 2)) - jnp.min(features, axis=(1, 2))
     weights = _softmax(_for_each_channel(scores, features, chunk_size), span >= maps.LEAST_SPAN)
     return maps.weighted_map(features, weights)
 
 
-def ablation_cam(
-    split: Split, class_index: Int[Array, " b"], *, chunk_size: int = CHUNK_SIZE
-) -> Maps:
+def ablation_cam(split: Split, target: Target, *, chunk_size: int = CHUNK_SIZE) -> Maps:
     """Returns `ReLU(sum_d (y - y_d) F_d)`, y_d the score with channel d set to zero.
 
     The paper divides the weights by y. That is one number per image, which min-max takes away;
@@ -74,9 +74,9 @@ def ablation_cam(
 
     def scores(sample: Int[Array, " n"], channel: Int[Array, " n"]) -> Float[Array, " n"]:
         kept = 1 - jax.nn.one_hot(channel, features.shape[-1], dtype=features.dtype)
-        return pick(classify(features[sample] * kept[:, None, None, :]), class_index[sample])
+        return pick(classify(features[sample] * kept[:, None, None, :]), rows(target, sample))
 
-    whole = pick(classify(features), class_index)
+    whole = pick(classify(features), target)
     fall = whole[:, None] - _for_each_channel(scores, features, chunk_size)
     return maps.weighted_map(features, fall)
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ from flax.errors import FlaxError
 from jaxtyping import Array, Float, Int
 
 from lficam_jax.errors import UserError
+from lficam_jax.methods.targets import count_classes, pick
 from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.models.heads import ABNHead
 from lficam_jax.structs import Outputs, Variables
@@ -55,30 +56,36 @@ class Split:
     logits: Float[Array, "b k"] | None = None
 
     @property
-    def num_classes(self) -> int:
-        """How many logits there are."""
+    def shape(self) -> Any:
+        """Shapes and types of what `classify` answers; nothing is computed."""
         if self.logits is not None:
-            return self.logits.shape[-1]
-        return int(jax.eval_shape(self.classify, self.features).shape[-1])
+            return self.logits
+        return jax.eval_shape(self.classify, self.features)
+
+    def answers(self) -> Any:
+        """Returns what `classify` answers for the features: as a rule logits `[b k]`."""
+        return self.classify(self.features) if self.logits is None else self.logits
 
     def predicted(self) -> Int[Array, " b"]:
-        """Returns the class that each image is given."""
-        logits = self.classify(self.features) if self.logits is None else self.logits
-        return jnp.argmax(logits, axis=-1)
+        """Returns the class that each image is given.
 
-    def gradient(self, class_index: Int[Array, " b"]) -> Float[Array, "b h w d"]:
-        """Returns the gradient of each image's class score with respect to its features."""
+        Raises:
+          UserError: if the answers are no logits `[b k]`.
+        """
+        count_classes(self.shape)
+        return jnp.argmax(self.answers().reshape(len(self.features), -1), axis=-1)
+
+    def gradient(self, target: Any) -> Float[Array, "b h w d"]:
+        """Returns the gradient of each image's score, `pick`'s, with respect to its features.
+
+        Every method gets its gradients here, so that each can be asked about any target.
+        """
 
         def total(features: Array) -> Array:
-            return pick(self.classify(features), class_index).sum()
+            return pick(self.classify(features), target).sum()
 
         gradient: Array = jax.grad(total)(self.features)
         return gradient
-
-
-def pick(logits: Float[Array, "b k"], class_index: Int[Array, " b"]) -> Float[Array, " b"]:
-    """Returns each row's score of its class, in float32."""
-    return jnp.take_along_axis(logits.astype(jnp.float32), class_index[:, None], axis=1)[:, 0]
 
 
 def split_model(model: nn.Module, variables: Variables, images: Float[Array, "b y x c"]) -> Split:

@@ -1,12 +1,13 @@
 # make quickstart   everything, from nothing to a page of explanations
 # make test         the tests
-# Both need python 3.11 to 3.13 and make; another python: make PYTHON=python3.13 quickstart
+# make site         the documentation, as .cache/site/index.html
+# All need python 3.11 to 3.13 and make; another python: make PYTHON=python3.13 quickstart
 
 PYTHON ?= python3
 BIN = .venv/bin
 RUN = runs/quickstart
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint site clean
 
 quickstart: .venv/ready
 	$(BIN)/lficam prepare cluttered_digits
@@ -21,6 +22,9 @@ lint: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+site: .venv/ready-site
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . .cache/site
+
 clean:
 	rm -rf .venv .cache $(RUN)
 
@@ -34,4 +38,8 @@ clean:
 
 .venv/ready-dev: .venv/ready requirements-dev.txt
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
+	touch $@
+
+.venv/ready-site: .venv/ready docs/requirements.txt
+	$(BIN)/python -m pip install --quiet -r docs/requirements.txt
 	touch $@

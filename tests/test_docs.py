@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+import lficam_jax
 from lficam_jax.config import CHOICES, default_config
 from lficam_jax.config_file import configured, overridden, split_overrides
 from lficam_jax.main import MODES, PROGRAMS, parser
@@ -81,6 +82,38 @@ def test_every_link_leads_somewhere(page):
         target = page.parent / file if file else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_site_refers_to_every_public_name_and_every_command():
+    names = re.findall(r"^\.\. auto\w+:: (\w+)$", Path("docs/reference.md").read_text(), re.M)
+    assert sorted(names) == sorted(lficam_jax.__all__)
+    helped = re.findall(r"^```{help} ([\w-]+) --help$", Path("docs/commands.md").read_text(), re.M)
+    assert sorted(helped) == sorted([*MODES, *PROGRAMS])
+
+
+def test_every_page_can_be_found_from_the_first():
+    index = Path("docs/index.md").read_text()
+    listed = re.findall(r"^(?:[A-Z].*<)?([\w./]+)>?$", index, re.M)
+    found = {Path("docs", f"{name}.md").resolve() for name in listed}
+    assert {page.resolve() for page in PAGES} - found == {Path("docs/index.md").resolve()}
+    for place in re.findall(r"\((\S+?)\.html\)", Path("docs/llms.txt").read_text()):
+        assert Path(f"{place}.md").exists(), place
+
+
+def test_the_python_of_the_tutorials_runs(trained, tmp_path, monkeypatch):
+    """Each page in a folder of its own, with a run where it says that one was trained."""
+    pages = {page: page.read_text() for page in sorted(Path("docs/tutorials").glob("*.md"))}
+    blocks = {p: re.findall(r"^```python\n(.*?)^```", t, re.M | re.S) for p, t in pages.items()}
+    assert sum(map(len, blocks.values())) >= 2
+    for page, parts in blocks.items():
+        folder = tmp_path / page.stem
+        (folder / "runs").mkdir(parents=True)
+        (folder / "runs" / "digits").symlink_to(trained)
+        monkeypatch.chdir(folder)
+        names = {}
+        for part in parts:
+            exec(part.replace('explain("photos/three"', 'explain("photos/three/1*0.png"'), names)
+    assert (tmp_path / "own_folder" / "out" / "index.html").exists()
 
 
 def test_the_python_of_the_readme_runs(trained, tmp_path, monkeypatch):

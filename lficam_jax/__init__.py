@@ -7,6 +7,7 @@ run.explain("photo.jpg")
 """
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from lficam_jax.run import Predictions, Run, load
     from lficam_jax.training.train import train
 
-__version__ = "0.1.0"
+try:
+    __version__ = version("lficam_jax")
+except PackageNotFoundError:  # a tree that was not installed
+    __version__ = "0+unknown"
 __all__ = [
     "Explanation",
     "Explanations",

@@ -17,7 +17,7 @@ from lficam_jax.models import BACKBONES
 from lficam_jax.training import paper
 
 MODELS = Path("docs/models.md").read_text()
-PAGES = [Path(n) for n in ("README.md", "CONTRIBUTING.md", "launch/README.md")]
+PAGES = [Path(n) for n in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "launch/README.md")]
 PAGES += sorted(Path("docs").rglob("*.md"))
 # Every command line that a page shows whole, of either form; those with … or NAME are patterns.
 COMMANDS = [

@@ -134,3 +134,18 @@ def test_answers_that_are_no_logits_want_a_target_that_reads_them():
     with pytest.raises(UserError, match="answers a dict"):
         draw("grad_cam", several)
     assert draw("grad_cam", several, lambda outputs: outputs["a"][:, 0]).shape == (2, 3, 3)
+
+
+def test_a_part_of_the_batch_is_answered_with_its_own_images():
+    """Here the network looks past the features: it adds a number that each image has of its own."""
+    own = jnp.array([0.0, 100.0])
+    plain = Split(FEATURES, lambda f: f.mean((1, 2)))
+    past = Split(
+        FEATURES,
+        classify=lambda f: f.mean((1, 2)) + own[:, None],
+        classify_some=lambda f, index: f.mean((1, 2)) + own[index][:, None],
+    )
+    np.testing.assert_array_equal(past.answers_of(FEATURES[:1], jnp.array([1])).min() > 50, True)
+    for split in (plain, past):
+        found = draw("ablation_cam", split, 1, chunk_size=3)
+        np.testing.assert_allclose(found, draw("ablation_cam", plain, 1), atol=1e-4)

@@ -70,13 +70,14 @@ def ablation_cam(split: Split, target: Target, *, chunk_size: int = CHUNK_SIZE) 
 
     Source: Desai and Ramaswamy, "Ablation-CAM", WACV 2020, eqs. 5 to 7.
     """
-    features, classify = split.features, split.classify
+    features = split.features
 
     def scores(sample: Int[Array, " n"], channel: Int[Array, " n"]) -> Float[Array, " n"]:
         kept = 1 - jax.nn.one_hot(channel, features.shape[-1], dtype=features.dtype)
-        return pick(classify(features[sample] * kept[:, None, None, :]), rows(target, sample))
+        changed = features[sample] * kept[:, None, None, :]
+        return pick(split.answers_of(changed, sample), rows(target, sample))
 
-    whole = pick(classify(features), target)
+    whole = pick(split.classify(features), target)
     fall = whole[:, None] - _for_each_channel(scores, features, chunk_size)
     return maps.weighted_map(features, fall)
 

@@ -44,6 +44,11 @@ class Split:
       attention: the network's own map (`own`).
       unattended: F, before the attention; what `own` and `mean_features` look at. Default: F'.
       logits: of the batch. Default: `classify(features)`.
+      classify_some: what `classify` is for some of the images, `(features [n h w d], index [n])`,
+        in a network that looks at more of an image than the features of this layer. Default:
+        `classify`. Methods that need other rows than the batch's call `answers_of`.
+      again: cuts the same network in the same place for other images (`[b y x c]`), whose features
+        it makes anew.
     """
 
     features: Float[Array, "b h w d"]
@@ -54,6 +59,8 @@ class Split:
     attention: Maps | None = None
     unattended: Float[Array, "b h w d"] | None = None
     logits: Float[Array, "b k"] | None = None
+    classify_some: Callable[[Array, Int[Array, " n"]], Any] | None = None
+    again: Callable[[Float[Array, "b y x c"]], "Split"] | None = None
 
     @property
     def shape(self) -> Any:
@@ -65,6 +72,17 @@ class Split:
     def answers(self) -> Any:
         """Returns what `classify` answers for the features: as a rule logits `[b k]`."""
         return self.classify(self.features) if self.logits is None else self.logits
+
+    def answers_of(self, features: Float[Array, "n h w d"], index: Int[Array, " n"]) -> Any:
+        """Returns what `classify` answers for features of some images, or for some repeated.
+
+        Args:
+          features: changed as a method likes.
+          index: the image in the batch that each row comes from.
+        """
+        if self.classify_some is None:
+            return self.classify(features)
+        return self.classify_some(features, index)
 
     def predicted(self) -> Int[Array, " b"]:
         """Returns the class that each image is given.
@@ -113,6 +131,7 @@ def split_model(model: nn.Module, variables: Variables, images: Float[Array, "b 
         images=images, network=lambda x: predict(model, variables, x).logits,
         weights=_weights(model, variables), attention=outputs.attention,
         unattended=outputs.features.astype(jnp.float32), logits=outputs.logits,
+        again=lambda x: split_model(model, variables, x),
     )  # fmt: skip
 
 

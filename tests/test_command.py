@@ -11,6 +11,7 @@ import pytest
 
 import lficam_jax
 from lficam_jax import main
+from lficam_jax.cli import commands
 from lficam_jax.errors import UserError, check_platform
 from lficam_jax.measure.observe import PERTURBATIONS
 from lficam_jax.measure.scoreboard import GROUPS
@@ -40,17 +41,17 @@ def printed(capsys, *words):
 
 
 def test_the_names_that_help_knows_are_those_of_the_code():
-    assert {*main.MODES} == {*RUN}
-    assert main.METHODS == tuple(METHODS)
-    assert main.MEASURES == tuple(GROUPS)
-    assert main.PERTURBATIONS == PERTURBATIONS
-    assert main.SECTIONS == benchmark.SECTIONS
-    assert main.COMPILED == lowering.SECTIONS
+    assert {*commands.MODES} == {*RUN}
+    assert commands.METHODS == tuple(METHODS)
+    assert commands.MEASURES == tuple(GROUPS)
+    assert commands.PERTURBATIONS == PERTURBATIONS
+    assert commands.SECTIONS == benchmark.SECTIONS
+    assert commands.COMPILED == lowering.SECTIONS
 
 
 def test_help_names_modes_configs_and_examples(capsys):
     text = printed(capsys, "--help")
-    for name in (*main.MODES, *main.PROGRAMS):
+    for name in (*commands.MODES, *commands.PROGRAMS):
         assert f"\n  {name} " in text
     assert "\n  cifar10 " in text and "CIFAR-10 after the paper: 32x32 pixels, 300 epochs." in text
     assert text.count("\n  lficam ") == 3 and "exit codes:" in text
@@ -59,12 +60,12 @@ def test_help_names_modes_configs_and_examples(capsys):
         assert len(line) < 120
 
 
-@pytest.mark.parametrize("mode", main.MODES)
+@pytest.mark.parametrize("mode", commands.MODES)
 def test_the_help_of_a_mode_shows_its_own_flags_alone(mode, capsys):
     text = printed(capsys, mode, "--help")
     shown = {word.strip("-") for line in text.splitlines() for word in line.split()[:1]
              if word.startswith("--")}  # fmt: skip
-    assert shown == {*main.MODES[mode].flags, "config", "workdir", "help-config"}
+    assert shown == {*commands.MODES[mode].flags, "config", "workdir", "help-config"}
     assert f"example: lficam {mode} " in text and "--help-config lists them all" in text
 
 
@@ -81,7 +82,7 @@ def test_the_help_says_how_a_run_goes_on(capsys):
         assert "with a larger --config.train.total_epochs" in printed(capsys, *words)
 
 
-@pytest.mark.parametrize("name", main.PROGRAMS)
+@pytest.mark.parametrize("name", commands.PROGRAMS)
 def test_the_other_programs_have_help(name, capsys):
     assert f"usage: lficam {name}" in printed(capsys, name, "--help")
 

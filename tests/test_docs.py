@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import lficam_jax
+from lficam_jax.cli.commands import MODES, PROGRAMS, parser
 from lficam_jax.config import CHOICES, default_config
 from lficam_jax.config_file import configured, overridden, split_overrides
-from lficam_jax.main import MODES, PROGRAMS, parser
 from lficam_jax.models import BACKBONES
 from lficam_jax.training import paper
 

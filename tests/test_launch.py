@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lficam_jax.cli.commands import parser
 from lficam_jax.config_file import configured, split_overrides
-from lficam_jax.main import parser
 from tests.launch_box import FLAGS, LAUNCH, Box, containers, read, wait_for
 
 SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lficam_jax.explaining.explain import explain
     from lficam_jax.explaining.explanation import Explanation
     from lficam_jax.explaining.explanations import Explanations
+    from lficam_jax.interop.listing import list_models
     from lficam_jax.measure.measures import Measures
     from lficam_jax.methods import maps_of, targets
     from lficam_jax.models import create_model
@@ -36,6 +37,7 @@ __all__ = [
     "UserError",
     "create_model",
     "explain",
+    "list_models",
     "load",
     "maps_of",
     "targets",
@@ -53,6 +55,7 @@ _PLACES = {
     "UserError": "errors",
     "create_model": "models",
     "explain": "explaining.explain",
+    "list_models": "interop.listing",
     "load": "run",
     "maps_of": "methods",
     "targets": "methods",

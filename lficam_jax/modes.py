@@ -84,7 +84,7 @@ def explain(
     split = None if images else config.explain.split
     session = _session(config, workdir, split=split, limit=config.explain.limit, **asked)
     drawn = session.methods() or session.methods("own", "grad_cam")[:1]
-    check_asked(target, drawn)  # before a file is read
+    check_asked(target, drawn, session.run.model)  # before a file is read
     return explain_run(session, images, target=_class(target, session.classes), out=out)
 
 

@@ -34,8 +34,11 @@ class Outputs:
       logits: class scores before the softmax.
       features: what the last stage put out, before the attention multiplied it.
       attended: the features that the classifier pooled, after the attention.
-      attention: the model's own map, in [0, 1]; None for a head that draws none.
-      importance: FIN's weight of each feature channel, summing to 1 (LFI only).
+      attention: the model's own map, in [0, 1]; None for a head that draws none. Of the predicted
+        class, if each class has one (`classwise`).
+      importance: weight of each feature channel in the map: FIN's are positive and sum to 1, those
+        that are the classifier's (`fin.kind` tied and prior, head `classwise`) may be negative and
+        have no fixed sum; None for other heads.
       attention_logits: class scores of the attention branch (ABN only).
     """
 

@@ -86,6 +86,32 @@ def lfi_head(image, features, params, stats, relu_every=2):
     return weight, attention, features * (1 + attention[..., None])
 
 
+def softmaxed(features, kernel, bias):
+    """Probabilities of an image's classes without any map."""
+    return softmax(features.mean(axis=(0, 1)) @ kernel + bias)
+
+
+def tied_importance(features, kernel, bias, kind):
+    """The importance [d] of `fin.kind` tied and prior: the classifier's weights."""
+    share, (channels, classes) = softmaxed(features, kernel, bias), kernel.shape
+    weight = np.zeros(channels)
+    for c in range(classes):
+        weight += (share[c] - (1 / classes if kind == "prior" else 0)) * kernel[:, c]
+    return weight + (1 / channels if kind == "prior" else 0)
+
+
+def classwise_head(features, kernel, bias):
+    """One image: returns the logits [k] and the maps [k, h, w] of the classes."""
+    logits, attention = [], []
+    for c in range(kernel.shape[1]):
+        evidence = np.zeros(features.shape[:2])
+        for d in range(features.shape[-1]):
+            evidence += kernel[d, c] * features[..., d]
+        attention.append(min_max(np.maximum(evidence, 0)))
+        logits.append(bias[c] + ((1 + attention[-1]) * evidence).mean())
+    return np.array(logits), np.array(attention)
+
+
 def abn_branch(features, params, stats):
     """One image, from the features of the attention stage: returns the logits [k] and the map."""
     x = batch_norm(features, params["bn"], stats["bn"])

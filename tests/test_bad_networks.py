@@ -42,6 +42,12 @@ FED = np.zeros((2, 16, 16, 3), np.float32)
         ({"fin": {"temperature": float("nan")}}, "temperature=nan must be a positive number"),
         ({"fin": {"softmax": "no"}}, "fin: softmax='no' must be True or False"),
         ({"fin": {"kind": None}}, "fin: kind None is unknown"),
+        (
+            {"backbone": "vgg", "depth": 11, "fin": {"kind": "tied"}},
+            "fin.kind=tied reads its map off a linear classifier, and vgg has more",
+        ),
+        ({"head": "plain", "plain": {"scal": 2}}, "did you mean 'scale'"),
+        ({"head": "plain", "plain": {"scale": 0}}, "plain: scale=0 must be a positive number"),
         ({"head": "abn", "abn": "both"}, "abn must be a dict"),
         ({"head": "abn", "abn": {"los": "both"}}, "did you mean 'loss'"),
         ({"head": "abn", "abn": {"loss": ["x"]}}, "abn: loss"),

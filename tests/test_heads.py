@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import reference
 
+from lficam_jax.models import heads
 from lficam_jax.models.fin import FeatureImportanceNetwork
-from lficam_jax.models.heads import ABNHead, LFIHead
+from lficam_jax.models.heads import TIED, ABNHead, ClasswiseHead, LFIHead, PlainHead
 from lficam_jax.models.layers import Layers
 from lficam_jax.models.own import Identity
 from lficam_jax.ops import maps
@@ -209,6 +210,109 @@ def test_weights_of_a_silent_fin_without_softmax_are_uniform():
     variables = jax.tree.map(jnp.zeros_like, drawn(head))
     outputs = call(head, variables, IMAGES, ORDINARY)
     np.testing.assert_allclose(outputs.importance, 1 / CHANNELS, atol=1e-6)
+
+
+KERNEL = RNG.standard_normal((CHANNELS, CLASSES)).astype(np.float32)
+BIAS = np.array([0.3, -0.2, 0.1], np.float32)
+
+
+def read_off(head, features, kernel=KERNEL, bias=BIAS):
+    """The outputs of a head without parameters, before a linear classifier."""
+    return compiled(head, features, kernel, bias)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def compiled(head, features, kernel, bias):
+    linear = (lambda x: pool(x) @ kernel + bias[None]), (lambda channels: (kernel, bias))
+    return head.apply({}, IMAGES, features, lambda x: x, *linear, train=False)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_classwise_head_equals_the_oracle(name):
+    features = degenerate(name)
+    outputs = read_off(ClasswiseHead(), features)
+    for i in range(2):
+        logits, attention = reference.classwise_head(features[i].astype(float), KERNEL, BIAS)
+        best = np.argmax(logits)
+        np.testing.assert_allclose(outputs.logits[i], logits, atol=1e-4)
+        np.testing.assert_allclose(outputs.attention[i], attention[best], atol=1e-4)
+        np.testing.assert_array_equal(outputs.importance[i], KERNEL[:, best])
+        gated = features[i] * (1 + attention[best][..., None])
+        np.testing.assert_allclose(outputs.attended[i], gated, atol=1e-3)
+
+
+def test_a_class_looks_where_its_own_evidence_is():
+    """Channel 0 speaks for class 0 and lies left, channel 1 for class 1 and lies right."""
+    features = np.zeros((2, 1, 3, 2), np.float32)
+    features[:, 0, 0, 0], features[:, 0, 2, 1] = 3.0, 1.0
+    outputs = read_off(ClasswiseHead(), features, np.eye(2, dtype=np.float32), np.zeros(2))
+    np.testing.assert_array_equal(outputs.attention[0], [[1, 0, 0]])
+    np.testing.assert_allclose(outputs.logits[0], [2 * 3 / 3, 2 * 1 / 3])
+
+
+@pytest.mark.parametrize("name", [*CASES, "vanishing"])
+def test_classwise_gradients_are_finite_on_degenerate_features(name):
+    def loss(features, kernel):
+        outputs = read_off(ClasswiseHead(), features, kernel)
+        return jnp.sum(jnp.square(outputs.logits)) + jnp.sum(outputs.attention)
+
+    for grads in jax.grad(loss, argnums=(0, 1))(jnp.asarray(degenerate(name)), KERNEL):
+        assert bool(jnp.isfinite(grads).all())
+
+
+def test_many_classes_are_taken_by_chunks_with_the_same_logits_and_gradient(monkeypatch):
+    def loss(kernel):
+        return jnp.sum(jnp.square(heads._gated_means(ORDINARY, kernel)))
+
+    kernel = np.tile(KERNEL, (1, 4))[:, :11]  # of which two chunks of 8 are made
+    whole, slope = heads._gated_means(ORDINARY, kernel), jax.grad(loss)(kernel)
+    monkeypatch.setattr(heads, "CHUNK", 8)
+    np.testing.assert_allclose(heads._gated_means(ORDINARY, kernel), whole, rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(loss)(kernel), slope, rtol=1e-4, atol=1e-5)
+
+
+def test_a_thousand_classes_need_the_memory_of_a_chunk():
+    features = jax.ShapeDtypeStruct((8, 14, 14, 32), jnp.float32)
+
+    def used(classes):
+        kernel = jax.ShapeDtypeStruct((32, classes), jnp.float32)
+        slope = jax.grad(lambda f, w: jnp.sum(heads._gated_means(f, w)), argnums=(0, 1))
+        analysis = jax.jit(slope).lower(features, kernel).compile().memory_analysis()
+        return analysis.temp_size_in_bytes
+
+    assert used(1000) < 1.5 * used(128)  # all at once: eight times
+
+
+@pytest.mark.parametrize("classes", [1, CLASSES])
+def test_classwise_in_bfloat16_keeps_map_and_logits_in_float32(classes):
+    kernel, bias = KERNEL[:, :classes], BIAS[:classes]
+    features = jnp.asarray(ORDINARY, jnp.bfloat16)
+    outputs = read_off(ClasswiseHead(), features, kernel, bias)
+    assert outputs.logits.dtype == outputs.attention.dtype == jnp.float32
+    assert outputs.attended.dtype == jnp.bfloat16
+    exact, _ = reference.classwise_head(np.asarray(features[0], float), kernel, bias)
+    np.testing.assert_allclose(outputs.logits[0], exact, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", TIED)
+def test_tied_kinds_equal_the_oracle_and_pass_no_gradient_through_the_importance(kind):
+    head = LFIHead(None, kind)
+    outputs = read_off(head, ORDINARY)
+    for i in range(2):
+        row = ORDINARY[i].astype(float)
+        weight = reference.tied_importance(row, KERNEL, BIAS, kind)
+        attention = reference.min_max(np.maximum(row @ weight, 0))
+        np.testing.assert_allclose(outputs.importance[i], weight, atol=1e-5)
+        np.testing.assert_allclose(outputs.attention[i], attention, atol=1e-4)
+    slope = jax.grad(lambda kernel: read_off(head, ORDINARY, kernel).importance.sum())(KERNEL)
+    np.testing.assert_array_equal(slope, 0)
+
+
+def test_the_scale_of_a_plain_head_multiplies_what_is_pooled():
+    once, twice = (call(PlainHead(scale), {}, IMAGES, ORDINARY) for scale in (1.0, 2.0))
+    np.testing.assert_allclose(twice.logits, 2 * once.logits, rtol=1e-6)
+    np.testing.assert_array_equal(twice.features, once.features)
+    np.testing.assert_array_equal(twice.attended, 2 * ORDINARY)
 
 
 @pytest.mark.parametrize("loss", ABNHead.LOSSES)

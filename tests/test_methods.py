@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lficam_jax import methods
+from lficam_jax import methods, targets
 from lficam_jax.errors import UserError
 from lficam_jax.methods import METHODS, TRIVIAL, Split, draw, maps_of
 from lficam_jax.models import create_model
@@ -184,7 +184,7 @@ def all_maps(head):
     return jax.jit(every)
 
 
-@pytest.mark.parametrize("head", ["plain", "lfi", "abn"])
+@pytest.mark.parametrize("head", ["plain", "lfi", "abn", "classwise"])
 def test_every_method_draws_on_every_head(head):
     _, variables, images = network(head)
     drawn = all_maps(head)(variables, images, jnp.array([0, 1, 2]))
@@ -277,6 +277,63 @@ def test_wide_resnet_has_a_cam():
 
     cam, hires = both(variables, images)
     np.testing.assert_allclose(cam, hires, atol=1e-5)
+
+
+@functools.cache
+def classwise_maps(backbone="cifar_resnet", depth=8, **options):
+    """The split of a classwise network, and every method's raw maps of three classes."""
+    model, variables, images = network("classwise", backbone, depth, **options)
+    seen = jax.jit(lambda v, x: predict(model, v, x))(variables, images)
+    names = ("own", "cam", "grad_cam", "hires_cam")
+
+    @jax.jit
+    def ask(variables, images, classes):
+        asked = methods.split_model(model, variables, images).asked(classes)
+        return {name: METHODS[name](asked, classes) for name in names}
+
+    return seen, partial(ask, variables, images)
+
+
+@pytest.mark.parametrize("family", [("cifar_resnet", 8), ("cifar_densenet", 10)])
+def test_maps_of_a_classwise_network_are_exact_for_every_class(family):
+    """Whatever class is asked: its logit is the mean of `cam`, which is what its own map gated."""
+    seen, ask = classwise_maps(*family)
+    _, variables, _ = network("classwise", *family)
+    kernel, bias = (np.asarray(variables["params"]["classifier"][n]) for n in ("kernel", "bias"))
+    best = ask(jnp.argmax(seen.logits, axis=1))["own"]
+    np.testing.assert_allclose(best, seen.attention, atol=1e-5)
+    for classes in (np.array([0, 1, 2]), np.array([3, 3, 0])):
+        drawn = {name: np.asarray(maps) for name, maps in ask(jnp.asarray(classes)).items()}
+        logits = np.asarray(seen.logits)[np.arange(3), classes]
+        np.testing.assert_allclose(drawn["cam"].mean((1, 2)) + bias[classes], logits, rtol=1e-4)
+        evidence = np.einsum("bhwd,bd->bhw", seen.features, kernel.T[classes])
+        np.testing.assert_allclose(
+            drawn["cam"], (1 + drawn["own"]) * evidence, rtol=1e-3, atol=1e-5
+        )
+        np.testing.assert_allclose(drawn["hires_cam"] * 16, drawn["cam"], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(drawn["grad_cam"] * 16, relu(drawn["cam"]), rtol=1e-3, atol=1e-4)
+
+
+def test_a_classwise_network_is_asked_about_other_targets_too():
+    """A difference looks through the difference of the evidence."""
+    model, variables, images = network("classwise")
+    both = jax.jit(lambda v, x, target: maps_of("own", model, v, x, target))
+    drawn = both(variables, images, targets.Difference(jnp.full(3, 2), jnp.zeros(3, int)))
+    seen, kernel = predict(model, variables, images), variables["params"]["classifier"]["kernel"]
+    evidence = relu(np.asarray(seen.features) @ np.asarray(kernel[:, 2] - kernel[:, 0]))
+    low, high = (f(evidence, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
+    np.testing.assert_allclose(drawn, (evidence - low) / (high - low), atol=1e-4)
+
+
+def test_only_the_trivial_maps_of_a_classwise_network_ask_no_class():
+    model, variables, images = network("classwise")
+    first, second = (all_maps("classwise")(variables, images, jnp.full(3, c)) for c in (0, 1))
+    same = {name for name in METHODS if np.array_equal(first[name], second[name])}
+    assert same == {name for name in METHODS if not methods.asks(name, model)} == set(TRIVIAL)
+    assert np.isnan(all_maps("classwise")(variables, images, jnp.full(3, 9))["own"]).all()
+    methods.check_asked(3, ["own"], model)
+    with pytest.raises(UserError, match="mean_features draws the same map"):
+        methods.check_asked(3, ["mean_features"], model)
 
 
 def test_bfloat16_maps_are_float32():

@@ -28,6 +28,7 @@ GOLDEN = [
     ("cifar_resnet", 20, "abn", 10, 479_150),  # *
     ("cifar_resnet", 44, "abn", 100, 1_262_290),  # *
     ("resnet", 18, "abn", 10, 19_581_726),  # *
+    ("cifar_resnet", 8, "classwise", 10, 78_042),
     ("cifar_resnet", 110, "plain", 10, 1_704_154),
     ("cifar_densenet", 100, "plain", 10, 769_162),  # *
     ("cifar_resnext", 29, "plain", 10, 34_426_698),  # *
@@ -113,11 +114,15 @@ def test_resnext_and_wide_resnet_are_options_of_resnet(depth, cardinality, widen
 def test_the_model_group_of_the_config_builds_every_combination(backbone, head):
     config = default_config()
     config.model.update(SMALL[backbone], backbone=backbone, head=head)
+    if head == "classwise" and backbone in ("vgg", "convnext"):
+        with pytest.raises(UserError, match=f"reads its map off.*{backbone} has more between"):
+            create_model(**config.model.to_dict(), num_classes=5)
+        return
     model = create_model(**config.model.to_dict(), num_classes=5)
     outputs = jax.eval_shape(model.apply, shapes(model), jnp.zeros((2, 64, 64, 3)))
     assert outputs.logits.shape == (2, 5)
     last = outputs.features.shape
-    if head == "lfi":
+    if head in ("lfi", "classwise"):
         assert outputs.attention.shape == last[:3] and outputs.importance.shape == (2, last[3])
     if head == "abn":
         stride = (
@@ -207,7 +212,8 @@ def test_an_image_does_not_see_its_neighbours_in_the_batch(small_lfi):
 
 @pytest.mark.parametrize(
     ("backbone", "head"),
-    [("cifar_resnet", "lfi"), ("cifar_densenet", "lfi"), ("cifar_resnet", "abn")],
+    [("cifar_resnet", "lfi"), ("cifar_densenet", "lfi"), ("cifar_resnet", "abn"),
+     ("cifar_resnet", "classwise"), ("cifar_densenet", "classwise")],
 )  # fmt: skip
 def test_every_parameter_receives_a_finite_non_zero_gradient(backbone, head):
     model = create_model(backbone, **SMALL[backbone], head=head, num_classes=3)
@@ -266,7 +272,7 @@ class Pooled(nn.Module):
 
 
 @pytest.mark.parametrize("module", [Tiny(), WithNorm()])
-@pytest.mark.parametrize("head", ["lfi", "plain"])
+@pytest.mark.parametrize("head", ["lfi", "plain", "classwise"])
 def test_a_backbone_of_ones_own(module, head):
     model = create_model(backbone=module, head=head, num_classes=7)
     batch = images(2, 8, 8, 3)

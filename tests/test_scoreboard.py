@@ -114,7 +114,7 @@ def test_the_gallery_keeps_the_very_maps_that_were_measured(tiny, trained):
     run = load_run(tiny, trained)
     session = Session(run, "test", 20, ["own", "cam"], batch_size=8)
     measure = Measurement(run.model, session.info, [], "mean", 2, "label")
-    gallery = Gallery(session.sample, session.places, 4)
+    gallery = Gallery(session.sample, session.places, session.run.model, 4)
     stream(measure, session, session.methods(), [gallery.add])
     found = gallery.explanations
     assert [e.method for e in found] == ["own", "cam"] * 4

@@ -18,9 +18,9 @@ CHOICES = {
         "mobilenet efficientnet_lite convnext".split()
     ),
     "model.block": ("auto", "basic", "bottleneck"),
-    "model.head": ("plain", "lfi", "abn"),
+    "model.head": ("plain", "lfi", "abn", "classwise"),
     "model.dtype": ("float32", "bfloat16"),
-    "model.fin.kind": ("learned", "uniform"),
+    "model.fin.kind": ("learned", "uniform", "tied", "prior"),
     "model.abn.loss": ("both", "perception", "attention"),
     "optim.name": ("sgd", "adamw"),
     "optim.schedule": ("constant", "cosine", "multistep"),
@@ -47,7 +47,7 @@ _SPANS = {
     (float, 0, 1e30): "optim.lr optim.weight_decay optim.clip_norm",
     (float, 0, 1e6): "optim.milestones_epochs optim.factor optim.warmup_epochs train.total_epochs "
     "train.watchdog_seconds eval.every_epochs",
-    (float, 1e-6, 1e6): "data.std model.fin.temperature",
+    (float, 1e-6, 1e6): "data.std model.fin.temperature model.plain.scale",
 }  # fmt: skip
 NUMBERS = {key: span for span, keys in _SPANS.items() for key in keys.split()}
 

@@ -61,12 +61,13 @@ def _model() -> ConfigDict:
     model.growth = 0  # cifar_densenet: channels that each layer adds (12)
     model.cardinality = 0  # cifar_resnext (8), resnet (1): groups of a 3x3 convolution
     model.widen = 0  # cifar_resnext (4), wide_resnet (10), resnet (1): times as many channels
-    model.stem_stride = 0  # resnet, se_resnet: 1 | 2 (head lfi: 1, a finer map; others: 2)
-    model.head = "lfi"
+    model.stem_stride = 0  # resnet, se_resnet: 1 | 2 (heads lfi, classwise: 1, a finer map)
+    model.head = "lfi"  # classwise: every class has a map of its own, without FIN | abn | plain
     model.dtype = "float32"  # of activations; parameters, statistics, softmax and loss stay float32
     model.remat = False  # compute the inside of blocks again: less memory, a third more work
     model.fin = fin = ConfigDict()  # the Feature Importance Network; defaults are the paper's
-    fin.kind = "learned"  # uniform: every channel weighs the same (attention without FIN)
+    fin.kind = "learned"  # without FIN: uniform, every channel weighs the same; tied | prior, the
+    # classifier's weights of the classes that a first pass found likely
     fin.width = 0  # channels inside FIN; 0 = as many as the features have
     fin.depth = 4  # convolutions
     fin.kernel = 3
@@ -80,6 +81,8 @@ def _model() -> ConfigDict:
     fin.mask_image = True  # False: FIN sees the channels themselves, not the grey image under them
     model.abn = abn = ConfigDict()  # the Attention Branch Network
     abn.loss = "both"  # perception | attention: train one branch, which then gives the prediction
+    model.plain = plain = ConfigDict()
+    plain.scale = 1.0  # features times a constant, as a gate enlarges them: its control
     return model
 
 

@@ -59,7 +59,7 @@ def explain(
       method: how the map is made, a key of `methods.METHODS`, or several. Default: `own` if the
         model draws a map of its own, else `grad_cam`.
       target: the class asked about, by name or number, for all images or for each; default: the
-        predicted one. Some methods ask no class (`methods.CLASSLESS`): alone they take no target.
+        predicted one. Some methods ask no class (`methods.asks`): alone they take no target.
       preprocess: says how an image becomes what the network is fed (size, crop, mean, deviation):
         a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
@@ -129,11 +129,11 @@ def explain_inputs(
     truth = _indices("labels", labels, given, count) or [None] * count
     shown = inputs.names if names is None else _names(names, count)
     if methods:
-        maps.check_asked(target, methods)
+        maps.check_asked(target, methods, model)
     chosen, named = tuple(methods) or None, inputs.ids if ids is None else ids
     sizes = batch_size, chunk_size
     share, drawn = look(model, variables, inputs.images, chosen, wanted, *sizes, first)
-    maps.check_asked(target, drawn)  # the default is the network's to say
+    maps.check_asked(target, drawn, model)  # the default is the network's to say
     known = _of_network(given, share.shape[1])
     lie = places(model, inputs.images.shape[1:3], align)
     for what, indices in (("target", wanted), ("labels", truth)):
@@ -144,7 +144,7 @@ def explain_inputs(
             id=legible(named[i]), name=legible(shown[i]), method=name,
             picture=inputs.pictures[i], map=drawn[name][i], probabilities=share[i], classes=known,
             label=truth[i], mask=None if masks is None else masks[i],
-            class_index=None if name in maps.CLASSLESS else int(asked[i]),
+            class_index=int(asked[i]) if maps.asks(name, model) else None,
             notes=inputs.notes[i] if inputs.notes else (),
             box=inputs.boxes[i] if inputs.boxes else None,
             place=maps.place_of(name, drawn[name].shape[1:], lie),

@@ -64,7 +64,10 @@ def run(session: Session, groups: Sequence[str] = (), **asked: Any) -> int:
     The page adds the curves and some maps; `faithfulness_images.csv` has the values of each image.
     The arguments and errors are those of `faithfulness`.
     """
-    gallery, images = Gallery(session.sample, session.places), Table(session.sample.classes)
+    gallery, images = (
+        Gallery(session.sample, session.places, session.run.model),
+        Table(session.sample.classes),
+    )
     result = faithfulness(session, groups, watchers=(gallery.add, images.add), **asked)
     found, note = result["methods"], result["left_out"]
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0

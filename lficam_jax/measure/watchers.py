@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import numpy as np
 
 from lficam_jax.data.sample import Sample
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.measure.scoreboard import COLUMNS, PERCENT, Rows
-from lficam_jax.methods import CLASSLESS, place_of
+from lficam_jax.methods import asks, place_of
 from lficam_jax.models.geometry import Places
 
 SHOWN = 24  # images whose maps are on the page
@@ -28,16 +29,19 @@ class Gallery:
     Args:
       sample: the images.
       places: where maps lie on them.
+      model: the network.
       size: how many are kept.
 
     Attributes:
       explanations: those of one image follow one another, in the order of the methods.
     """
 
-    def __init__(self, sample: Sample, places: Places, size: int = SHOWN) -> None:
+    def __init__(
+        self, sample: Sample, places: Places, model: nn.Module, size: int = SHOWN
+    ) -> None:  # fmt: skip
         count = min(size, len(sample))
         self._places, self._seen = np.arange(count) * len(sample) // count, 0
-        self._classes, self._lie = tuple(sample.classes), places
+        self._classes, self._lie, self._model = tuple(sample.classes), places, model
         self.explanations: list[Explanation] = []
 
     def add(self, batch: Rows, seen: Mapping[str, Any], found: Mapping[str, Rows]) -> None:
@@ -50,7 +54,7 @@ class Gallery:
                 id=str(batch["id"][i]), name=str(batch["name"][i]), picture=batch["image"][i],
                 map=rows["map"][i], probabilities=share[i], classes=self._classes,
                 label=int(batch["label"][i]), mask=batch["mask"][i] if "mask" in batch else None,
-                method=name, class_index=None if name in CLASSLESS else int(asked[i]),
+                method=name, class_index=int(asked[i]) if asks(name, self._model) else None,
                 place=place_of(name, rows["map"].shape[1:], self._lie),
             )
             for i in here for name, rows in found.items()

@@ -53,7 +53,7 @@ METHODS: dict[str, Method] = {
 ROUNDING = 1e-6
 TRIVIAL = ("mean_features", "gaussian", "random", "fakecam")  # rows that every table must have
 UNSEEN = ("gaussian", "random", "fakecam")  # no network looks there: they lie by half-pixels
-CLASSLESS = ("own", "eigen_cam", *TRIVIAL)  # whose maps are the same whatever class is asked about
+CLASSLESS = ("own", "eigen_cam", *TRIVIAL)  # whose maps are as a rule the same for every class
 
 
 def check(*names: str) -> None:
@@ -62,14 +62,24 @@ def check(*names: str) -> None:
         check_word("method", name, METHODS)
 
 
-def check_asked(target: Any, names: Iterable[str]) -> None:
+def asks(name: str, network: nn.Module | Split) -> bool:
+    """Tells whether a method's map of this network depends on the class that is asked about.
+
+    A network whose classes look through maps of their own (head `classwise`) draws `own` and
+    `eigen_cam` of the class, too.
+    """
+    return name not in (TRIVIAL if getattr(network, "classwise", False) else CLASSLESS)
+
+
+def check_asked(target: Any, names: Iterable[str], network: nn.Module) -> None:
     """Raises a UserError for a target that none of the methods can be asked about.
 
     Args:
       target: the class; None: none is asked about.
       names: keys of `METHODS`.
+      network: whose maps they are.
     """
-    if target is None or {*names} - {*CLASSLESS}:
+    if target is None or any(asks(name, network) for name in names):
         return
     raise UserError(
         f"target={brief(target)}: {', '.join(names)} draws the same map whatever class is asked "
@@ -156,9 +166,9 @@ def draw(
     exists = None if target is None else _exists(chosen, split.shape)
     options = {"key": key, "chunk_size": chunk_size, "score": score}
     taken = [name for name in options if name in inspect.signature(method).parameters]
-    raw = method(split, chosen, **{name: options[name] for name in taken})
+    raw = method(split.asked(chosen), chosen, **{name: options[name] for name in taken})
     maps = jnp.clip(min_max(_without_rounding(raw)), 0, 1)
-    if exists is None or name in CLASSLESS:
+    if exists is None or not asks(name, split):
         return maps
     return jnp.where(exists[:, None, None], maps, jnp.nan)
 
@@ -186,7 +196,7 @@ def _images(given: Any) -> Array:
 
 def _predicted(name: str, split: Split) -> Array:
     """Returns the predicted classes; 0 for a map that asks none, whatever the network answers."""
-    return jnp.zeros((), int) if name in CLASSLESS else split.predicted()
+    return split.predicted() if asks(name, split) else jnp.zeros((), int)
 
 
 def _check_key(key: Any, batch: int) -> None:

@@ -1,5 +1,8 @@
 """Maps that ask no class: the network's own, Eigen-CAM, and the trivial rows of every table.
 
+The first two do where each class has a map of its own (head `classwise`): `Split.asked` gives them
+the class's map and F'.
+
 A map that is measured against these four and does not win has told nothing: `fakecam` wins average
 drop, `gaussian` wins on centred objects, `random` is chance, `mean_features` needs no explanation.
 """
@@ -16,6 +19,8 @@ from lficam_jax.structs import Key
 
 def own(split: Split, target: Target) -> Maps:
     """Returns the map that the network draws itself, from F before the attention (LFI, ABN).
+
+    Head `classwise` draws that of the class asked about.
 
     Raises:
       UserError: if its head draws none.

@@ -11,15 +11,14 @@ from jaxtyping import Array, Float
 
 from lficam_jax.errors import UserError
 from lficam_jax.methods.split import Maps, Split
-from lficam_jax.methods.targets import Target, pick
+from lficam_jax.methods.targets import Target
 
 
 def cam(split: Split, target: Target) -> Maps:
     """Returns `sum_d w_dc F_d`: the terms whose mean over space is the logit (without its bias).
 
     Source: Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016, eq. 2.
-    It has no ReLU. Of another target than a class, `w_d` is the sum of the classes' weights times
-    the target's gradient with respect to their logits: of a difference, the weights' difference.
+    It has no ReLU. Of another target than a class, `w_d` is `Split.channel_weights`.
 
     Raises:
       UserError: if the classifier is not mean pooling and one linear layer on F.
@@ -30,10 +29,7 @@ def cam(split: Split, target: Target) -> Maps:
             "features; this one has more between them (DenseNet: BatchNorm and ReLU), or did not "
             "tell its weights; use hires_cam, which equals cam where cam exists"
         )
-    asked = jax.grad(lambda logits: pick(logits, target).sum())(split.answers())  # of a class: 1
-    kernel = split.weights.astype(jnp.float32)
-    weights = jnp.einsum("bk,dk->bd", asked, kernel, precision="highest")
-    return _weigh(split.features, weights)
+    return _weigh(split.features, split.channel_weights(target))
 
 
 def grad_cam(split: Split, target: Target) -> Maps:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import flax.linen as nn
@@ -15,6 +15,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.methods.targets import count_classes, pick
 from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.models.heads import ABNHead
+from lficam_jax.ops.maps import attend, min_max, weighted_map
 from lficam_jax.structs import Outputs, Variables
 
 Maps = Float[Array, "b h w"]
@@ -49,6 +50,8 @@ class Split:
         `classify`. Methods that need other rows than the batch's call `answers_of`.
       again: cuts the same network in the same place for other images (`[b y x c]`), whose features
         it makes anew.
+      classwise: whether each class looks through a map of its own (`ClasswiseHead`); F', its map
+        and what `classify` says of F' are then those of the target, as `asked` makes them.
     """
 
     features: Float[Array, "b h w d"]
@@ -61,6 +64,30 @@ class Split:
     logits: Float[Array, "b k"] | None = None
     classify_some: Callable[[Array, Int[Array, " n"]], Any] | None = None
     again: Callable[[Float[Array, "b y x c"]], "Split"] | None = None
+    classwise: bool = False
+
+    def asked(self, target: Any) -> "Split":
+        """Returns the split that the target is asked about, which most networks have only one of.
+
+        Of a `classwise` network the map, and F' with it, are the target's: for a class exactly what
+        its logit was read from; for another target those of the classes' evidence, weighed as
+        `channel_weights` does. No method needs another pass of the network for it.
+        """
+        if not self.classwise or self.unattended is None:
+            return self
+        attention = min_max(weighted_map(self.unattended, self.channel_weights(target)))
+        return replace(self, features=attend(self.unattended, attention), attention=attention)
+
+    def channel_weights(self, target: Any) -> Float[Array, "b d"]:
+        """Returns the linear layer's weight of each channel: for a class, its column of `weights`.
+
+        For another target, the sum of the columns times its gradient with respect to the logits: of
+        a difference, the columns' difference.
+        """
+        asked = jax.grad(lambda logits: pick(logits, target).sum())(self.answers())  # of a class: 1
+        kernel = cast(Array, self.weights).astype(jnp.float32)
+        found: Array = jnp.einsum("bk,dk->bd", asked, kernel, precision="highest")
+        return found
 
     @property
     def shape(self) -> Any:
@@ -132,6 +159,7 @@ def split_model(model: nn.Module, variables: Variables, images: Float[Array, "b 
         weights=_weights(model, variables), attention=outputs.attention,
         unattended=outputs.features.astype(jnp.float32), logits=outputs.logits,
         again=lambda x: split_model(model, variables, x),
+        classwise=isinstance(model, Classifier) and model.classwise,
     )  # fmt: skip
 
 

@@ -5,10 +5,20 @@ from jaxtyping import Array, Float
 
 
 def effective_channels(importance: Float[Array, "b d"]) -> Float[Array, " b"]:
-    """Returns `exp(entropy(importance))`: d if all channels weigh the same, 1 if one has it all."""
-    positive = importance > 0
-    logs = jnp.log(jnp.where(positive, importance, 1))
-    return jnp.exp(-jnp.sum(importance * logs, axis=-1))
+    """Returns `exp(entropy)` of each channel's share: d if all weigh the same, 1 if one has it all.
+
+    A share is `|importance_d| / sum |importance|`: weights may be negative where they are the
+    classifier's, and a channel that speaks against a class shapes its map as well. 0 if all are 0.
+
+    Example:
+      >>> effective_channels(jnp.array([[0.5, 0.5, 0.0], [3.0, -3.0, 0.0]])).round(3)
+      Array([2., 2.], dtype=float32)
+    """
+    sizes = jnp.abs(importance)
+    total = jnp.sum(sizes, axis=-1, keepdims=True)
+    share = sizes / jnp.where(total == 0, 1, total)
+    logs = jnp.log(jnp.where(share > 0, share, 1))
+    return jnp.where(total[..., 0] == 0, 0, jnp.exp(-jnp.sum(share * logs, axis=-1)))
 
 
 def correlation_with_mean(

@@ -23,7 +23,7 @@ from lficam_jax.models.convnext import convnext
 from lficam_jax.models.densenet import cifar_densenet, densenet
 from lficam_jax.models.efficientnet_lite import efficientnet_lite
 from lficam_jax.models.fin import FeatureImportanceNetwork
-from lficam_jax.models.heads import ABNHead, LFIHead, PlainHead
+from lficam_jax.models.heads import TIED, ABNHead, ClasswiseHead, LFIHead, PlainHead
 from lficam_jax.models.layers import Layers
 from lficam_jax.models.mobilenet import mobilenet
 from lficam_jax.models.own import own_backbone
@@ -45,8 +45,8 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "efficientnet_lite": efficientnet_lite,
     "convnext": convnext,
 }
-HEADS = ("plain", "lfi", "abn")
-FIN_KINDS = ("learned", "uniform")
+HEADS = ("plain", "lfi", "abn", "classwise")
+FIN_KINDS = ("learned", "uniform", *TIED)
 FIN_DEFAULTS = {"kind": "learned", "normalise_features": True, "mask_image": True}
 DTYPES = ("float32", "bfloat16")
 
@@ -54,7 +54,8 @@ DTYPES = ("float32", "bfloat16")
 def create_model(
     backbone: str | nn.Module, depth: int | None = None, head: str = "lfi", *, num_classes: int,
     dtype: str = "float32", axis_name: str | None = None, remat: bool = False,
-    fin: Mapping[str, Any] | None = None, abn: Mapping[str, Any] | None = None, **options: Any,
+    fin: Mapping[str, Any] | None = None, abn: Mapping[str, Any] | None = None,
+    plain: Mapping[str, Any] | None = None, **options: Any,
 ) -> Classifier:  # fmt: skip
     """Builds a classifier; calling it gives `structs.Outputs`.
 
@@ -62,16 +63,18 @@ def create_model(
       backbone: a key of `BACKBONES`, or any flax module that maps images to features `[b h w d]`
         (called with `train=` if it takes that argument); it is in one piece, so head `abn` is out.
       depth: layers of the backbone, in its family's count.
-      head: `lfi` (draws its own map), `abn` (a second branch draws it) or `plain`.
+      head: `lfi` (draws its own map), `classwise` (one of each class), `abn` (a second branch
+        draws it) or `plain`.
       num_classes: number of logits.
       dtype: of activations, `float32` or `bfloat16`.
       axis_name: mapped axis over which BatchNorm is synchronised; None: per device.
       remat: training keeps only what goes into each block of the backbone and computes the rest
         again for the gradient: less memory, about a third more work, the same numbers.
-      fin: options of `FeatureImportanceNetwork`, and `kind` (`learned` or `uniform`) and
+      fin: options of `FeatureImportanceNetwork`, and `kind` (one of `FIN_KINDS`) and
         `normalise_features` and `mask_image` of the head around it; the paper's are the defaults.
         `relu_every=0` is the backbone's own.
       abn: options of `ABNHead`: `loss`.
+      plain: options of `PlainHead`: `scale`.
       **options: of the backbone, for example `block="bottleneck"`; 0, None and `auto` mean the
         family's default.
 
@@ -97,12 +100,30 @@ def create_model(
         parts = _registered(backbone, depth, head, layers, options)
     else:
         parts = own_backbone(backbone, depth, head, {"remat": remat, **options})
+    fin = _options("fin", fin)
+    reads = _reads_classifier(head, fin)
+    if reads and parts.flattens:
+        raise UserError(
+            f"{reads} reads its map off a linear classifier, and {backbone} has more between its "
+            "features and its classes than pooling; use head 'lfi' or 'plain', or another backbone"
+        )
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
-        head=_head(head, parts, layers, num_classes, fin=_options("fin", fin),
-                   abn=_options("abn", abn)),
-        num_classes=num_classes, layers=layers, final_before_head=parts.final_before_head,
+        head=_head(head, parts, layers, num_classes, fin=fin, abn=_options("abn", abn),
+                   plain=_options("plain", plain)),
+        num_classes=num_classes, layers=layers,
+        final_before_head=parts.final_before_head or bool(reads),
     )  # fmt: skip
+
+
+def _reads_classifier(head: str, fin: Mapping[str, Any]) -> str:
+    """Names what weighs the channels by the classifier's weights; '' if nothing does.
+
+    The channels must then be those that the classifier pools: DenseNet's BN and ReLU come first.
+    """
+    if head == "lfi":
+        return f"fin.kind={fin['kind']}" if fin.get("kind") in TIED else ""
+    return "head 'classwise'" if head == "classwise" else ""
 
 
 def _options(name: str, given: Any) -> Mapping[str, Any]:
@@ -125,23 +146,30 @@ def _registered(
     for option in given:
         if isinstance(known[option].default, int):
             given[option] = check_whole(option, given[option])
-    if "stem_stride" in known and head == "lfi":
+    if "stem_stride" in known and head in ("lfi", "classwise"):
         given.setdefault("stem_stride", 1)  # the released networks: a 14x14 map, not 7x7
     return build(depth, **given, layers=layers)
 
 
 def _head(
     name: str, parts: Backbone, layers: Layers, num_classes: int, *,
-    fin: Mapping[str, Any], abn: Mapping[str, Any],
+    fin: Mapping[str, Any], abn: Mapping[str, Any], plain: Mapping[str, Any],
 ) -> nn.Module:  # fmt: skip
     if name == "plain":
-        return PlainHead()
+        for option in plain:
+            check_word("plain: the option", option, ("scale",))
+        scale = plain.get("scale", 1.0)
+        if not is_number(scale) or scale <= 0:
+            raise UserError(f"plain: scale={brief(scale)} must be a positive number")
+        return PlainHead(float(scale))
     if name == "abn":
         for option in abn:
             check_word("abn: the option", option, ("loss",))
         loss = abn.get("loss", "both")
         check_word("abn: loss", loss, ABNHead.LOSSES)
         return ABNHead(parts.last_stage(1), num_classes, layers, loss)
+    if name == "classwise":
+        return ClasswiseHead()
     return _lfi_head(layers, parts.relu_every, fin)
 
 
@@ -155,7 +183,7 @@ def _lfi_head(layers: Layers, relu_every: int, fin: Mapping[str, Any]) -> LFIHea
         _check_fin(name, value, known[name])
     options = {**FIN_DEFAULTS, **fin}
     around = {name: options.pop(name) for name in FIN_DEFAULTS}
-    kind = around.pop("kind")
+    kind = around["kind"]
     options["relu_every"] = options.get("relu_every") or relu_every
     network = FeatureImportanceNetwork(layers, **options) if kind == "learned" else None
     return LFIHead(network, **around)

@@ -21,6 +21,7 @@ class Backbone:
       final: BN and ReLU that end a pre-activation network, or None.
       final_before_head: whether `final` belongs to the features that the head attends to (wide
         ResNet) or stands between the attention and the pooling (DenseNet).
+      flattens: whether `final` leaves no map, so that no class can be read off a place in it.
       relu_every: of the FIN that the released code gives this family.
     """
 
@@ -29,6 +30,7 @@ class Backbone:
     stride: int
     final: nn.Module | None = None
     final_before_head: bool = False
+    flattens: bool = False
     relu_every: int = 2
 
 

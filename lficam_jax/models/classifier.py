@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lficam_jax.models.heads import ClasswiseHead
 from lficam_jax.models.layers import Layers
 from lficam_jax.structs import Outputs, Variables
 
@@ -69,9 +70,14 @@ class Classifier(nn.Module):
         trunk_features = self.trunk(images.astype(self.layers.dtype), train=train)
         outputs: Outputs = self.head(
             images, trunk_features, partial(self.features, train=train),
-            partial(self.classify, train=train), train=train,
+            partial(self.classify, train=train), self.linear, train=train,
         )  # fmt: skip
         return outputs
+
+    @property
+    def classwise(self) -> bool:
+        """Whether each class looks through a map of its own."""
+        return isinstance(self.head, ClasswiseHead)
 
     def features(self, trunk_features: Float[Array, "b h w e"], *, train: bool = False) -> Array:
         """Returns what the last stage makes of the trunk's features, `[b h w d]`."""
@@ -85,6 +91,12 @@ class Classifier(nn.Module):
         if self.final is not None and not self.final_before_head:
             features = self.final(features, train=train)
         return self.classifier(jnp.mean(features.astype(jnp.float32), axis=(1, 2)))
+
+    def linear(self, channels: int) -> tuple[Array, Array]:
+        """Returns kernel `[d k]` and bias `[k]` of the classifier, which sees so many channels."""
+        self.classifier(jnp.zeros((1, channels), jnp.float32))  # flax makes its parameters here
+        params = self.classifier.variables["params"]
+        return params["kernel"], params["bias"]
 
 
 def init_variables(

@@ -107,5 +107,5 @@ def convnext(depth: int, *, layers: Layers) -> Backbone:
     return Backbone(
         trunk=ConvNeXtTrunk(FILTERS[:-1], counts[:-1], layers),
         last_stage=lambda stride: ConvNeXtStage(FILTERS[-1], counts[-1], stride, layers),
-        stride=2, final=PoolNorm(layers), relu_every=1,
+        stride=2, final=PoolNorm(layers), flattens=True, relu_every=1,
     )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Heads: each is the wiring from images and trunk features to `Outputs`, readable top to bottom."""
+"""Heads: each is the wiring from images and trunk features to `Outputs`, readable top to bottom.
+
+The equations stand in docs/method.md.
+"""
 
 from collections.abc import Callable
 
@@ -14,18 +17,31 @@ from lficam_jax.structs import Outputs
 
 LastStage = Callable[[Float[Array, "b h w e"]], Float[Array, "b h w d"]]
 Classify = Callable[[Float[Array, "b h w d"]], Float[Array, "b k"]]
+# From the number of channels to the kernel and the bias of the classifier.
+Linear = Callable[[int], tuple[Float[Array, "d k"], Float[Array, " k"]]]
+
+TIED = ("tied", "prior")  # kinds of LFI-CAM whose importance is the classifier's weights
+CHUNK = 128  # classes whose maps are in memory at a time
 
 
 class PlainHead(nn.Module):
-    """No attention: features are pooled and classified. CAM and Grad-CAM are computed on it."""
+    """No attention: features are pooled and classified. CAM and Grad-CAM are computed on it.
+
+    Attributes:
+      scale: the features times a constant before they are pooled: the control for a gate, which
+        makes them larger, too, and so training faster.
+    """
+
+    scale: float = 1.0
 
     def __call__(
         self, images: Float[Array, "b y x 3"], trunk_features: Float[Array, "b h w e"],
-        last_stage: LastStage, classify: Classify, *, train: bool,
+        last_stage: LastStage, classify: Classify, linear: Linear | None = None, *, train: bool,
     ) -> Outputs:  # fmt: skip
         """Returns logits and features."""
         features = last_stage(trunk_features)
-        return Outputs(logits=classify(features), features=features, attended=features)
+        attended = features * jnp.asarray(self.scale, features.dtype)
+        return Outputs(logits=classify(attended), features=features, attended=attended)
 
 
 class LFIHead(nn.Module):
@@ -35,23 +51,30 @@ class LFIHead(nn.Module):
     class-agnostic: one map per image.
 
     Attributes:
-      fin: None gives every channel the same importance (`fin.kind=uniform`).
+      fin: None where there is none, and `kind` weighs the channels.
+      kind: without a FIN: `uniform`, every channel the same; `tied`, the classifier's own weights
+        for the classes that a first pass without a map found likely, `sum_c p_c w_c`; `prior`, how
+        these differ from an even guess, `1/d + sum_c (p_c - 1/k) w_c`. Neither passes a gradient.
       normalise_features: scale each channel to [0, 1] before it masks the grey image.
       mask_image: False shows FIN the channels themselves, not the grey image that they mask.
     """
 
     fin: FeatureImportanceNetwork | None
+    kind: str = "uniform"
     normalise_features: bool = True
     mask_image: bool = True
 
     @nn.compact
     def __call__(
         self, images: Float[Array, "b y x 3"], trunk_features: Float[Array, "b h w e"],
-        last_stage: LastStage, classify: Classify, *, train: bool,
+        last_stage: LastStage, classify: Classify, linear: Linear | None = None, *, train: bool,
     ) -> Outputs:  # fmt: skip
         """Returns logits, features, the map and the importance of the channels."""
         features = last_stage(trunk_features)
-        importance = self._importance(images, features, train=train)
+        if self.kind in TIED and linear is not None:
+            importance = self._tied(classify(features), linear(features.shape[-1])[0])
+        else:
+            importance = self._importance(images, features, train=train)
         attention = maps.min_max(maps.weighted_map(features, importance))
         attended = maps.attend(features, attention)
         return Outputs(
@@ -69,6 +92,66 @@ class LFIHead(nn.Module):
         if self.mask_image:
             channel_maps = channel_maps * maps.grey(images, size)[..., None]
         return self.fin(channel_maps, train=train)
+
+    def _tied(self, logits: Float[Array, "b k"], kernel: Float[Array, "d k"]) -> Array:
+        channels, classes = kernel.shape
+        start, guess = (1 / channels, 1 / classes) if self.kind == "prior" else (0.0, 0.0)
+        weighed = jnp.einsum(
+            "bk,dk->bd", jax.nn.softmax(logits) - guess, kernel, precision="highest"
+        )
+        return jax.lax.stop_gradient(start + weighed)
+
+
+class ClasswiseHead(nn.Module):
+    """Classwise LFI-CAM: each class looks through a map of its own, its evidence, and no FIN.
+
+    With F the features and w, b the linear classifier: evidence `E_c = sum_d w_dc F_d`, map `A_c =
+    min-max(ReLU E_c)`, logit `b_c + mean over space of (1 + A_c) E_c`. The weights of the channels
+    in a map are the classifier's, so the head has no parameters, and a logit is the mean of what
+    its map gated. No map is detached. A relative is class-specific residual attention (Zhu and Wu,
+    ICCV 2021), where a softmax over space stands for the min-max.
+
+    `Outputs` hold the map, the weights and the gated features of the predicted class; those of any
+    other follow from `features` and the classifier, without another pass (`methods.split`).
+
+    Memory: the maps of `CHUNK` classes at the grid of the features, whatever the number of classes.
+    """
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "b y x 3"], trunk_features: Float[Array, "b h w e"],
+        last_stage: LastStage, classify: Classify, linear: Linear, *, train: bool,
+    ) -> Outputs:  # fmt: skip
+        """Returns logits, features, and map and importance of the predicted class."""
+        features = last_stage(trunk_features)
+        kernel, bias = linear(features.shape[-1])
+        logits = _gated_means(features, kernel) + bias[None]
+        importance = kernel.T[jnp.argmax(logits, axis=-1)]
+        attention = maps.min_max(maps.weighted_map(features, importance))
+        return Outputs(
+            logits=logits, features=features, attended=maps.attend(features, attention),
+            attention=attention, importance=importance,
+        )  # fmt: skip
+
+
+def _gated_means(
+    features: Float[Array, "b h w d"], kernel: Float[Array, "d k"]
+) -> Float[Array, "b k"]:
+    """Returns `mean over space of (1 + A_c) E_c` in float32, of `CHUNK` classes at a time."""
+    features, classes = features.astype(jnp.float32), kernel.shape[1]
+
+    def means(some: Float[Array, "d c"]) -> Float[Array, "b c"]:
+        evidence = jnp.einsum("bhwd,dc->bchw", features, some, precision="highest")
+        gate = 1 + maps.min_max(jax.nn.relu(evidence))
+        return jnp.mean(gate * evidence, axis=(2, 3))
+
+    if classes <= CHUNK:
+        return means(kernel)
+    chunks = -(-classes // CHUNK)
+    padded = jnp.pad(kernel, ((0, 0), (0, chunks * CHUNK - classes)))
+    pieces = padded.reshape(-1, chunks, CHUNK).swapaxes(0, 1)
+    found: Array = jax.lax.map(jax.checkpoint(means), pieces)  # the gradient draws the maps again
+    return found.swapaxes(0, 1).reshape(len(features), -1)[:, :classes]
 
 
 class ABNHead(nn.Module):
@@ -95,7 +178,7 @@ class ABNHead(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b y x 3"], trunk_features: Float[Array, "b h w e"],
-        last_stage: LastStage, classify: Classify, *, train: bool,
+        last_stage: LastStage, classify: Classify, linear: Linear | None = None, *, train: bool,
     ) -> Outputs:  # fmt: skip
         """Returns logits of both branches, the last stage's features and the map."""
         attention_logits, attention = self._branch(trunk_features, train=train)

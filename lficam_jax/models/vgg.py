@@ -96,5 +96,5 @@ def vgg(depth: int, *, layers: Layers) -> Backbone:
     return Backbone(
         trunk=VGGTrunk(FILTERS[:-1], counts[:-1], layers),
         last_stage=lambda stride: VGGStage(FILTERS[-1], counts[-1], layers),
-        stride=1, final=HiddenLayers(layers), relu_every=1,
+        stride=1, final=HiddenLayers(layers), flattens=True, relu_every=1,
     )  # fmt: skip

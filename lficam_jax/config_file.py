@@ -15,6 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lficam_jax.config import CHOICES, DURATIONS, default_config, keys
+from lficam_jax.config.size import parsed
 from lficam_jax.errors import UserError, nearest
 
 HELP = "a config by name, or your own .py file; options behind a colon, as in cifar10:depth=20"
@@ -278,6 +279,8 @@ def _value(key: str, text: str, now: Any) -> Any:
         keys = ", ".join(f"{key}.{name}" for name in list(now)[:3])
         raise UserError(f"--config.{key} is a group; set its keys: {keys}, …")
     try:
+        if key.endswith("data.image_size"):
+            return parsed(text)
         if isinstance(now, bool):
             return words[text.lower()]
         if isinstance(now, tuple | list):
@@ -288,4 +291,6 @@ def _value(key: str, text: str, now: Any) -> Any:
         if isinstance(now, tuple | list) and re.fullmatch(r"[\w.]+(,[\w.]+)*", text):
             return tuple(text.split(","))
         kind = kinds.get(type(now), "another kind")
+        if key.endswith("data.image_size"):
+            kind = "a whole number, or two: rows,columns"
         raise UserError(f"--config.{key}={text} is not {kind}") from error

@@ -48,7 +48,7 @@ def test_an_object_at_the_end_of_a_long_picture_is_padded_or_stretched_into_view
         top, left, height, width = found = fit_box(*image.shape[:2], dataset)
         turn = slice(None) if long_side else slice(None, None, -1)
         assert (found[:2][turn], found[2:][turn]) == (box[:2], box[2:])
-        fed = resample(mask, found, 100, "nearest")[..., 0]
+        fed = resample(mask, found, (100, 100), "nearest")[..., 0]
         bright = fitted[..., 1] > 170
         assert (bright[fed == 1]).mean() > 0.9 and not bright[fed == 0].any()
         rows, columns = np.nonzero(fed)  # the box is the way back
@@ -90,8 +90,8 @@ def test_greyscale_sets_drop_colour_from_a_photo():
 
 def test_resample_interpolates_pictures_and_picks_from_masks():
     step = np.repeat(np.array([0, 0, 200, 200], np.uint8)[None, :, None], 4, 0)
-    assert 0 < resample(step, (0, 0, 4, 4), 8)[0, 3, 0] < 200
-    mask = resample(step, (0, 0, 4, 4), 8, "nearest")[..., 0]
+    assert 0 < resample(step, (0, 0, 4, 4), (8, 8))[0, 3, 0] < 200
+    mask = resample(step, (0, 0, 4, 4), (8, 8), "nearest")[..., 0]
     np.testing.assert_array_equal(mask, [[0] * 4 + [200] * 4] * 8)
 
 
@@ -115,21 +115,21 @@ def smooth(height, width):
 @pytest.mark.parametrize("box", [(10, 30, 60, 90), (0, 0, 300, 400), (5, 0, 30, 20)])
 def test_training_crops_show_what_the_careful_filter_shows(box):
     image = smooth(300, 400)
-    fast, careful = crop_scale(image, box, 48), resample(image, box, 48)
+    fast, careful = crop_scale(image, box, (48, 48)), resample(image, box, (48, 48))
     assert fast.shape == (48, 48, 3) and fast.dtype == np.uint8
     assert abs(fast.astype(int) - careful).mean() < 1.5  # of 255
 
 
 def test_training_crops_average_what_they_shrink():
     noise = picture(400, 400)
-    shrunk = crop_scale(noise, (0, 0, 400, 400), 50)  # each pixel is the mean of 8x8
+    shrunk = crop_scale(noise, (0, 0, 400, 400), (50, 50))  # each pixel is the mean of 8x8
     blocks = noise.reshape(50, 8, 50, 8, 3).mean((1, 3))
     np.testing.assert_allclose(shrunk, blocks, atol=1)
 
 
 def test_scaling_is_the_same_on_every_machine():
     ramp = np.arange(4, dtype=np.uint8)[None, :, None].repeat(2, 0) * 60  # 0 60 120 180
-    enlarged = crop_scale(ramp, (0, 0, 2, 4), 8)[0, :, 0]
+    enlarged = crop_scale(ramp, (0, 0, 2, 4), (8, 8))[0, :, 0]
     assert enlarged.tolist() == [0, 15, 45, 75, 105, 135, 165, 180]  # centres at (i + 0.5) / 2
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from lficam_jax.config.size import is_size
 from lficam_jax.errors import UserError, nearest
 
 CHOICES = {
@@ -39,7 +40,7 @@ _SPANS = {
     "train.checkpoint_every_steps eval.every_steps",
     (int, 1, _MANY): "explain.limit train.log_every_steps train.keep_latest train.batch_size "
     "eval.batch_size optim.accumulate parallel.connect_seconds parallel.heartbeat_seconds",
-    (int, 0, 9999): "data.image_size data.crop_padding data.threads model.growth model.widen "
+    (int, 0, 9999): "data.crop_padding data.threads model.growth model.widen "
     "model.cardinality model.depth model.fin.width model.fin.relu_every",
     (int, 1, 9999): "model.fin.depth model.fin.kernel",
     (float, 0, 1): "data.mean data.crop_share",
@@ -110,6 +111,8 @@ def _bad_numbers(config: ConfigDict) -> list[str]:
 
 def _bad_data(data: ConfigDict) -> list[str]:
     bad = {
+        "image_size": (not is_size(data.image_size), 
+                       "be a whole number to 9,999, or two: rows, columns"),
         "mean": (len(data.mean or ()) not in (0, 3), "hold three numbers, or none"),
         "std": (len(data.std or ()) not in (0, 3) or not all(std > 0 for std in data.std or ()),
                 "hold three positive numbers, or none"),

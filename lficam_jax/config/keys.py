@@ -6,7 +6,7 @@ Nothing else in the project holds a hyper-parameter, and nothing reads a key wit
 import json
 from typing import Any
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def default_config() -> ConfigDict:
@@ -35,12 +35,13 @@ def _data() -> ConfigDict:
     data.synthetic = False  # draw pictures like the data set's, unless dir or folder is given
     data.pipeline = "auto"  # resident: on the device as uint8; streaming: decoded by host threads
     data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted)
-    data.image_size = 0  # pixels per side fed to the network; 0 = the data set's own
+    data.image_size = _any(0)  # pixels per side fed to the network, or two numbers, rows and
+    # columns, as in 64,96; 0 = the data set's own
     data.channels = 0  # 1: colour is dropped; 3; 0 = the data set's own
     data.mean = ()  # of pixels in 0..1; () = the data set's own, or of init_from's network
     data.std = ()  # standard deviation, likewise
-    data.fit = ""  # to a square: crop its centre | pad with the mean colour | stretch; '' = crop
-    data.crop_share = 0.0  # of the short side, the central square that evaluation looks at (crop);
+    data.fit = ""  # to image_size: crop the centre | pad with the mean colour | stretch; '' = crop
+    data.crop_share = 0.0  # of the short side, the central part that evaluation looks at (crop);
     # 0 = 224/256 after random resized crops, else 1
     data.interpolation = ""  # how pictures are scaled; '' = bilinear (random resized crops: always)
     data.background = ""  # what transparent pixels are laid on: white | grey | black; '' = white
@@ -148,6 +149,11 @@ def _parallel() -> ConfigDict:
     parallel.connect_seconds = 300  # for all processes to come
     parallel.heartbeat_seconds = 100  # after which a silent process counts as dead
     return parallel
+
+
+def _any(value: Any) -> Any:
+    """Returns a default whose key takes values of other types, too."""
+    return FieldReference(value, object)
 
 
 def as_json(config: ConfigDict) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from lficam_jax.config.size import as_size, sides
 from lficam_jax.errors import UserError, nearest
 
 
@@ -61,7 +62,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
     if not model.backbone.startswith(("cifar_", "wide_")):
         model.fin.width = 32
     config.data.synthetic, config.data.train_examples = True, 64
-    config.data.image_size = min(config.data.image_size, 48)
+    rows, columns = sides(config.data.image_size)
+    config.data.image_size = as_size((min(rows, 48), min(columns, 48)))
     config.train.batch_size, config.eval.batch_size = 16, 16
     config.train.total_epochs, config.train.total_steps = 0.0, 4
     config.train.log_every_steps, config.explain.limit = 1, 8

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from lficam_jax.config.size import as_size
 from lficam_jax.data import resident, streaming
 from lficam_jax.data.damaged import Mended
 from lficam_jax.data.datasets import (
@@ -79,7 +80,7 @@ def dataset_info(data: ConfigDict) -> Dataset:
         row,
         classes=classes,
         num_classes=len(classes) or row.num_classes,
-        image_size=data.image_size or row.image_size,
+        image_size=as_size(data.image_size) or row.image_size,
         channels=data.channels or row.channels,
         mean=tuple(data.mean) or row.mean,
         std=tuple(data.std) or row.std,
@@ -219,8 +220,9 @@ def _row(data: ConfigDict) -> Dataset:
         return DATASETS[data.name]
     if all(data[key] for key in ("classes", "image_size", "mean", "std")):
         return Dataset(
-            name=data.name, tfds_name="", num_classes=len(data.classes), image_size=data.image_size,
-            mean=data.mean, std=data.std, splits={}, examples={},
+            name=data.name, tfds_name="", num_classes=len(data.classes),
+            image_size=as_size(data.image_size), mean=data.mean, std=data.std,
+            splits={}, examples={},
         )  # fmt: skip
     return _look(data)
 

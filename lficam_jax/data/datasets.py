@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lficam_jax.config.size import Size, sides
+
 # Keys of `data` that a run knows by itself: empty means "derive it", and the config.json of a run
 # holds what it came to, so that its network can be used where the data are gone.
 RECORDED = (
@@ -27,7 +29,7 @@ class Dataset:
       name: what `config.data.name` says.
       tfds_name: its name (and config) in TensorFlow Datasets; '' for a folder of images.
       num_classes: number of labels.
-      image_size: pixels per side that the network is fed.
+      image_size: pixels per side that the network is fed; two numbers: rows and columns.
       mean: per channel, of pixels in 0..1; three values, for greyscale images thrice the same.
       std: standard deviation, likewise.
       splits: our split -> the TFDS expression that reads it.
@@ -37,8 +39,8 @@ class Dataset:
       stored_size: pixels per side of the stored images; 0 if they differ.
       has_mask: whether each image comes with the pixels of its object.
       prepared_by: 'lficam_jax.prepare' (needs no TensorFlow) or 'tfds'.
-      fit: how a picture becomes square, where nothing is cut out at random: crop, pad or stretch.
-      crop_share: of the short side, the central square that an evaluation looks at: 224/256 after
+      fit: how a picture gets this shape, where nothing is cut out at random: crop, pad or stretch.
+      crop_share: of the short side, the central part that an evaluation looks at: 224/256 after
         a training with random resized crops, else 1.
       interpolation: how pictures are scaled, a filter of Pillow's.
       background: what transparent pixels are laid on, a key of `arrays.BACKGROUNDS`.
@@ -49,7 +51,7 @@ class Dataset:
     name: str
     tfds_name: str
     num_classes: int
-    image_size: int
+    image_size: Size
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     splits: Mapping[str, str]
@@ -65,6 +67,11 @@ class Dataset:
     background: str = "white"
     citation: str = ""
     licence: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of what the network is fed."""
+        return sides(self.image_size)
 
 
 def _splits(

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from lficam_jax.config.size import sides
 from lficam_jax.data.datasets import Dataset
 
 Example = dict[str, Any]  # image uint8 [y x c], label int, id int, and mask uint8 [y x 1] or absent
@@ -48,10 +49,10 @@ class Blank:
 
     def __init__(self, dataset: Dataset, count: int):
         self._count, self.classes = count, dataset.classes
-        size = dataset.stored_size or dataset.image_size
-        self._example = {"image": np.zeros((size, size, dataset.channels), np.uint8)}
+        size = sides(dataset.stored_size or dataset.image_size)
+        self._example = {"image": np.zeros((*size, dataset.channels), np.uint8)}
         if dataset.has_mask:
-            self._example["mask"] = np.zeros((size, size, 1), np.uint8)
+            self._example["mask"] = np.zeros((*size, 1), np.uint8)
 
     def __len__(self) -> int:
         return self._count

@@ -21,7 +21,8 @@ CHUNK = 1024  # examples read at once
 
 def fits(dataset: Dataset, examples: int, augment: str) -> bool:
     """Whether `auto` keeps a split on the device: of one picture size, and not too large."""
-    size = examples * dataset.image_size**2 * dataset.channels
+    rows, columns = dataset.size
+    size = examples * rows * columns * dataset.channels
     return dataset.stored_size > 0 and size <= MAX_BYTES and augment in AUGMENTS
 
 
@@ -98,7 +99,7 @@ def _fitted(example: Example, dataset: Dataset) -> Example:
     box = fit_box(height, width, dataset)
     pixels = {"image": resample_image(example["image"], box, dataset)}
     if "mask" in example:
-        pixels["mask"] = resample(example["mask"], box, dataset.image_size, "nearest")
+        pixels["mask"] = resample(example["mask"], box, dataset.size, "nearest")
     return example | pixels
 
 

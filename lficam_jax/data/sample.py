@@ -59,6 +59,6 @@ class Sample:
             "box": np.array(box, float),
         }
         if self.has_mask:
-            mask = resample(example["mask"], box, self.info.image_size, "nearest")
+            mask = resample(example["mask"], box, self.info.size, "nearest")
             fitted["mask"] = mask[..., 0] > 0
         return fitted

@@ -78,8 +78,8 @@ class Rows:
 
     def _augmented(self, example: Example, random: np.random.Generator) -> dict[str, np.ndarray]:
         height, width = example["image"].shape[:2]
-        resized, size = self._augment == "resized_crop_flip", self._dataset.image_size
-        crop = random_box(random, height, width) if resized else None
+        resized, size = self._augment == "resized_crop_flip", self._dataset.size
+        crop = random_box(random, height, width, size[1] / size[0]) if resized else None
         box = crop or fit_box(height, width, self._dataset)
         padding = self._padding if self._augment in ("crop", "crop_flip") else 0
         top, left = random.integers(0, 2 * padding + 1, (2, 1))

@@ -18,7 +18,7 @@ def synthetic(like: Dataset) -> Dataset:
     names = like.classes or tuple(f"class {i}" for i in range(like.num_classes))
     return replace(
         like, name="synthetic", tfds_name="", classes=names, examples=EXAMPLES, splits={},
-        stored_size=like.stored_size or like.image_size, prepared_by="", citation="", licence="",
+        stored_size=like.stored_size or max(like.size), prepared_by="", citation="", licence="",
     )  # fmt: skip
 
 
@@ -36,12 +36,12 @@ class SyntheticSource:
         return EXAMPLES[self._split]
 
     def __getitem__(self, i: int) -> Example:
-        size, count = self._dataset.image_size, len(self.classes)
+        (rows, columns), count = self._dataset.size, len(self.classes)
         random = generator(zlib.crc32(self._split.encode()), i)
         label = int(self.labels[i])
-        image = random.integers(0, 128, (size, size, 3), np.uint8)
-        side = max(1, int(size * random.uniform(0.3, 0.6)))
-        top, left = random.integers(0, size - side + 1, 2)
+        image = random.integers(0, 128, (rows, columns, 3), np.uint8)
+        side = max(1, int(min(rows, columns) * random.uniform(0.3, 0.6)))
+        top, left = random.integers(0, (rows - side + 1, columns - side + 1))
         inside = np.s_[top : top + side, left : left + side]
         colour = colorsys.hsv_to_rgb(label / count, 1, (1 + label / count) / 2)
         image[inside] = np.round(np.multiply(colour, 255))
@@ -49,7 +49,7 @@ class SyntheticSource:
             image = image.mean(axis=2, keepdims=True).astype(np.uint8)
         example: Example = {"image": image, "label": label, "id": i}
         if self._dataset.has_mask:
-            example["mask"] = np.zeros((size, size, 1), np.uint8)
+            example["mask"] = np.zeros((rows, columns, 1), np.uint8)
             example["mask"][inside] = 1
         return example
 

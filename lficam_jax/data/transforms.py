@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.config import CHOICES
+from lficam_jax.config.size import Size, as_size, sides
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from lficam_jax.errors import UserError, brief, check_whole, check_word, is_number
 
@@ -25,13 +26,13 @@ class Preprocess:
     """How an image becomes what a network is fed, for a network without a data set of ours.
 
     Attributes:
-      image_size: pixels per side that the network is fed.
+      image_size: pixels per side that the network is fed; two numbers: rows and columns.
       mean: per channel, of pixels in 0..1; the default is ImageNet's.
       std: standard deviation, likewise.
       channels: 1: colour is dropped first, and grey repeated; else 3.
-      fit: how a picture becomes square. crop: its central square; pad: all of it, in the middle of
-        a square of the mean colour; stretch: all of it, its sides made equal.
-      crop_share: of the short side, the central square that the network sees (crop).
+      fit: how a picture gets this shape. crop: its central part; pad: all of it, in the middle of
+        the mean colour; stretch: all of it, its sides scaled apart.
+      crop_share: of the short side, the central part that the network sees (crop).
       interpolation: how images are scaled, a filter of Pillow's.
       background: what transparent pixels are laid on: white, grey or black.
 
@@ -43,7 +44,7 @@ class Preprocess:
       (224, 224, 3)
     """
 
-    image_size: int
+    image_size: Size
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     channels: int = 3
@@ -53,7 +54,7 @@ class Preprocess:
     background: str = "white"
 
     def __post_init__(self) -> None:
-        check_whole("Preprocess: image_size", self.image_size)
+        object.__setattr__(self, "image_size", _checked_size(self.image_size))
         for name in ("mean", "std"):
             object.__setattr__(self, name, _per_channel(name, getattr(self, name)))
         if min(self.std) <= 0:
@@ -68,8 +69,20 @@ class Preprocess:
             known = [known for known in CHOICES[f"data.{name}"] if known]
             check_word(f"Preprocess: {name}", getattr(self, name), known)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of what the network is fed."""
+        return sides(self.image_size)
+
 
 Box = tuple[float, float, float, float]  # top, left, height, width: pixels of the stored picture
+
+
+def _checked_size(given: Any) -> Size:
+    if isinstance(given, tuple | list) and len(given) == 2:
+        rows, columns = (check_whole("Preprocess: image_size", side) for side in given)
+        return as_size((rows, columns))
+    return check_whole("Preprocess: image_size", given)
 
 
 def _per_channel(name: str, given: Any) -> tuple[float, ...]:
@@ -89,10 +102,10 @@ def fit_image(image: np.ndarray, dataset: Dataset | Preprocess) -> np.ndarray:
 
     Args:
       image: uint8 [y x c].
-      dataset: says the size s, the crop, and whether colour is dropped.
+      dataset: says the size, the crop, and whether colour is dropped.
 
     Returns:
-      uint8 [s s 3]: `fit_box` of the picture, resampled.
+      uint8 [h w 3]: `fit_box` of the picture, resampled.
     """
     if dataset.channels == 1 and image.shape[-1] == 3:
         from PIL import Image
@@ -107,16 +120,22 @@ def fit_box(height: int, width: int, dataset: Dataset | Preprocess) -> Box:
     """Returns the part that an evaluation looks at, in pixels of the picture.
 
     Scaling the short side to 256 and cutting the central 224 is the same as looking at a central
-    square of 224/256 of the short side, which is `dataset.crop_share`. With `fit="pad"` the box is
-    a square around the picture, with `stretch` the picture itself. The box is also the way back:
-    pixel (i, j) of the network lies at `top + (i + 0.5) / s * height`,
-    `left + (j + 0.5) / s * width` of the box.
+    square of 224/256 of the short side, which is `dataset.crop_share`. With `fit="pad"` the box
+    lies around the picture, with `stretch` it is the picture itself. The box is also the way back:
+    pixel (i, j) of the network's h x w lies at `top + (i + 0.5) / h * height`,
+    `left + (j + 0.5) / w * width` of the box.
     """
     if dataset.fit == "stretch":
         return 0, 0, height, width
-    pad = dataset.fit == "pad"
-    side = max(height, width) if pad else min(height, width) * dataset.crop_share
-    return (height - side) / 2, (width - side) / 2, side, side
+    rows, columns = (side / min(dataset.size) for side in dataset.size)  # 1 and 1 of a square
+    if dataset.fit == "pad":
+        unit = max(height / rows, width / columns)
+        tall, wide = max(unit * rows, height), max(unit * columns, width)  # whatever is rounded
+    else:
+        unit = min(height / rows, width / columns)
+        tall, wide = min(unit * rows, height), min(unit * columns, width)
+        tall, wide = tall * dataset.crop_share, wide * dataset.crop_share
+    return (height - tall) / 2, (width - wide) / 2, tall, wide
 
 
 def cut_note(image: np.ndarray, dataset: Dataset | Preprocess) -> tuple[str, ...]:
@@ -131,34 +150,44 @@ def cut_note(image: np.ndarray, dataset: Dataset | Preprocess) -> tuple[str, ...
 
 
 def random_box(
-    generator: np.random.Generator, height: int, width: int
+    generator: np.random.Generator, height: int, width: int, shape: float = 1.0
 ) -> tuple[int, int, int, int]:
-    """Draws a box of random area and aspect ratio (Szegedy et al., 2015), else the centre."""
+    """Draws a box of random area and aspect ratio (Szegedy et al., 2015), else the centre.
+
+    Args:
+      generator: of random numbers.
+      height: of the picture.
+      width: likewise.
+      shape: width over height of what the box is scaled to.
+    """
     for _ in range(10):
         area = height * width * generator.uniform(*CROP_AREA)
-        ratio = np.exp(generator.uniform(*np.log(CROP_RATIO)))
+        ratio = shape * np.exp(generator.uniform(*np.log(CROP_RATIO)))
         box_height, box_width = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
         if 0 < box_height <= height and 0 < box_width <= width:
             top = int(generator.integers(0, height - box_height + 1))
             left = int(generator.integers(0, width - box_width + 1))
             return top, left, box_height, box_width
-    side = min(height, width)
-    return (height - side) // 2, (width - side) // 2, side, side
+    tall = max(1, min(height, round(width / shape)))
+    wide = max(1, min(width, round(height * shape)))
+    return (height - tall) // 2, (width - wide) // 2, tall, wide
 
 
-def crop_scale(image: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """Cuts `box` out of uint8 [y x c] and scales it to [size size c], four times as fast.
+def crop_scale(
+    image: np.ndarray, box: tuple[int, int, int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """Cuts `box` out of uint8 [y x c] and scales it to `size`, four times as fast.
 
     Whole factors are averaged away first; what remains, less than 2, is bilinear without the
     filter of `resample`. OpenCV's exact mode gives the same pixels on every machine.
     """
     top, left, height, width = box
     cut, cv2 = image[top : top + height, left : left + width], opencv()
-    shrink = min(height, width) // size
+    shrink = min(height // size[0], width // size[1])
     if shrink > 1:
         cut = cv2.resize(cut, (width // shrink, height // shrink), interpolation=cv2.INTER_AREA)
-    scaled: np.ndarray = cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR_EXACT)
-    return scaled.reshape(size, size, image.shape[-1])
+    scaled: np.ndarray = cv2.resize(cut, size[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
+    return scaled.reshape(*size, image.shape[-1])
 
 
 def mirror(image: np.ndarray) -> np.ndarray:
@@ -180,35 +209,36 @@ def opencv() -> ModuleType:
 def resample_image(image: np.ndarray, box: Box, dataset: Dataset | Preprocess) -> np.ndarray:
     """Cuts `box` out of a picture as `resample` does; what lies outside has the mean colour."""
     mean = np.round(np.multiply(dataset.mean, 255)).astype(np.uint8)[: image.shape[-1]]
-    return resample(image, box, dataset.image_size, dataset.interpolation, mean)
+    return resample(image, box, dataset.size, dataset.interpolation, mean)
 
 
 def resample(
-    image: np.ndarray, box: Box, size: int, interpolation: str = "bilinear",
+    image: np.ndarray, box: Box, size: tuple[int, int], interpolation: str = "bilinear",
     outside: int | np.ndarray = 0,
 ) -> np.ndarray:  # fmt: skip
-    """Cuts `box` out of uint8 [y x c] and scales it to [size size c], antialiased.
+    """Cuts `box` out of uint8 [y x c] and scales it to [*size c], antialiased.
 
     Args:
       image: the picture, or a mask.
       box: may be larger than the picture, which then is in its middle.
-      size: pixels per side of the result.
+      size: rows and columns of the result.
       interpolation: a filter of Pillow's; masks, whose values must not be mixed, need `nearest`.
       outside: the colour of what lies outside the picture.
     """
     top, left, height, width = box
-    if image.shape[:2] == (size, size) and (top, left, height, width) == (0, 0, size, size):
+    if image.shape[:2] == size and (top, left, height, width) == (0, 0, *size):
         return image
     if top < 0 or left < 0:
-        rows, columns = (max(1, round(size * n / height)) for n in image.shape[:2])
-        padded = np.empty((size, size, image.shape[-1]), np.uint8)
+        rows = max(1, round(size[0] * image.shape[0] / height))
+        columns = max(1, round(size[1] * image.shape[1] / width))
+        padded = np.empty((*size, image.shape[-1]), np.uint8)
         padded[:] = outside
-        y, x = (size - rows) // 2, (size - columns) // 2
+        y, x = (size[0] - rows) // 2, (size[1] - columns) // 2
         padded[y : y + rows, x : x + columns] = _scaled(
             image, (0, 0, *image.shape[:2]), (rows, columns), interpolation
         )
         return padded
-    return _scaled(image, box, (size, size), interpolation)
+    return _scaled(image, box, size, interpolation)
 
 
 def _scaled(

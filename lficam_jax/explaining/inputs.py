@@ -129,7 +129,6 @@ def _inputs(
     dataset: Dataset | Preprocess,
 ) -> Inputs:
     """Fits pictures as they come: of each only what the network is fed stays in memory."""
-    size = dataset.image_size
     names, pixels, notes, boxes, sources = [], [], [], [], []
     for name, picture, source in read:
         height, width = picture.pixels.shape[:2]
@@ -138,7 +137,7 @@ def _inputs(
         notes.append(picture.notes + cut_note(picture.pixels, dataset))
         boxes.append(fit_box(height, width, dataset))
         sources.append(source)
-    stack = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
+    stack = np.stack(pixels) if pixels else np.zeros((0, *dataset.size, 3), np.uint8)
     fed = np.asarray(normalise(stack, dataset))
     return Inputs(fed, stack, names, skipped, notes, boxes, sources)
 

@@ -88,8 +88,7 @@ class Session:
     @cached_property
     def places(self) -> Places:
         """Where the maps lie on an image of the data set, by their grid."""
-        side = self.info.image_size
-        return places(self.run.model, (side, side), self.align)
+        return places(self.run.model, self.info.size, self.align)
 
     @property
     def size(self) -> int:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lficam_jax.config.size import as_size
 from lficam_jax.errors import UserError
 
 WEIGHTS, FED = "model.safetensors", "config.json"
@@ -64,10 +65,10 @@ def fed_as(path: Path) -> dict[str, Any]:
         told = json.loads(path.read_text(encoding="utf-8"))
         told = told.get("pretrained_cfg", told)
         _, height, width = told["input_size"]
-        if height != width or told.get("crop_mode", "center") != "center":
-            raise UserError(f"{path}: pictures that are not a square from the centre are not known")
+        if told.get("crop_mode", "center") != "center":
+            raise UserError(f"{path}: pictures that are not cut from the centre are not known")
         return {
-            "image_size": int(height), "crop_share": float(told["crop_pct"]),
+            "image_size": as_size((int(height), int(width))), "crop_share": float(told["crop_pct"]),
             "interpolation": str(told["interpolation"]), "mean": tuple(told["mean"]),
             "std": tuple(told["std"]),
         }  # fmt: skip

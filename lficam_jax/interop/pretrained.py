@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from lficam_jax import structs
 from lficam_jax.config import default_config
+from lficam_jax.config.size import Size
 from lficam_jax.data.builders.archives import Archive, download
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from lficam_jax.data.imagenet import class_names
@@ -55,7 +56,7 @@ class Pretrained:
     sha256: str
     package: str = ""
     repo: str = ""
-    image_size: int = 224
+    image_size: Size = 224
     crop_share: float = 224 / 256
     interpolation: str = "bilinear"
     mean: tuple[float, float, float] = IMAGENET_MEAN

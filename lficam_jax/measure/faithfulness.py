@@ -156,7 +156,7 @@ class Measurement:
         self, model: nn.Module, info: Dataset | Preprocess, groups: Sequence[str], baseline: str,
         steps: int, target: str = "predicted", align: str = "centres",
     ) -> None:  # fmt: skip
-        self._places = places(model, (info.image_size, info.image_size), align)
+        self._places = places(model, info.size, align)
         self._model, self._groups, self._baseline, self._steps = model, groups, baseline, steps
         mean, std = np.asarray(info.mean), np.asarray(info.std)
         self._black, self._target = (-mean / std).astype(np.float32), target

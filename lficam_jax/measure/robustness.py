@@ -134,12 +134,12 @@ def _observed(
 
 def _comparison(session: Session) -> Callable[..., tuple[Values, Values]]:
     """Returns the function that compares maps [n h w] row by row with two others, on the image."""
-    size, rows = session.info.image_size, session.size
+    size, rows = session.info.size, session.size
 
     def statistics(_: Any, maps: Mapping[str, Array]) -> tuple[dict[str, Array], ...]:
         finite = {k: jnp.isfinite(v).all(axis=(1, 2)) for k, v in maps.items()}
         place = session.places.get(maps["maps"].shape[1:])
-        drawn = {k: on_image(v, (size, size), place) for k, v in maps.items()}
+        drawn = {k: on_image(v, size, place) for k, v in maps.items()}
 
         def against(key: str) -> dict[str, Array]:
             exists = finite[key] & finite["maps"]

@@ -73,8 +73,8 @@ def sanity(
 
 def fresh_weights(session: Session) -> Variables:
     """Draws other weights for the network of a run, with its seed plus 1."""
-    shape = session.info.image_size, session.info.image_size, 3
-    return dict(init_variables(session.run.model, shape, session.run.config.seed + 1))
+    shape, seed = (*session.info.size, 3), session.run.config.seed + 1
+    return dict(init_variables(session.run.model, shape, seed))
 
 
 def gallery(

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from lficam_jax.config.size import told
 from lficam_jax.devices.parallel import check_divides
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.measure.faithfulness import chosen
@@ -82,7 +83,7 @@ class Benchmark:
         model, device = self._config.model, jax.devices()[0]
         return (
             f"{model.backbone}-{model.depth}, {model.head} head, {model.dtype}, "
-            f"{self._programs.info.image_size} pixels; {jax.device_count()} x "
+            f"{told(self._programs.info.image_size)} pixels; {jax.device_count()} x "
             f"{device.device_kind} ({device.platform}); jax {jax.__version__}"
         )
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from lficam_jax.config.size import told
 from lficam_jax.data import Dataset, dataset_info, train_examples
 from lficam_jax.data.sampling import fitting
 from lficam_jax.models.classifier import Classifier, predict
@@ -45,7 +46,7 @@ def describe(config: ConfigDict) -> dict[str, Any]:
         "data": _data(info, examples),
         "layers": rows,
         "parameters": parameter_groups(variables["params"]),
-        "flops_per_image": _flops(model, variables, info.image_size),
+        "flops_per_image": _flops(model, variables, info.size),
         "bytes": {
             "state": _bytes(state), "activations": activations * batch
         },
@@ -121,9 +122,9 @@ def _layers(
     return variables, rows, sum(out.size * out.dtype.itemsize for out in leaves)
 
 
-def _flops(model: Classifier, variables: Variables, size: int) -> float:
+def _flops(model: Classifier, variables: Variables, size: tuple[int, int]) -> float:
     """Counts additions and multiplications of one image's forward pass, as XLA does."""
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
     forward = jax.jit(lambda v, x: predict(model, v, x).logits)
     counted: Any = forward.lower(variables, image).cost_analysis()
     return float(counted["flops"])
@@ -136,7 +137,7 @@ def _at(params: Any, path: tuple[str, ...]) -> Any:
 
 
 def _data(info: Dataset, examples: int) -> str:
-    size = f"{info.image_size}x{info.image_size}"
+    size = told(info.image_size)
     return f"{info.name}, {info.num_classes} classes at {size}, {examples:,} training images"
 
 

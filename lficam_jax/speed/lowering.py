@@ -74,8 +74,8 @@ class Lowering:
             images = normalise(images, self._info)
             return maps_of(name, self._model, variables, images, key=jax.random.key(0))
 
-        rows, size = MAPS_BATCH * len(self._devices), self._info.image_size
-        images = jax.ShapeDtypeStruct((rows, size, size, 3), np.uint8)
+        rows = MAPS_BATCH * len(self._devices)
+        images = jax.ShapeDtypeStruct((rows, *self._info.size, 3), np.uint8)
         return over_rows(draw, self._devices).lower(self._weights, images)
 
     def _open(self, split: str, size: int) -> Pipeline:

@@ -41,9 +41,9 @@ class Programs:
 
     def batch(self, size: int) -> dict[str, np.ndarray]:
         """Returns random uint8 images, labels and ids, on the host."""
-        random, pixels = np.random.default_rng(0), self.info.image_size
+        random = np.random.default_rng(0)
         return {
-            "image": random.integers(0, 256, (size, pixels, pixels, 3), np.uint8),
+            "image": random.integers(0, 256, (size, *self.info.size, 3), np.uint8),
             "label": random.integers(0, self.info.num_classes, size, np.int32),
             "id": np.arange(size, dtype=np.int32),
         }
@@ -80,9 +80,9 @@ class Programs:
     def measure(self, groups: list[str], name: str, size: int) -> Program:
         """One method's maps and what `lficam faithfulness` measures of them."""
         measure = Measurement(self.model, self.info, groups, "mean", STEPS)
-        pixels = self.info.image_size
-        mask = np.zeros((size, pixels, pixels), bool)
-        mask[:, : pixels // 2, : pixels // 2] = True
+        rows, columns = self.info.size
+        mask = np.zeros((size, rows, columns), bool)
+        mask[:, : rows // 2, : columns // 2] = True
         seen = measure.see(self._weights, self.batch(size))
         return partial(measure.rows, name, self._weights, seen, mask)
 

@@ -98,8 +98,7 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
     from lficam_jax.workdir.results import write_result
 
     info = dataset_info(study.base.data)
-    size = info.image_size
-    found = summarise(study, runs, workdir, (size, size))
+    found = summarise(study, runs, workdir, info.size)
     first = arrays_of(folder(workdir, runs[0]))
     about = {
         "name": info.name, "command": f"python -m lficam_jax.study {_words()}",

@@ -98,7 +98,7 @@ def make_model(config: ConfigDict, info: Dataset) -> Classifier:
 
 def initial_variables(model: Classifier, config: ConfigDict, info: Dataset) -> Variables:
     """Draws the weights that a run of this config starts from."""
-    return init_variables(model, (info.image_size, info.image_size, 3), config.seed)
+    return init_variables(model, (*info.size, 3), config.seed)
 
 
 @dataclass(frozen=True)

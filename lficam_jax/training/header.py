@@ -7,6 +7,7 @@ import jax
 from ml_collections import ConfigDict
 
 from lficam_jax.config import duration
+from lficam_jax.config.size import told
 from lficam_jax.data import Pipeline, counts
 from lficam_jax.structs import Variables
 from lficam_jax.training.experiment import Recipe
@@ -28,8 +29,7 @@ def tell_data(config: ConfigDict, splits: Mapping[str, Pipeline]) -> None:
     """Says what is trained on, and how much of it there is."""
     data = splits["train"]
     place = "on the devices" if data.resident else "read as they are needed"
-    size = data.dataset.image_size
-    text = f"{data.dataset.name}, {len(data.classes)} classes at {size}x{size}"
+    text = f"{data.dataset.name}, {len(data.classes)} classes at {told(data.dataset.image_size)}"
     _line("data", f"{text}, {place}")
     for line in counts.told(splits, config.train.batch_size):
         _line("", line)

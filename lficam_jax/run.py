@@ -163,7 +163,8 @@ class Run(structs.Run):
         inputs = read_inputs(images, self.dataset, normalised=normalised)
         methods = () if self.config.model.head == "plain" else ("own",)
         share, maps = look(self.model, self.variables, inputs.images, methods, None, batch_size)
-        return Predictions(inputs.names, self.classes, share, maps.get("own"), inputs.skipped)
+        own = maps.get("own")
+        return Predictions(inputs.names, self.classes, share, own, inputs.skipped, inputs.notes)
 
     def measure(
         self, methods: str | Sequence[str] = (), *, limit: int = 1000, split: str = "test",
@@ -208,6 +209,7 @@ class Predictions:
       probabilities: of every class, summing to 1.
       maps: the network's own, in [0, 1] on the grid of its features; None for a plain network.
       skipped: files that could not be read, each with the reason; they have no row.
+      notes: what is to be said of how each image was read; empty: nothing of any.
 
     Example:
       >>> Predictions(["a.png"], ("cat", "dog"), np.array([[0.25, 0.75]]), None)
@@ -220,6 +222,7 @@ class Predictions:
     probabilities: Float[np.ndarray, "n k"]
     maps: Float[np.ndarray, "n h w"] | None
     skipped: Sequence[tuple[str, str]] = ()
+    notes: Sequence[tuple[str, ...]] = ()
 
     @property
     def predicted(self) -> list[str]:
@@ -231,10 +234,11 @@ class Predictions:
 
     def __repr__(self) -> str:
         best = self.probabilities.max(axis=1)
-        rows = list(
-            zip(distinct(self.names), self.predicted, [f"{p:.1%}" for p in best], strict=True)
-        )
+        names = distinct(self.names)
+        rows = list(zip(names, self.predicted, [f"{p:.1%}" for p in best], strict=True))
         more = [f"… and {len(rows) - 12} more"] if len(rows) > 12 else []
         lost = [told_skipped(self.skipped)] if self.skipped else []
         table = aligned([("image", "class", "probability"), *rows[:12]])
-        return "\n".join([table, *more, *lost])
+        shown = list(zip(names, self.notes, strict=False))[:12]
+        notes = [f"{name}: {note}" for name, several in shown for note in several]
+        return "\n".join([table, *more, *notes, *lost])

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from lficam_jax.data import DATASETS, denormalise, fit_box, fit_image, normalise
-from lficam_jax.data.transforms import crop_flip, crop_scale, mirror, random_box, resample
+from lficam_jax.data.transforms import (
+    Preprocess,
+    crop_flip,
+    crop_scale,
+    cut_note,
+    mirror,
+    random_box,
+    resample,
+)
 
 CIFAR = DATASETS["cifar10"]
 
@@ -56,6 +64,17 @@ def test_an_object_at_the_end_of_a_long_picture_is_padded_or_stretched_into_view
         assert back == pytest.approx((32, 180)[turn], abs=1)
     outside = fit_image(image, replace(CIFAR, image_size=100, fit="pad"))[0, 0]
     assert (np.abs(normalise(outside[None, None], CIFAR)) < 0.01).all()  # the mean: no signal
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "share", "said"),
+    [((100, 150), 32, 1, "33 %"), ((100, 109), 32, 1, ""), ((100, 112), 32, 1, "11 %"),
+     ((100, 100), 32, 224 / 256, ""), ((100, 200), 32, 224 / 256, "62 %"),
+     ((64, 200), (64, 200), 1, ""), ((100, 100), (32, 64), 1, "50 %")],
+)  # fmt: skip
+def test_what_a_shape_costs_is_said_with_its_share(shape, size, share, said):
+    told = cut_note(picture(*shape), Preprocess(image_size=size, crop_share=share))
+    assert [note.split(" of it")[0] for note in told] == ([said] if said else [])
 
 
 def test_a_picture_that_is_square_is_fitted_alike_by_all():

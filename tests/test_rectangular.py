@@ -72,9 +72,9 @@ def test_the_map_of_a_file_lies_on_the_object_in_the_original(long, photos):
         assert e.map.shape == (4, 13) and np.ptp(e.map) > 0
         top, left, height, width = e.box
         row, column = e.peak
-        # one cell is 16 pixels of the original
-        assert abs(top + (row + 0.5) / 16 * height - 32) < 17
-        assert abs(left + (column + 0.5) / 50 * width - 180) < 17
+        # within one and a half cells, of 16 pixels of the original
+        assert abs(top + (row + 0.5) / 16 * height - 32) < 25
+        assert abs(left + (column + 0.5) / 50 * width - 180) < 25
         assert e.overlay().size == (200 * 4, 64 * 4)
 
 
@@ -90,6 +90,29 @@ def test_it_is_measured_on_the_object(long):
 )
 def test_modes_take_it(mode, workdir, capsys):
     assert main.run(mode[0], [f"--workdir={workdir}", *mode[1:]], "lficam") == 0
+
+
+def test_one_missing_file_stops_no_other_and_a_cut_one_is_noted(
+    long, workdir, photos, tmp_path, capsys
+):
+    shown = photos / "test" / "red" / "0.png"
+    square = tmp_path / "square.png"
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(square)
+    words = [f"--workdir={workdir}", f"--out={tmp_path / 'page'}", "--images", "gone.png"]
+    assert main.run("explain", [*words, str(shown), str(square)], "lficam") == 1
+    out = capsys.readouterr().out
+    assert "skipped gone.png: no image found" in out and "images explained  2, 1 skipped" in out
+    assert "square.png" in out and "68 % of it lies outside" in out  # 20.5 of 64 rows are seen
+    found = long.predict(["gone.png", shown, square])
+    assert [name for name, _ in found.skipped] == ["gone.png"] and len(found) == 2
+    assert not found.notes[0] and "square.png: 68 % of it lies outside" in repr(found)
+    # the remedy, as the note says it
+    assert main.run("explain", [*words, str(square), "--config.data.fit=pad"], "lficam") == 1
+    assert "lies outside" not in capsys.readouterr().out
+    padded = lfi.load(workdir, data={"fit": "pad"}).explain(square)
+    assert padded[0].box == (0, -68, 64, 200)
+    with pytest.raises(lfi.UserError, match="none of the 1 files"):
+        main.run("explain", words, "lficam")
 
 
 def test_describe_says_both_sides(workdir, capsys):

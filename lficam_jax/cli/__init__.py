@@ -204,7 +204,7 @@ class Source:
     def _check(self, config: ConfigDict, theirs: ConfigDict) -> None:
         from lficam_jax.workdir.folder import FREE, MODEL, among, differing
 
-        asked, free = tuple(self.overrides), (*FREE, "data.pipeline")
+        asked, free = tuple(self.overrides), (*FREE, "data.pipeline", "data.fit")
         lines = [
             line.replace(": ", "=", 1).replace(" -> ", " (you asked ") + ")"
             for line in differing(as_json(config), as_json(theirs))

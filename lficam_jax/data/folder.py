@@ -12,7 +12,7 @@ from lficam_jax.data.division import ALL, Row, divide, from_csv, to_csv
 from lficam_jax.data.examples import Example, read_each
 from lficam_jax.data.images import read_image
 from lficam_jax.data.listing import subfolders, told, walk
-from lficam_jax.data.notes import Notes
+from lficam_jax.data.notes import notes_of
 from lficam_jax.data.objects import Objects, check_masks
 from lficam_jax.data.transforms import cut_note
 from lficam_jax.errors import UserError
@@ -260,7 +260,6 @@ class FolderSource:
         limit: int = 0,
     ):  # fmt: skip
         self.folder, self.classes, self._dataset = folder, classes or folder.classes, dataset
-        self._notes = Notes()
         self.noted: dict[int, tuple[str, ...]] = {}
         rows, whose = folder.rows(split), "the run" if classes else "train"
         names = folder.class_names(split)
@@ -283,7 +282,7 @@ class FolderSource:
         image, notes = read_image(path, self._dataset.channels, self._dataset.background)
         if notes := notes + cut_note(image, self._dataset):
             self.noted[i] = notes
-            self._notes.tell(self.name(i), notes)
+            notes_of(self.folder.path).tell(self.name(i), notes)
         example = {"image": image, "label": int(self.labels[i]), "id": int(self._ids[i])}
         if self.objects:
             example["mask"] = self.objects.mask(self._rows[i][0], *image.shape[:2])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lficam_jax.data.files import kind
-from lficam_jax.errors import UserError, brief, check_path
+from lficam_jax.errors import UserError, brief, check_path, legible
 
 SUFFIXES = (
     ".apng", ".avif", ".bmp", ".dcm", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpeg", ".jpg",
@@ -76,11 +76,14 @@ def told(paths: Iterable[Path], folder: Path) -> str:
     return ", ".join(names[:SHOWN]) + (f", … ({len(names)} in all)" if len(names) > SHOWN else "")
 
 
-def find_images(patterns: Iterable[str | Path]) -> list[Path]:
+def find_images(
+    patterns: Iterable[str | Path], lost: list[tuple[str, str]] | None = None
+) -> list[Path]:
     """Finds image files.
 
     Args:
       patterns: each a file, a directory (searched below, by suffix) or a glob.
+      lost: takes each pattern that finds nothing, with the reason.
 
     Returns:
       The files, in the order of the patterns and sorted within each, without repetitions. A file
@@ -88,34 +91,43 @@ def find_images(patterns: Iterable[str | Path]) -> list[Path]:
       hides is passed over, and named on standard error.
 
     Raises:
-      UserError: for a pattern that finds nothing.
+      UserError: for an empty name, or, without `lost`, a pattern that finds nothing.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
         if not str(pattern):
             raise UserError("an empty name among the images; is a variable of the shell not set?")
-        path = check_path("an image", pattern)
-        if os.path.isfile(path):  # unlike Path's, never an error, however long the name
-            matches = [path]
-        elif os.path.isdir(path):
-            below = walk(path)
-            matches = below.files
-            if below.passed:
-                print(f"passed over in {path}: {told(below.passed, path)}", file=sys.stderr)
-        elif os.path.exists(path):
-            raise UserError(f"{str(pattern)!r} is {kind(path)}, not a file; give files of pictures")
-        else:
-            matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
-            special = [p for p in matches if os.path.exists(p) and kind(p) not in ("", "a folder")]
-            if special:
-                print(f"passed over: {', '.join(map(str, special[:SHOWN]))}", file=sys.stderr)
-            matches = [p for p in matches if os.path.isfile(p)]
-        if not matches:
-            raise UserError(
-                f"no image found at {brief(str(pattern))}; give files, a directory or a glob"
-            )
-        found |= dict.fromkeys(matches)
+        try:
+            found |= dict.fromkeys(_matches(pattern))
+        except UserError as error:
+            if lost is None:
+                raise
+            lost.append((legible(pattern), legible(error)))
     return list(found)
+
+
+def _matches(pattern: str | Path) -> list[Path]:
+    path = check_path("an image", pattern)
+    if os.path.isfile(path):  # unlike Path's, never an error, however long the name
+        return [path]
+    if os.path.isdir(path):
+        below = walk(path)
+        matches = below.files
+        if below.passed:
+            print(f"passed over in {path}: {told(below.passed, path)}", file=sys.stderr)
+    elif os.path.exists(path):
+        raise UserError(f"{str(pattern)!r} is {kind(path)}, not a file; give files of pictures")
+    else:
+        matches = sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+        special = [p for p in matches if os.path.exists(p) and kind(p) not in ("", "a folder")]
+        if special:
+            print(f"passed over: {', '.join(map(str, special[:SHOWN]))}", file=sys.stderr)
+        matches = [p for p in matches if os.path.isfile(p)]
+    if not matches:
+        raise UserError(
+            f"no image found at {brief(str(pattern))}; give files, a directory or a glob"
+        )
+    return matches
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]], found: Listing) -> None:

@@ -19,6 +19,7 @@ from lficam_jax.errors import UserError, brief, check_whole, check_word, is_numb
 
 CROP_AREA = (0.08, 1.0)  # of Inception's random crops, as a share of the picture
 CROP_RATIO = (3 / 4, 4 / 3)  # width over height
+NOTICEABLE = 0.1  # of a picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +140,18 @@ def fit_box(height: int, width: int, dataset: Dataset | Preprocess) -> Box:
 
 
 def cut_note(image: np.ndarray, dataset: Dataset | Preprocess) -> tuple[str, ...]:
-    """Says that the shape of a picture leaves more than a third of it outside its central square.
+    """Says how much of a picture is not seen, where its shape alone costs a tenth or more.
 
     >>> cut_note(np.zeros((64, 200, 3)), Preprocess(image_size=32))
-    ('longer than 3:2: more than a third of it is not seen (data.fit)',)
+    ('68 % of it lies outside what the network sees; data.fit=pad shows all',)
     """
     height, width = image.shape[:2]
-    cut = dataset.fit == "crop" and 3 * min(height, width) < 2 * max(height, width)
-    return ("longer than 3:2: more than a third of it is not seen (data.fit)",) * cut
+    _, _, tall, wide = fit_box(height, width, dataset)
+    seen = tall * wide / (height * width)
+    if dataset.fit != "crop" or seen / dataset.crop_share**2 > 1 - NOTICEABLE:
+        return ()
+    lost = f"{100 * (1 - seen):.0f} % of it lies outside what the network sees"
+    return (f"{lost}; data.fit=pad shows all",)
 
 
 def random_box(

@@ -86,13 +86,14 @@ def read_inputs(
             "they are as it is fed"
         )
     parts: list[Inputs] = []
+    skipped: list[tuple[str, str]] = []
     for item in images if _is_list(images) else [images]:
         place = sum(len(part.images) for part in parts)
         if isinstance(item, str | Path):
-            parts.append(fit_files(find_images([item]), dataset))
-            continue
-        parts.append(_inputs(_brought(item, place, dataset), [], dataset))
-    skipped = [lost for part in parts for lost in part.skipped]
+            parts.append(fit_files(find_images([item], skipped), dataset))
+            skipped += parts[-1].skipped
+        else:
+            parts.append(_inputs(_brought(item, place, dataset), [], dataset))
     names = [name for part in parts for name in part.names]
     if skipped and not names:
         lines = "\n  ".join(f"{name}: {why}" for name, why in skipped)

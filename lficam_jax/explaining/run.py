@@ -45,11 +45,11 @@ def run(
     Raises:
       UserError: if there is nothing to explain, or the output cannot be written.
     """
-    paths = find_images(images) if images else []
-    total = len(paths) or len(session.sample)
-    parts = _files(session, paths) if paths else _examples(session)
-    tally, pace = Tally(), Pace(-(-total // AT_ONCE))
     skipped: list[tuple[str, str]] = []
+    paths = find_images(images, skipped) if images else []
+    total = len(paths) + len(skipped) if images else len(session.sample)
+    parts = _files(session, paths) if images else _examples(session)
+    tally, pace = Tally(), Pace(-(-total // AT_ONCE))
     place: Folder | UserError | None = None
     with contextlib.ExitStack() as stack:
         for inputs, about in parts:
@@ -61,10 +61,10 @@ def run(
                     align=session.align, **about,
                 )  # fmt: skip
                 if place is None:  # not before there is something to write
-                    place = _opened(stack, session, bool(paths), out, found.methods)
+                    place = _opened(stack, session, bool(images), out, found.methods)
                 if isinstance(place, Folder):
                     place.add(found)
-                tally.add(found, tell=bool(paths))
+                tally.add(found, tell=bool(images))
             pace.tick(f"{tally.images + len(skipped)} of {total} images")
         if place is None:
             lines = "\n  ".join(f"{name}: {why}" for name, why in skipped)

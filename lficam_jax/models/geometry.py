@@ -5,8 +5,9 @@ A 3x3 convolution of stride 2 that pads one pixel on each side looks at the pixe
 half of its own stride, up to (stride - 1) / 2 pixels of the image in all.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -31,6 +32,12 @@ _LOST = (
 )  # fmt: skip
 
 
+LOST = (
+    "where the cells of this network look cannot be followed through its computation: its maps "
+    "lie by half-pixels, and may be some pixels off (said once)"
+)
+
+
 def check_alignment(align: str) -> None:
     """Raises a UserError for a word that is none of `ALIGNMENTS`; it names the nearest."""
     if align not in ALIGNMENTS:
@@ -45,7 +52,7 @@ def places(model: nn.Module, size: Sequence[int], align: str = "centres") -> Pla
     the network. Assumed: a window's centre is the middle of what it covers; where branches that
     meet have other centres, theirs is the mean; the border is as the inside (cells there look
     at padding, too); what pools all of the image moves nothing. A map whose cells cannot be
-    followed (gathered, scanned, or mixed by a matrix over space) has no entry.
+    followed (gathered, scanned, or mixed by a matrix over space) has no entry, which is said once.
 
     Args:
       model: any module that returns `Outputs`.
@@ -100,7 +107,14 @@ def _followed(model: nn.Module, rows: int, columns: int) -> Places:
         if y is not None and x is not None and (y.side, x.side) == (0, 1):
             grid = getattr(shapes, name).shape[1:3]
             found.setdefault(grid, Place(y.shares(rows), x.shares(columns)))
+        else:
+            _say_lost()
     return found
+
+
+@cache
+def _say_lost() -> None:
+    print(LOST, file=sys.stderr, flush=True)
 
 
 class _Leaf(NamedTuple):

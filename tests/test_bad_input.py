@@ -24,7 +24,7 @@ ONE = np.zeros((8, 8, 3), np.uint8)
         ({3: 4}, "the key 3 is unknown"),
         ({"dir": 3}, "dir=3 must be of type str"),
         ({"dir": None}, "dir=None must be of type str"),
-        ({"image_size": "16"}, "image_size='16' must be of type int"),
+        ({"image_size": "16"}, "data.image_size=16 must be a whole number"),
         ({"image_size": -3}, "data.image_size=-3 must be"),
         ({"std": (0, 1, 1)}, "data.std="),
         ({"classes": "abc"}, "classes='abc' must be of type tuple"),

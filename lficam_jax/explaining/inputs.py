@@ -87,10 +87,11 @@ def read_inputs(
         )
     parts: list[Inputs] = []
     skipped: list[tuple[str, str]] = []
+    lost = skipped if _is_list(images) else None
     for item in images if _is_list(images) else [images]:
         place = sum(len(part.images) for part in parts)
         if isinstance(item, str | Path):
-            parts.append(fit_files(find_images([item], skipped), dataset))
+            parts.append(fit_files(find_images([item], lost), dataset))
             skipped += parts[-1].skipped
         else:
             parts.append(_inputs(_brought(item, place, dataset), [], dataset))

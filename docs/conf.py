@@ -1,5 +1,6 @@
 """The site's settings: `make site` reads the repository's Markdown where it lies."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from sphinx.application import Sphinx
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = str(ROOT)  # of the notebook
 
 import lficam_jax  # noqa: E402
 
@@ -24,13 +26,15 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_co
 root_doc = "docs/index"
 include_patterns = [
     "*.md", "launch/README.md", "docs/*.md", "docs/results/*.md", "docs/tutorials/*.md",
-    "docs/notebooks/*.ipynb",
+    "docs/notebooks/*.ipynb", "lficam_jax/interop/weights/*/README.md",
 ]  # fmt: skip
 default_role = "code"  # what a docstring has in single backticks
 highlight_language = "none"  # of blocks that name no language
 myst_heading_anchors = 4
 myst_enable_extensions = ["dollarmath"]
-nb_execution_mode = "off"  # tests/test_docs.py runs the notebook
+nb_execution_mode = "force"  # the notebook runs whenever the site is built
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
 html_theme = "sphinx_book_theme"
 html_title = "lficam_jax"
 html_show_sourcelink = False

@@ -39,6 +39,9 @@ collect_ignore = (
     ]
 )
 
+if find_spec("equinox") is None:  # of networks that people make with it; no dependency
+    collect_ignore.append("lficam_jax/interop/networks/equinox_module.py")
+
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lficam_jax.explaining.explain import explain
     from lficam_jax.explaining.explanation import Explanation
     from lficam_jax.explaining.explanations import Explanations
+    from lficam_jax.explaining.layers import layers
     from lficam_jax.interop.listing import list_models
     from lficam_jax.measure.measures import Measures
     from lficam_jax.methods import maps_of, targets
@@ -38,6 +39,7 @@ __all__ = [
     "create_model",
     "explain",
     "list_models",
+    "layers",
     "load",
     "maps_of",
     "targets",
@@ -56,6 +58,7 @@ _PLACES = {
     "create_model": "models",
     "explain": "explaining.explain",
     "list_models": "interop.listing",
+    "layers": "explaining.layers",
     "load": "run",
     "maps_of": "methods",
     "targets": "methods",

@@ -15,10 +15,11 @@ from lficam_jax import structs
 from lficam_jax.config import validate
 from lficam_jax.data import SPLITS, Dataset, dataset_info
 from lficam_jax.errors import UserError, brief, check_path, check_whole, check_word, nearest, words
-from lficam_jax.explaining.explain import BATCH, explain, look
+from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.explanation import distinct
 from lficam_jax.explaining.explanations import Explanations, told_skipped
 from lficam_jax.explaining.inputs import read_inputs
+from lficam_jax.explaining.look import BATCH, FUSIONS, Ours, Plan, look
 from lficam_jax.explaining.session import Session
 from lficam_jax.interop import pretrained
 from lficam_jax.interop.export.weights import find_weights
@@ -134,8 +135,8 @@ class Run(structs.Run):
     def explain(
         self, images: Any, *, method: str | Sequence[str] | None = None,
         target: Any = None, labels: Sequence[Any] | None = None, names: Sequence[str] | None = None,
-        normalised: bool = False, batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE,
-        align: str = "",
+        layer: Any = None, fuse: str = FUSIONS[0], normalised: bool = False,
+        batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE, align: str = "",
     ) -> Explanations:  # fmt: skip
         """Shows where the network looked; the arguments are those of `lficam_jax.explain`.
 
@@ -144,6 +145,7 @@ class Run(structs.Run):
         found = explain(
             self.model, self.variables, images, preprocess=self.dataset, classes=self.classes,
             method=method, target=target, labels=labels, names=names, normalised=normalised,
+            layer=layer, fuse=fuse,
             batch_size=batch_size, chunk_size=chunk_size, align=align or self.config.explain.align,
         )  # fmt: skip
         step = {} if self.name else {"step": self.step}
@@ -162,9 +164,11 @@ class Run(structs.Run):
         check_whole("batch_size", batch_size)
         inputs = read_inputs(images, self.dataset, normalised=normalised)
         methods = () if self.config.model.head == "plain" else ("own",)
-        share, maps = look(self.model, self.variables, inputs.images, methods, None, batch_size)
-        own = maps.get("own")
-        return Predictions(inputs.names, self.classes, share, own, inputs.skipped, inputs.notes)
+        plan = Plan(Ours(self.model), methods)
+        seen = look(plan, self.variables, inputs.images, batch_size=batch_size)
+        own = seen.maps["own"][:, 0] if methods else None
+        said = inputs.names, self.classes, seen.share, own
+        return Predictions(*said, inputs.skipped, inputs.notes)
 
     def measure(
         self, methods: str | Sequence[str] = (), *, limit: int = 1000, split: str = "test",

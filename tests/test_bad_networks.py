@@ -126,14 +126,18 @@ class NoOutputs(nn.Module):
 
 def test_things_that_are_no_network_are_told(run):
     for thing in (None, "resnet", nn.Dense, lambda images: images, run):
-        refused("model must be a flax module", lfi.explain, thing, run.variables, FED,
+        refused("network must be a module of Flax Linen", lfi.explain, thing, run.variables, FED,
                 normalised=True)  # fmt: skip
+        refused("model must be a flax module", lfi.maps_of, "own", thing, run.variables, FED)
     empty = {"params": {}}
-    refused("NoTrain takes no train=", lfi.explain, NoTrain(), empty, FED, normalised=True)
+    refused("NoTrain takes no train=", lfi.maps_of, "own", NoTrain(), empty, FED)
+    refused("no layer of this network has a map", lfi.explain, NoTrain(), empty, FED,
+            normalised=True)  # fmt: skip
     model = NoOutputs()
     weights = model.init(jax.random.key(0), FED, train=False)
-    refused("NoOutputs returns a .*structs.Outputs", lfi.explain, model, weights, FED,
-            normalised=True)  # fmt: skip
+    refused("NoOutputs returns a .*structs.Outputs", lfi.maps_of, "own", model, weights, FED)
+    refused(r"answers \[2, 16, 16, 3\], which is no number per class", lfi.explain, model, weights,
+            FED, normalised=True)  # fmt: skip
     refused("do not fit NoOutputs", lfi.explain, model, empty, FED, normalised=True)
 
 

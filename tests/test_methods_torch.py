@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lficam_jax.methods import METHODS, Split, draw
+from lficam_jax.methods import ATTENTION, METHODS, Split, draw
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -175,4 +175,4 @@ def test_no_two_references_draw_the_same():
 def test_every_method_with_an_equation_has_a_reference():
     named = {reference.__name__ for reference in REFERENCES}
     # cam: proved equal to hires_cam; the others have no equation of a network.
-    assert set(METHODS) - named == {"cam", "own", "gaussian", "random", "fakecam"}
+    assert set(METHODS) - named == {*ATTENTION, "cam", "own", "gaussian", "random", "fakecam"}

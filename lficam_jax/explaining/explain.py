@@ -1,45 +1,41 @@
-"""Where the model looked: one `Explanation` per image and method."""
+"""Where the network looked: one `Explanation` per image, method and question."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence, Set
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from lficam_jax import methods as maps
 from lficam_jax.data import Dataset, Preprocess
-from lficam_jax.errors import (
-    UserError,
-    brief,
-    check_whole,
-    legible,
-    nearest,
-    words,
+from lficam_jax.errors import UserError, check_whole, check_word, legible, words
+from lficam_jax.explaining.asking import (
+    asked_of,
+    check_range,
+    class_names,
+    indices,
+    names_of,
+    of_network,
 )
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.explanations import Explanations
 from lficam_jax.explaining.inputs import Inputs, read_inputs
+from lficam_jax.explaining.look import BATCH, FUSIONS, Plan, Source, look
+from lficam_jax.explaining.sources import source_of
 from lficam_jax.methods.perturbation import CHUNK_SIZE
-from lficam_jax.methods.split import split_model
-from lficam_jax.models.fit import check_network
-from lficam_jax.models.geometry import check_alignment, places
-from lficam_jax.structs import Variables
-
-BATCH = 64
+from lficam_jax.models.geometry import check_alignment
 
 
 def explain(
-    model: nn.Module,
-    variables: Variables,
-    images: Any,
-    *,
+    network: Any,
+    *inputs: Any,
     method: str | Sequence[str] | None = None,
-    target: int | str | Sequence[int | str] | None = None,
+    target: Any = None,
+    layer: Any = None,
+    fuse: str = FUSIONS[0],
+    reshape: Callable[[Array], Array] | None = None,
+    attentions: Callable[[Array], Sequence[Array]] | None = None,
+    layout: str = "",
     preprocess: Dataset | Preprocess | None = None,
     normalised: bool = False,
     classes: Sequence[str] = (),
@@ -49,17 +45,34 @@ def explain(
     chunk_size: int = CHUNK_SIZE,
     align: str = "centres",
 ) -> Explanations:
-    """Explains images of any kind.
+    """Explains what a network of any framework says of images of any kind.
+
+    `explain(model, variables, images)` of Flax Linen and of `create_model`;
+    `explain(model, images)` of Flax NNX and of Equinox, with its state before the images if it has
+    one; `explain((features, classify), images)` of two functions. The network runs as in
+    evaluation, and is not changed. docs/your_network.md shows each.
 
     Args:
-      model: built by `create_model`.
-      variables: its weights and statistics.
-      images: a path, a folder, a glob, a PIL image, an array, or a list of these. An array holds
-        one image or a batch, channels last or first: uint8, or floats in 0..1.
+      network: a module, or two functions: images `[b y x c]` to features `[b h w d]`, and these to
+        answers.
+      *inputs: the variables or the state, where the framework keeps them beside the module, and
+        then the images: a path, a folder, a glob, a PIL image, an array, or a list of these. An
+        array holds one image or a batch, channels last or first: uint8, or floats in 0..1.
       method: how the map is made, a key of `methods.METHODS`, or several. Default: `own` if the
-        model draws a map of its own, else `grad_cam`.
-      target: the class asked about, by name or number, for all images or for each; default: the
-        predicted one. Some methods ask no class (`methods.asks`): alone they take no target.
+        network draws a map of its own, else `grad_cam`.
+      target: what is asked: a class by name or number, for all images or for each, one of
+        `lficam_jax.targets`, or a function of the answers; default: the predicted class. Some
+        methods ask nothing (`methods.asks`): alone they take no target.
+      layer: where the network is cut, by its name (`layers` lists them) or the submodule itself;
+        several are fused. Default: the last map, or what the classifier of ours takes.
+      fuse: how the maps of several layers become one at the size of the image: `mean`, or `max` as
+        in LayerCAM.
+      reshape: a function of what the layer puts out to `[b h w d]`, for tokens that are no grid in
+        the image's proportions.
+      attentions: a function of the images, as fed, to the attention weights of each block,
+        `[b heads n n]`, where they cannot be read (`attention_rollout`).
+      layout: how the network takes images: `NHWC`, `NCHW`, or `HWC`, `CHW` one at a time; default:
+        as it can.
       preprocess: says how an image becomes what the network is fed (size, crop, mean, deviation):
         a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
@@ -71,11 +84,12 @@ def explain(
       align: `centres`, each cell on the middle of what it looks at; `half_pixel`, as tiles.
 
     Returns:
-      One explanation per image; with several methods one for each, those of an image together.
+      One explanation per image; with several methods or targets one for each, those of an image
+      together.
 
     Raises:
-      UserError: for an unknown method or class, a method or variables that do not fit the model,
-        images that are none, or a network that answers NaN.
+      UserError: for an unknown method, layer or class, a method or weights that do not fit the
+        network, images that are none, or a network that answers NaN.
 
     Example:
       >>> import jax, numpy as np, lficam_jax as lfi
@@ -88,28 +102,36 @@ def explain(
     """
     maps.check(*(asked := words("method", method)))
     check_alignment(align)
-    inputs = read_inputs(images, preprocess, normalised=normalised)
+    check_word("fuse", fuse, FUSIONS)
+    if not inputs:
+        raise UserError("give the images: explain(network, images)")
+    *beside, images = inputs
+    read = read_inputs(images, preprocess, normalised=normalised)
+    source, weights = source_of(
+        network, tuple(beside), read.images.shape[1:], layer=layer, reshape=reshape,
+        attentions=attentions, layout=layout,
+    )  # fmt: skip
     return explain_inputs(
-        model, variables, inputs, asked, target=target, classes=classes, labels=labels, names=names,
-        batch_size=batch_size, chunk_size=chunk_size, align=align,
+        source, weights, read, asked, target=target, classes=classes, labels=labels, names=names,
+        batch_size=batch_size, chunk_size=chunk_size, align=align, fuse=fuse,
     )  # fmt: skip
 
 
 def explain_inputs(
-    model: nn.Module, variables: Variables, inputs: Inputs, methods: Sequence[str] = (), *,
+    source: Source, weights: Any, inputs: Inputs, methods: Sequence[str] = (), *,
     target: Any = None, classes: Sequence[str] = (), labels: Sequence[Any] | None = None,
     names: Sequence[str] | None = None, ids: Sequence[Any] | None = None,
     masks: Sequence[np.ndarray] | None = None, first: int = 0, batch_size: int = BATCH,
-    chunk_size: int = CHUNK_SIZE, align: str = "centres",
+    chunk_size: int = CHUNK_SIZE, align: str = "centres", fuse: str = FUSIONS[0],
 ) -> Explanations:  # fmt: skip
     """Explains images that are ready; the arguments are those of `explain`, and:
 
     Args:
-      model: as for `explain`, like all that is not named here.
-      variables: likewise.
+      source: the network, cut.
+      weights: of it.
       inputs: made by `inputs.read_inputs`.
       methods: keys of `methods.METHODS`; none: the default.
-      target: likewise.
+      target: as for `explain`, like all that is not named here.
       classes: likewise.
       labels: likewise.
       names: likewise.
@@ -119,200 +141,38 @@ def explain_inputs(
       batch_size: likewise.
       chunk_size: likewise.
       align: likewise.
+      fuse: likewise.
     """
     for what, size in (("batch_size", batch_size), ("chunk_size", chunk_size)):
         check_whole(what, size)
-    count, given = len(inputs.images), _class_names(classes)
-    wanted = _indices("target", target, given, count)
-    if wanted is not None and None in wanted:
-        raise UserError("target: give a class for each image, or none at all")
-    truth = _indices("labels", labels, given, count) or [None] * count
-    shown = inputs.names if names is None else _names(names, count)
+    count, given = len(inputs.images), class_names(classes)
+    asked = asked_of(target, given, count)
+    truth = indices("labels", labels, given, count) or [None] * count
+    shown = inputs.names if names is None else names_of(names, count)
     if methods:
-        maps.check_asked(target, methods, model)
-    chosen, named = tuple(methods) or None, inputs.ids if ids is None else ids
-    sizes = batch_size, chunk_size
-    share, drawn = look(model, variables, inputs.images, chosen, wanted, *sizes, first)
-    maps.check_asked(target, drawn, model)  # the default is the network's to say
-    known = _of_network(given, share.shape[1])
-    lie = places(model, inputs.images.shape[1:3], align)
-    for what, indices in (("target", wanted), ("labels", truth)):
-        _check_range(what, indices, share.shape[1])
-    asked = share.argmax(axis=1) if wanted is None else wanted
+        maps.check_asked(target, methods, source)
+    plan = Plan(source, tuple(methods) or None, asked.top, chunk_size, fuse, align)
+    seen = look(plan, weights, inputs.images, asked.targets, batch_size=batch_size, first=first)
+    maps.check_asked(target, seen.maps, source)  # the default is the network's to say
+    known = of_network(given, seen.share.shape[1])
+    check_range("labels", truth, len(known))
+    lie = source.lie(weights, inputs.images.shape[1:], align)
+    where = lie[0] if len(lie) == 1 else {}
+    named = inputs.ids if ids is None else ids
     items = [
         Explanation(
             id=legible(named[i]), name=legible(shown[i]), method=name,
-            picture=inputs.pictures[i], map=drawn[name][i], probabilities=share[i], classes=known,
-            label=truth[i], mask=None if masks is None else masks[i],
-            class_index=int(asked[i]) if maps.asks(name, model) else None,
+            picture=inputs.pictures[i], map=seen.maps[name][i, j], probabilities=seen.share[i],
+            classes=known, label=truth[i], mask=None if masks is None else masks[i],
+            class_index=asked.class_of(j, i, seen.chosen) if maps.asks(name, source) else None,
+            asked=asked.title(j, i, known) if maps.asks(name, source) else "",
             notes=inputs.notes[i] if inputs.notes else (),
             box=inputs.boxes[i] if inputs.boxes else None,
-            place=maps.place_of(name, drawn[name].shape[1:], lie),
+            place=maps.place_of(name, seen.maps[name].shape[2:], where),
             source=inputs.sources[i] if inputs.sources else None,
         )
-        for i in range(count) for name in drawn
+        for i in range(count) for name in seen.maps for j in range(seen.maps[name].shape[1])
     ]  # fmt: skip
     return Explanations(
-        items, details={"maps": ", ".join(drawn), "align": align}, skipped=inputs.skipped
+        items, details={"maps": ", ".join(seen.maps), "align": align}, skipped=inputs.skipped
     )
-
-
-def look(
-    model: nn.Module, variables: Variables, images: Float[np.ndarray, "n y x c"],
-    methods: tuple[str, ...] | None = None, class_index: Sequence[int] | None = None,
-    batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE, first: int = 0,
-) -> tuple[Float[np.ndarray, "n k"], dict[str, Float[np.ndarray, "n h w"]]]:  # fmt: skip
-    """Returns probabilities and the maps of each method; the programs are compiled once.
-
-    Args:
-      model: the network.
-      variables: its weights and statistics.
-      images: as the network is fed.
-      methods: keys of `methods.METHODS`; None: `own` if there is one, else `grad_cam`.
-      class_index: of each image; None: the predicted one.
-      batch_size: images in one forward pass.
-      chunk_size: masked images in one forward pass.
-      first: place of the first image among all; the map `random` of an image follows from its own.
-
-    Raises:
-      UserError: for variables that are not the model's, or an answer of NaN.
-    """
-    count = len(images)
-    check_network(model, variables, images.shape[1:])
-    size = min(batch_size, _program_size(count))
-    draw, variables = _program(model, methods, chunk_size), jax.device_put(variables)
-    shares: list[np.ndarray] = []
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in methods or ()}  # in this order
-    for start in range(0, count, size):
-        # The last batch is filled up with repetitions of the last image.
-        rows = np.minimum(np.arange(start, start + size), count - 1)
-        asked = None if class_index is None else np.asarray(class_index)[rows]
-        share, found = jax.device_get(draw(variables, images[rows], first + rows, asked))
-        shares.append(share)
-        for name, part in found.items():
-            drawn.setdefault(name, []).append(part)
-    whole = {name: np.concatenate(parts)[:count] for name, parts in drawn.items()}
-    told = np.concatenate(shares)[:count]
-    _check_told(told, variables)
-    return told, whole
-
-
-def _check_told(share: Float[np.ndarray, "n k"], variables: Variables) -> None:
-    """Raises a UserError if the network says NaN of an image, and whose fault it is."""
-    lost = ~np.isfinite(share).all(axis=1)
-    if not lost.any():
-        return
-    if any(not jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(variables)):
-        raise UserError(
-            "the network answers NaN, for its weights hold NaN or infinity; load another step, or "
-            "train again with a lower learning rate"
-        )
-    raise UserError(
-        f"the network answers NaN for {lost.sum()} of {len(share)} images, the first of them image "
-        f"{lost.argmax()}: its values overflow; give images normalised as the network was trained"
-    )
-
-
-def _program_size(count: int) -> int:
-    """Returns a batch size for so many images: few sizes, so that few programs are compiled.
-
-    >>> [_program_size(count) for count in (1, 2, 3, 5, 8, 9, 60)]
-    [1, 2, 4, 8, 8, 16, 64]
-    """
-    if count > 8:
-        return -(-count // 8) * 8
-    return next(size for size in (1, 2, 4, 8) if count <= size)
-
-
-def _draw(
-    model: nn.Module, names: tuple[str, ...] | None, chunk_size: int,
-    variables: Variables, images: Array, positions: Array, class_index: Array | None,
-) -> tuple[Array, dict[str, Array]]:  # fmt: skip
-    """Returns probabilities and the maps of each method, all from one cut of the network."""
-    split = split_model(model, variables, images)
-    if names is None:
-        names = ("grad_cam",) if split.attention is None else ("own",)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), positions)
-    share = jax.nn.softmax(jnp.asarray(split.logits, jnp.float32))
-    return share, {
-        n: maps.draw(n, split, class_index, key=keys, chunk_size=chunk_size) for n in names
-    }
-
-
-_kept = jax.jit(_draw, static_argnums=(0, 1, 2))  # one for all calls: a second compiles nothing
-
-
-def _program(
-    model: nn.Module, names: tuple[str, ...] | None, chunk_size: int
-) -> Callable[..., tuple[Array, dict[str, Array]]]:
-    try:
-        hash(model)
-    except TypeError:  # a module of the user's with a list in it, say
-        return jax.jit(partial(_draw, model, names, chunk_size))
-    return partial(_kept, model, names, chunk_size)
-
-
-def _indices(what: str, given: Any, classes: tuple[str, ...], count: int) -> list[Any] | None:
-    """Returns the class index of each image of names and numbers; one stands for all images."""
-    if given is None:
-        return None
-    each = [given] * count if isinstance(given, str) or np.ndim(given) == 0 else list(given)
-    _check_length(what, each, count)
-    return [None if one is None else _index(what, one, classes) for one in each]
-
-
-def _index(what: str, given: Any, classes: tuple[str, ...]) -> int:
-    if isinstance(given, str) and (legible(given) in classes or not given.isdecimal()):
-        if legible(given) not in classes:
-            known = nearest(given, classes) if classes else "; say classes=…, or give numbers"
-            raise UserError(f"{what}: class {brief(given)} is unknown{known}")
-        return classes.index(legible(given))
-    try:
-        return check_whole(what, int(given) if isinstance(given, str) else given, -(10**9))
-    except UserError as error:
-        told = f"{what}: give a class's name or number, not {brief(given)}"
-        raise UserError(told) from error
-
-
-def _names(given: Any, count: int) -> list[str]:
-    """Returns what people read under each image."""
-    if isinstance(given, str):
-        given = [given]
-    try:
-        found = list(given)
-    except TypeError as error:
-        raise UserError(f"names must be a list, one for each image, not {brief(given)}") from error
-    _check_length("names", found, count)
-    for name in found:
-        if not isinstance(name, str | int | np.integer | os.PathLike):
-            raise UserError(f"names: {brief(name)} is no name; give text")
-    return [str(name) for name in found]
-
-
-def _check_length(what: str, given: Sequence[Any], count: int) -> None:
-    if len(given) != count:
-        raise UserError(f"{what} has {len(given)} entries for {count} images; give one for each")
-
-
-def _check_range(what: str, indices: Sequence[int | None] | None, k: int) -> None:
-    for index in indices or ():
-        if index is not None and not 0 <= index < k:
-            raise UserError(f"{what}: class {index} does not exist; classes are 0 to {k - 1}")
-
-
-def _class_names(given: Any) -> tuple[str, ...]:
-    """Returns the names in label order; () where none were given."""
-    ordered = not isinstance(given, str | Mapping | Set)
-    try:
-        names = tuple(given if given is not None else ()) if ordered else (None,)
-    except TypeError:
-        names = (None,)
-    if not all(isinstance(name, str | int | np.integer) for name in names):
-        raise UserError(f"classes must be a list of names, in label order, not {brief(given)}")
-    return tuple(map(legible, names))
-
-
-def _of_network(classes: tuple[str, ...], k: int) -> tuple[str, ...]:
-    if classes and len(classes) != k:
-        raise UserError(f"classes names {len(classes)} classes, but the network tells {k} apart")
-    return classes or tuple(map(str, range(k)))

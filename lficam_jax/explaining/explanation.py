@@ -47,18 +47,19 @@ class Explanation:
       name: what people read: a file name, or the id.
       picture: the image as the network saw it; uint8.
       map: the attention on its own grid, in [0, 1].
-      probabilities: of every class, summing to 1.
+      probabilities: of every class, summing to 1; empty of a network that is no classifier.
       label: index of the true class; None if nobody knows it.
       classes: names, in label order.
       mask: the object's pixels on `picture`; None if nobody knows them.
       method: how the map was made.
-      class_index: the class that the map was asked about; None if the method asks none.
+      class_index: the class that the map was asked about; None if it was no class, or nothing.
       notes: what is to be said of how the picture was read.
       box: top, left, height and width of what `picture` shows, in pixels of the original, upright;
         a padded picture begins above or left of it. None if nobody knows it.
       place: where the map's cells lie on the picture; None: by half-pixels.
       source: reads the original, uint8 RGB; files are read anew whenever they are drawn, so that
         explaining many needs no memory for them. None where `picture` is all there is.
+      asked: what the map was asked about, if it was no class: `'cat' and not 'dog'`.
 
     Example:
       >>> picture, hot = np.zeros((8, 8, 3), np.uint8), np.array([[0.0, 1.0], [0.0, 0.0]])
@@ -83,16 +84,24 @@ class Explanation:
     box: render.Box | None = None
     place: Place | None = None
     source: Callable[[], UInt8[np.ndarray, "y x 3"]] | None = None
+    asked: str = ""
 
     @property
-    def predicted(self) -> int:
-        """Index of the most probable class."""
-        return int(np.argmax(self.probabilities))
+    def predicted(self) -> int | None:
+        """Index of the most probable class; None of a network that is no classifier."""
+        return int(np.argmax(self.probabilities)) if len(self.probabilities) else None
+
+    @property
+    def about(self) -> str | None:
+        """What the map was asked about, in words; None if the method asks nothing."""
+        return self.asked or (None if self.class_index is None else self.classes[self.class_index])
 
     @property
     def correct(self) -> bool | None:
         """Whether the prediction is right; None without a label."""
-        return None if self.label is None else self.predicted == self.label
+        if self.label is None or self.predicted is None:
+            return None
+        return self.predicted == self.label
 
     @property
     def title(self) -> str:
@@ -104,6 +113,8 @@ class Explanation:
         >>> e.title
         "grad_cam for 'dog'"
         """
+        if self.asked:
+            return f"{self.method} for {self.asked}"
         if self.class_index is None or self.class_index == self.predicted:
             return self.method
         return f"{self.method} for {self.classes[self.class_index]!r}"
@@ -181,10 +192,10 @@ class Explanation:
         return render.as_image(drawn(self, self.view(original=original), alpha, cmap, blend))
 
     def __repr__(self) -> str:
-        (name, share), *_ = self.top(1)
+        said = "".join(f"{name!r} {share:.1%}, " for name, share in self.top(1))
         size = "x".join(map(str, self.map.shape))
         (title,) = distinct([self.name])
-        return f"Explanation({title!r}: {name!r} {share:.1%}, {self.title} map {size})"
+        return f"Explanation({title!r}: {said}{self.title} map {size})"
 
     def _repr_html_(self) -> str:
         return card([self], *distinct([self.name]))
@@ -240,19 +251,25 @@ def card(same: Sequence[Explanation], title: str) -> str:
     )
     notes = "".join(f"<p>{escape(note)}</p>" for note in first.notes)
     classes = ", ".join(f"<b>{escape(name)}</b> {share:.1%}" for name, share in first.top(TOP))
-    return f"<div><p>{escape(title)}: {classes}</p>{notes}{shown}</div>"
+    head = f"{escape(title)}: {classes}" if classes else escape(title)
+    return f"<div><p>{head}</p>{notes}{shown}</div>"
 
 
 def by_image(explanations: Sequence[Explanation]) -> list[list[Explanation]]:
-    """Puts together what lies side by side: explanations of one image by different methods.
+    """Puts together what lies side by side: explanations of one image by methods and questions.
 
-    They follow one another. Two images may share an id; a method that returns starts the second.
+    They follow one another. Two images may share an id; the same question to the same method
+    starts the second.
     """
     groups: list[list[Explanation]] = []
     for item in explanations:
         last = groups[-1] if groups else []
-        if last and last[0].id == item.id and item.method not in [one.method for one in last]:
+        if last and last[0].id == item.id and _question(item) not in map(_question, last):
             last.append(item)
         else:
             groups.append([item])
     return groups
+
+
+def _question(item: Explanation) -> tuple[str, int | None, str]:
+    return item.method, item.class_index, item.asked

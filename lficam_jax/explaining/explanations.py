@@ -99,8 +99,8 @@ class Explanations(Sequence[Explanation]):
         images = self.images
         rows = [["image", "class", "probability"]]
         for (item, *_), title in zip(images[:SHOWN], self._titles(), strict=False):
-            (name, share), *_ = item.top(1)
-            rows.append([title, name, f"{share:.1%}"])
+            name, share = next(iter(item.top(1)), ("–", None))
+            rows.append([title, name, "–" if share is None else f"{share:.1%}"])
         head = f"{len(images)} image{'s' * (len(images) != 1)}, maps: {', '.join(self.methods)}"
         more = [f"… and {len(images) - SHOWN} more"] if len(images) > SHOWN else []
         lost = [told_skipped(self.skipped)] if self.skipped else []

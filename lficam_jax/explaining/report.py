@@ -167,11 +167,6 @@ def page_name(number: int) -> str:
     return "index.html" if number == 1 else f"page-{number}.html"
 
 
-def asked_about(item: Explanation) -> str | None:
-    """Returns the class that the map was asked about; None if the method asks none."""
-    return None if item.class_index is None else item.classes[item.class_index]
-
-
 def entry(same: Sequence[Explanation], view: View | None = None) -> dict[str, Any]:
     """Returns what a page shows of one image.
 
@@ -189,7 +184,7 @@ def entry(same: Sequence[Explanation], view: View | None = None) -> dict[str, An
         "name": item.name,
         "notes": item.notes,
         "true": None if item.label is None else item.classes[item.label],
-        "predicted": item.classes[item.predicted],
+        "predicted": None if item.predicted is None else item.classes[item.predicted],
         "correct": item.correct,
         "probabilities": [[name, round(share, 5)] for name, share in rows],
         "picture": render.data_uri(view.picture),
@@ -219,7 +214,7 @@ def _map_for_page(item: Explanation) -> dict[str, Any]:
         "peak": list(item.peak),
         "on_object": item.peak_on_object,
         "constant": not np.ptp(item.map) > 0,  # or NaN
-        "asked": None if item.class_index in (None, item.predicted) else asked_about(item),
+        "asked": None if item.title == item.method else item.about,
     }
 
 

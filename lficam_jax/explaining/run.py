@@ -13,6 +13,7 @@ from lficam_jax.errors import UserError, legible
 from lficam_jax.explaining.explain import explain_inputs
 from lficam_jax.explaining.explanation import Explanation, by_image, distinct
 from lficam_jax.explaining.inputs import Inputs, fit_files
+from lficam_jax.explaining.look import Ours
 from lficam_jax.explaining.saving import Folder
 from lficam_jax.explaining.session import Session
 from lficam_jax.workdir.progress import Pace
@@ -56,7 +57,7 @@ def run(
             skipped += inputs.skipped
             if len(inputs.images):
                 found = explain_inputs(
-                    session.run.model, session.variables, inputs, session.methods(),
+                    Ours(session.run.model), session.variables, inputs, session.methods(),
                     target=target, classes=session.classes, first=tally.images,
                     align=session.align, **about,
                 )  # fmt: skip

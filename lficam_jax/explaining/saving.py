@@ -24,7 +24,6 @@ from lficam_jax.explaining.explanation import (
 )
 from lficam_jax.explaining.report import (
     Skipped,
-    asked_about,
     entry,
     laid_out,
     page_name,
@@ -215,11 +214,11 @@ def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
         "notes": item.notes,
         "box": item.box,  # top, left, height, width
         "label": None if item.label is None else item.classes[item.label],
-        "predicted": item.classes[item.predicted],
+        "predicted": None if item.predicted is None else item.classes[item.predicted],
         "correct": item.correct,
         "probabilities": item.top(IN_MANIFEST),  # pairs: two classes may share a name
         "method": item.method,
-        "asked_about": asked_about(item),
+        "asked_about": item.about,
         "peak": list(item.peak),
         "peak_on_object": item.peak_on_object,
         "files": {"overlay": f"{stem}.png", "map": f"{stem}.map.png", "array": f"maps.npz:{stem}"},

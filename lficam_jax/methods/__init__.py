@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from lficam_jax.errors import UserError, brief, check_whole, check_word
+from lficam_jax.methods.attention import attention_rollout, gradient_rollout
 from lficam_jax.methods.classless import eigen_cam, fakecam, gaussian, mean_features, own, random
 from lficam_jax.methods.gradient import (
     cam,
@@ -44,6 +45,8 @@ METHODS: dict[str, Method] = {
     "score_cam": score_cam,
     "ablation_cam": ablation_cam,
     "eigen_cam": eigen_cam,
+    "attention_rollout": attention_rollout,
+    "gradient_rollout": gradient_rollout,
     "mean_features": mean_features,
     "gaussian": gaussian,
     "random": random,
@@ -51,9 +54,11 @@ METHODS: dict[str, Method] = {
 }
 # A map whose values differ by less than this share is constant: float32 rounding drew the rest.
 ROUNDING = 1e-6
+ATTENTION = ("attention_rollout", "gradient_rollout")  # read from a transformer's attention
 TRIVIAL = ("mean_features", "gaussian", "random", "fakecam")  # rows that every table must have
 UNSEEN = ("gaussian", "random", "fakecam")  # no network looks there: they lie by half-pixels
-CLASSLESS = ("own", "eigen_cam", *TRIVIAL)  # whose maps are as a rule the same for every class
+# Whose maps are as a rule the same for every class.
+CLASSLESS = ("own", "eigen_cam", "attention_rollout", *TRIVIAL)
 
 
 def check(*names: str) -> None:
@@ -62,7 +67,7 @@ def check(*names: str) -> None:
         check_word("method", name, METHODS)
 
 
-def asks(name: str, network: nn.Module | Split) -> bool:
+def asks(name: str, network: Any) -> bool:
     """Tells whether a method's map of this network depends on the class that is asked about.
 
     A network whose classes look through maps of their own (head `classwise`) draws `own` and
@@ -71,7 +76,7 @@ def asks(name: str, network: nn.Module | Split) -> bool:
     return name not in (TRIVIAL if getattr(network, "classwise", False) else CLASSLESS)
 
 
-def check_asked(target: Any, names: Iterable[str], network: nn.Module) -> None:
+def check_asked(target: Any, names: Iterable[str], network: Any) -> None:
     """Raises a UserError for a target that none of the methods can be asked about.
 
     Args:

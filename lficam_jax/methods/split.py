@@ -65,6 +65,8 @@ class Split:
     classify_some: Callable[[Array, Int[Array, " n"]], Any] | None = None
     again: Callable[[Float[Array, "b y x c"]], "Split"] | None = None
     classwise: bool = False
+    attentions: tuple[Float[Array, "b m n n"], ...] | None = None
+    weighing: Callable[[tuple[Array, ...]], Any] | None = None
 
     def asked(self, target: Any) -> "Split":
         """Returns the split that the target is asked about, which most networks have only one of.

@@ -15,7 +15,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from lficam_jax.errors import UserError, brief
+from lficam_jax.errors import UserError, brief, check_whole
 
 T = TypeVar("T")
 
@@ -184,6 +184,34 @@ class Function(Target):
         return getattr(self.function, "__name__", type(self.function).__name__).strip("<>")
 
 
+class Several:
+    """Several questions at once: one forward pass, a map for each. For `lficam_jax.explain`.
+
+    Args:
+      targets: classes by name or number, targets, or functions.
+
+    Example:
+      >>> Several("cat", Difference("cat", "dog")).targets[0]
+      'cat'
+    """
+
+    def __init__(self, *targets: Any) -> None:
+        if not targets:
+            raise UserError("targets.Several: name one target at least")
+        self.targets = targets
+
+
+class Top:
+    """The k most probable classes of each image, a map for each. For `lficam_jax.explain`.
+
+    Args:
+      k: how many.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = check_whole("targets.Top: k", k)
+
+
 def pick(outputs: Any, target: Any) -> Float[Array, " b"]:
     """Returns each image's score, in float32: what `target` asks of the network's answers.
 
@@ -236,6 +264,11 @@ def as_target(given: Any) -> Target:
     """Returns a target of what stands for one in short: a class's number or name, a function."""
     if isinstance(given, Target):
         return given
+    if isinstance(given, Several | Top):
+        raise UserError(
+            f"target: {type(given).__name__} asks for several maps, which "
+            "lficam_jax.explain draws; give one target here"
+        )
     return Function(given) if callable(given) else Output(given)
 
 

@@ -91,24 +91,22 @@ Lines = tuple[Line | None, ...]  # of each axis of an array; None: it does not r
 
 @lru_cache(maxsize=64)
 def _followed(model: nn.Module, rows: int, columns: int) -> Places:
-    def outputs(images: Any) -> Outputs:
+    def outputs(images: Any) -> dict[str, Any]:
         found: Outputs = model.init_with_output(jax.random.key(0), images, train=False)[0]
-        return Outputs(found.logits, found.features, found.attended, found.attention)
+        maps = {name: getattr(found, name) for name in ("features", "attended", "attention")}
+        return {name: one for name, one in maps.items() if one is not None}
 
     image = jax.ShapeDtypeStruct((1, rows, columns, 3), jnp.float32)
-    traced, shapes = jax.make_jaxpr(outputs, return_shape=True)(image)
-    start = (None, Line(0, 0.0, 1.0), Line(1, 0.0, 1.0), None)
-    lines = jax.tree.unflatten(jax.tree.structure(shapes), map(_Leaf, _walk(traced.jaxpr, [start])))
     found: dict[tuple[int, ...], Place] = {}
+    lines = follow(outputs, image)
     for name in ("features", "attended", "attention"):  # a map lies where the features do
-        if (leaf := getattr(lines, name)) is None:
+        if name not in lines:
             continue
-        y, x = leaf.lines[1:3]
-        if y is not None and x is not None and (y.side, x.side) == (0, 1):
-            grid = getattr(shapes, name).shape[1:3]
-            found.setdefault(grid, Place(y.shares(rows), x.shares(columns)))
-        else:
+        place = lines[name].place(rows, columns)
+        if place is None:
             _say_lost()
+        else:
+            found.setdefault(lines[name].shape[1:3], place)
     return found
 
 
@@ -117,8 +115,41 @@ def _say_lost() -> None:
     print(LOST, file=sys.stderr, flush=True)
 
 
-class _Leaf(NamedTuple):
+class Followed(NamedTuple):
+    """An array of a program.
+
+    Attributes:
+      shape: of it.
+      lines: how each axis runs along the image.
+    """
+
+    shape: tuple[int, ...]
     lines: Lines
+
+    def place(self, rows: int, columns: int, axes: tuple[int, int] = (1, 2)) -> Place | None:
+        """Returns where a map with these axes lies on an image of so many pixels."""
+        y, x = (self.lines[axis] for axis in axes)
+        if y is None or x is None or (y.side, x.side) != (0, 1):
+            return None
+        return Place(y.shares(rows), x.shares(columns))
+
+
+def follow(
+    function: Callable[..., Mapping[str, Any]], images: Any, *others: Any
+) -> dict[str, Followed]:
+    """Follows the rows and columns of images to the arrays that a function makes of them.
+
+    Args:
+      function: `(images, *others)` to arrays by name; it is traced, not run.
+      images: shape and type of `[b y x c]`.
+      others: trees of whatever else it takes.
+    """
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(images, *others)
+    start: list[Lines] = [(None, Line(0, 0.0, 1.0), Line(1, 0.0, 1.0), None)]
+    start += [(None,) * len(leaf.shape) for leaf in jax.tree.leaves(others)]
+    lines = iter(_walk(traced.jaxpr, start))
+    # The leaves of a dictionary lie in the order of its keys.
+    return {name: Followed(shapes[name].shape, next(lines)) for name in sorted(shapes)}
 
 
 def _walk(jaxpr: Any, given: Sequence[Lines]) -> list[Lines]:

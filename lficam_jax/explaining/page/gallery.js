@@ -11,7 +11,7 @@ let printing = false;
 function card(item) {
   const verdict = item.correct === null ? "" : item.correct ? ", right" : ", wrong";
   return make("article", { tabindex: -1,
-    "aria-label": `${item.name}: predicted ${item.predicted}${verdict}` });
+    "aria-label": item.name + (item.predicted === null ? "" : `: predicted ${item.predicted}${verdict}`) });
 }
 
 function fill(element) {
@@ -30,7 +30,8 @@ const watcher = new IntersectionObserver(entries => {
 /** What the model said, and whether it is right. */
 function said(item) {
   const says = (word, name) => make("span", {}, make("small", {}, word + " "), make("strong", {}, name));
-  const verdict = make("div", { class: "verdict" }, make("div", {}, says("predicted", item.predicted), " ",
+  const verdict = make("div", { class: "verdict" }, make("div", {},
+    ...(item.predicted === null ? [] : [says("predicted", item.predicted)]), " ",
     ...(item.true === null ? [] : [says("true", item.true)])));
   if (item.correct !== null)
     verdict.append(make("span", { class: "badge " + (item.correct ? "right" : "wrong") },

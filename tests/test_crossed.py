@@ -16,6 +16,16 @@ def test_each_model_and_each_image_is_left_out_once():
     assert (many[3:].sum(axis=0) == 199).all()
 
 
+def test_images_of_one_source_are_left_out_together():
+    """Twenty sources of ten images each, that agree: as sure as of twenty images, not of 200."""
+    each = np.random.default_rng(0).normal(0, 1, 20)
+    alone, clusters = crossed_interval(each[None]), np.tile(np.arange(20), 10)
+    together = crossed_interval(np.tile(each, 10)[None], clusters=clusters)
+    naive = crossed_interval(np.tile(each, 10)[None])
+    assert np.allclose(together, alone)
+    assert np.ptp(together) > 3 * np.ptp(naive)  # sqrt(10)
+
+
 def test_models_that_do_not_differ_add_nothing():
     images = np.random.default_rng(0).normal(0, 1, 200)
     low, high = crossed_interval(np.stack([images] * 5))

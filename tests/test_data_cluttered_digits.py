@@ -119,6 +119,16 @@ def test_bounding_box_holds_the_mask(directory):
     assert "CC BY 4.0" in builder.info.description and "Alpaydin" in builder.info.citation
 
 
+def test_examples_of_one_source_digit_are_known_as_such():
+    """2,000 test images show 358 digits, 1,000 validation images 180: as many as there are."""
+    found = {split: cluttered_digits.sources(split) for split in ("validation", "test")}
+    assert {s: (len(x), len({*x})) for s, x in found.items()} == {
+        "validation": (1000, 180), "test": (2000, 358),
+    }  # fmt: skip
+    drawer = cluttered_digits.drawers()["test"]
+    assert drawer.labels[found["test"]].tolist() == [i % 10 for i in range(2000)]
+
+
 def test_damaged_files_are_told(directory, tmp_path):
     copy = tmp_path / "cluttered_digits/1.0.0"
     shutil.copytree(directory / "cluttered_digits/1.0.0", copy)

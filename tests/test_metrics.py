@@ -1,5 +1,6 @@
 """Measures of a map on examples that a person can check."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from lficam_jax.metrics.localisation import (
     pointing_hit,
 )
 from lficam_jax.metrics.sparseness import entropy, gini
+from lficam_jax.ops.maps import Axis, Place
 
 
 def one_hot_map(row, column, size=4):
@@ -36,6 +38,29 @@ def test_a_constant_map_is_a_miss_even_if_the_first_pixel_is_object():
     for value in (0.0, 1.0):
         flat = jnp.full((1, 4, 4), value)
         assert constant(flat)[0] and not pointing_hit(flat, TOP_LEFT)[0]
+
+
+def test_the_peak_is_sought_on_the_map_s_own_grid():
+    """Resizing mixes a peak inside with its neighbours, and leaves one at the border as it is."""
+    maps = one_hot_map(1, 1).at[0, 3, 0].set(2.9)
+    assert np.argmax(on_image(maps, (8, 8))) == 7 * 8  # the corner, though its cell is lower
+    assert pointing_hit(maps, TOP_LEFT)[0] and not pointing_hit(maps, ~TOP_LEFT)[0]
+
+
+def test_random_maps_point_everywhere_alike():
+    """By half-pixels, the two outermost rows and columns of 48 are half a cell of 12 wide."""
+    maps = jax.random.uniform(jax.random.key(0), (4000, 12, 12))
+    inner = mask_of(slice(8, 40), slice(8, 40), size=48)  # 8 by 8 of the 12 by 12 cells
+    hits = pointing_hit(maps, jnp.broadcast_to(inner, (4000, 48, 48))).mean()
+    assert hits == pytest.approx(64 / 144, abs=0.03)
+
+
+def test_a_cell_points_where_it_looks():
+    """Cells every 4 pixels from pixel 0, not in the middle of tiles."""
+    place = Place(Axis(0.5 / 8, 2 / 8), Axis(0.5 / 8, 2 / 8))
+    on_two = mask_of(slice(2, 3), slice(2, 3))
+    assert pointing_hit(one_hot_map(1, 1), on_two, place)[0]
+    assert not pointing_hit(one_hot_map(1, 1), on_two)[0]  # the tile's middle is pixel 3
 
 
 def test_energy_is_the_share_of_the_mass_inside():

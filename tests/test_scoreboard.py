@@ -19,6 +19,7 @@ from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.session import Session
+from lficam_jax.measure import scoreboard
 from lficam_jax.measure import stability as comparison
 from lficam_jax.measure.faithfulness import TARGETS, Measurement, chosen, faithfulness, stream
 from lficam_jax.measure.measures import Measures
@@ -290,6 +291,16 @@ def test_win_is_against_the_other_honest_methods():
     assert found["own"]["measures"]["win"]["value"] == 75  # one win, one tie
     assert found["cam"]["measures"]["win"]["value"] == 25
     assert found["random"]["measures"]["win"]["value"] == 100
+
+
+def test_the_interval_of_a_share_that_is_whole_has_a_width():
+    """200 of 200: [98.1, 100] by Wilson, where a bootstrap says [100, 100]."""
+    rows = {c: np.ones(200) for c in ("pointing_game", "energy")} | {"increase": np.full(200, 0.0)}
+    found = {c: scoreboard._summary(c, values) for c, values in rows.items()}
+    assert found["pointing_game"]["low"] == pytest.approx(98.1, abs=0.05)
+    assert found["pointing_game"]["high"] == pytest.approx(100)
+    assert found["energy"]["low"] == 100  # no hit or miss: the bootstrap
+    assert found["increase"]["high"] == pytest.approx(1.9, abs=0.05)
 
 
 def test_maps_that_are_not_finite_are_counted_and_left_out():

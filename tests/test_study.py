@@ -103,6 +103,15 @@ def test_a_measurement_that_cannot_be_is_refused(key, value, message):
         plan(study)
 
 
+def test_boxes_have_a_threshold_for_each_network():
+    """Network 0 finds all boxes at the first threshold, network 1 at the second: 100 %, not 50."""
+    overlaps = np.array([[[1.0, 0.0]] * 4, [[0.0, 1.0]] * 4])
+    found = summary._value({"a": overlaps[0], "b": overlaps[1]}, "max_box_acc")
+    assert (found["value"], found["low"], found["high"]) == (100, 100, 100)
+    worse = summary._difference(overlaps, np.zeros_like(overlaps), "max_box_acc")
+    assert worse["value"] == 100
+
+
 def test_a_study_needs_what_everything_is_compared_with():
     study = default_study(get_config())
     study.models = {n: study.models[n] for n in ("abn", "lfi")}

@@ -109,6 +109,7 @@ _ROWS = (
         classes=_DIGITS,
         image_size=48,
         stored_size=48,
+        # The training split's own is (0.340, 0.357, 0.323); runs were trained with this one.
         mean=(0.345, 0.359, 0.325),
         std=(0.210, 0.229, 0.194),
         has_mask=True,

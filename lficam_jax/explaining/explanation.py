@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from lficam_jax.errors import UserError, check_flag, check_whole
 from lficam_jax.explaining import render
-from lficam_jax.ops.maps import Place
+from lficam_jax.ops.maps import Place, cell_centres
 
 TOP = 3  # classes that a notebook shows beside an image
 IN_NOTEBOOK = 672  # pixels of the longer side of a picture there, and on a page
@@ -67,7 +67,7 @@ class Explanation:
       >>> e
       Explanation('a.png': 'cat' 90.0%, own map 2x2)
       >>> e.peak, e.overlay().size
-      ((0, 6), (224, 224))
+      ((2, 6), (224, 224))
     """
 
     id: str
@@ -121,10 +121,10 @@ class Explanation:
 
     @property
     def peak(self) -> tuple[int, int]:
-        """Row and column in `picture` where the map, brought to its size, is hottest."""
-        full = render.upsample(self.map, self.picture.shape[:2], self.place)
-        row, column = np.unravel_index(np.argmax(full), full.shape)
-        return int(row), int(column)
+        """Row and column in `picture` on which the map's hottest cell is centred."""
+        rows, columns = cell_centres(self.map.shape, self.picture.shape[:2], self.place)
+        row, column = np.unravel_index(np.argmax(self.map), self.map.shape)
+        return int(rows[row]), int(columns[column])
 
     @property
     def peak_on_object(self) -> bool | None:

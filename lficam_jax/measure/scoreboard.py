@@ -12,7 +12,7 @@ import numpy as np
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation
-from lficam_jax.metrics.bootstrap import interval
+from lficam_jax.metrics.bootstrap import interval, wilson
 from lficam_jax.workdir.table import aligned
 
 # What --measures may name, and the columns that each fills: +1 if higher is better, else -1.
@@ -30,6 +30,8 @@ GROUPS: dict[str, dict[str, int]] = {
     "sensitivity": {"max_sensitivity": -1},
 }  # fmt: skip
 COLUMNS = {name: sign for group in GROUPS.values() for name, sign in group.items()}
+# What is a hit or none, and the value of a hit: the interval is Wilson's.
+HITS = {"pointing_game": 1, "increase": 100, "increase_50": 100, "increase_15": 100}
 PERCENT = ("pointing_game", "energy", "max_box_acc")  # measured as shares
 CURVES = ("deletion_curve", "insertion_curve")
 NOTES = (
@@ -155,6 +157,9 @@ def _summary(column: str, values: np.ndarray) -> dict[str, float]:
         exists = np.isfinite(values)
         value = values[exists].mean() if exists.any() else np.nan
         low, high = interval(values)
+    if column in HITS and exists.any():
+        share, n = value / HITS[column], int(exists.sum())
+        low, high = (HITS[column] * end for end in wilson(share * n, n))
     numbers = {"value": scale * value, "low": scale * low, "high": scale * high}
     return numbers | {"n": int(exists.sum())}
 

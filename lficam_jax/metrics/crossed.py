@@ -10,7 +10,7 @@ Berbaum and Metz, Investigative Radiology 1992 (readers x cases); Satterthwaite,
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import t as student
 
 from lficam_jax.metrics.bootstrap import Statistic, weighted_mean
@@ -23,6 +23,7 @@ def crossed_interval(
     statistic: Statistic = weighted_mean,
     *,
     level: float = 0.95,
+    clusters: Int[np.ndarray, " n"] | None = None,
 ) -> tuple[float, float]:
     """Returns the interval that holds `level` of the statistic over models and images.
 
@@ -30,10 +31,12 @@ def crossed_interval(
       values: `values[m, n]` is of model m and image n; all models saw the same images.
       statistic: of `(weights [r m*n], values [m*n ...])`.
       level: in (0, 1).
+      clusters: which images were made of one source, and so fail together: of each image a number.
+        They are left out together. Default: each image has a source of its own.
     """
     values = np.asarray(values, np.float64)
     m, n = values.shape[:2]
-    models, images = left_out(m, n)
+    models, images = left_out(m, n, clusters)
     found = statistic(
         (models[:, :, None] * images[:, None, :]).reshape(len(models), m * n),
         values.reshape(m * n, *values.shape[2:]),
@@ -41,15 +44,25 @@ def crossed_interval(
     return jackknife_interval(found, m, level=level)
 
 
-def left_out(m: int, n: int) -> tuple[Float[np.ndarray, "r m"], Float[np.ndarray, "r n"]]:
+def left_out(
+    m: int, n: int, clusters: Int[np.ndarray, " n"] | None = None
+) -> tuple[Float[np.ndarray, "r m"], Float[np.ndarray, "r n"]]:
     """Returns 0/1 weights of models and of images: all; then each model out; then each image out.
 
-    More images than `GROUPS` are left out in as many groups, of every `GROUPS`-th image.
+    More images than `GROUPS` are left out in as many groups, of every `GROUPS`-th image; images of
+    one cluster always together.
+
+    >>> left_out(1, 3, np.array([7, 9, 7]))[1]
+    array([[1., 1., 1.],
+           [1., 1., 1.],
+           [0., 1., 0.],
+           [1., 0., 1.]])
     """
-    groups = min(n, GROUPS)
+    member = np.arange(n) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    groups = min(int(member.max(initial=0)) + 1, GROUPS)
     models, images = np.ones((1 + m + groups, m)), np.ones((1 + m + groups, n))
     models[1 : 1 + m] -= np.eye(m)
-    images[1 + m :] -= np.arange(n) % groups == np.arange(groups)[:, None]
+    images[1 + m :] -= member % groups == np.arange(groups)[:, None]
     return models, images
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from lficam_jax.ops.maps import Place, min_max, resize
+from lficam_jax.ops.maps import Place, cell_centres, min_max, resize
 
 THRESHOLDS = tuple(i / 20 for i in range(1, 20))  # of MaxBoxAccV2
 
@@ -30,14 +30,19 @@ def constant(maps: Float[Array, "b h w"]) -> Bool[Array, " b"]:
 def pointing_hit(
     maps: Float[Array, "b h w"], mask: Bool[Array, "b y x"], place: Place | None = None
 ) -> Bool[Array, " b"]:
-    """The pointing game: whether the map's largest value lies on the object.
+    """The pointing game: whether the centre of the map's largest cell lies on the object.
+
+    The cell is sought on the map's own grid: resizing lowers peaks inside, which are mixed with
+    their neighbours, and keeps those at the border, so that 40 % of random maps of 12 by 12 cells
+    would point at the two outermost rows and columns of an image.
 
     A constant map points nowhere and is a miss. Of equal peaks the first in reading order counts.
     Source: Zhang et al., "Top-down Neural Attention by Excitation Backprop", IJCV 2018.
     """
-    flat = on_image(maps, mask.shape[1:], place).reshape(mask.shape[0], -1)
-    peak = jnp.argmax(flat, axis=1)[:, None]
-    hit = jnp.take_along_axis(mask.reshape(flat.shape), peak, axis=1)[:, 0]
+    rows, columns = cell_centres(maps.shape[1:], mask.shape[1:], place)
+    peak = jnp.argmax(maps.reshape(len(maps), -1), axis=1)[:, None]
+    on_cells = mask[:, rows][:, :, columns].reshape(len(maps), -1)
+    hit = jnp.take_along_axis(on_cells, peak, axis=1)[:, 0]
     return hit & ~constant(maps)
 
 

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import weighted_mean
@@ -28,14 +28,18 @@ class Agreement:
     Args:
       maps: of each model `[n y x]` in [0, 1], of the same images in the same order.
       seed: of the shuffles that tell chance.
+      clusters: of `crossed.left_out`.
     """
 
-    def __init__(self, maps: Mapping[str, Float[np.ndarray, "n y x"]], seed: int = 0) -> None:
+    def __init__(
+        self, maps: Mapping[str, Float[np.ndarray, "n y x"]], seed: int = 0,
+        clusters: Int[np.ndarray, " n"] | None = None,
+    ) -> None:  # fmt: skip
         self._names = list(combinations(maps, 2))
         views = {name: stability.views(each) for name, each in maps.items()}
         self._found = [stability.per_image(views[a], views[b], seed=seed) for a, b in self._names]
         self._models = len(maps)
-        models, images = left_out(self._models, len(next(iter(maps.values()))))
+        models, images = left_out(self._models, len(next(iter(maps.values()))), clusters)
         places = {name: place for place, name in enumerate(maps)}
         counted = [models[:, places[a]] * models[:, places[b]] for a, b in self._names]
         self._parts = {

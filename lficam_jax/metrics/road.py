@@ -21,8 +21,9 @@ def impute(
 
     Direct neighbours weigh 1/6, diagonal ones 1/12; outside the image there are none. The linear
     system is symmetric and solved by conjugate gradients, per image, without building it: memory
-    is that of a few images. `tolerance`, the residual over the right-hand side, is by default far
-    below the noise that `road` adds; `iterations` bounds the work on large holes.
+    is that of a few images. `tolerance`, the residual over the right-hand side, leaves
+    errors of up to 8e-3 in a hole of nine tenths of an image, where `road` adds noise of 1e-2;
+    `iterations` bounds the work on large holes.
     """
 
     def fill(image: Array, hole: Array) -> Array:

@@ -140,6 +140,39 @@ def taps(
 
 
 @lru_cache(maxsize=64)
+def centres(source: int, target: int, axis: Axis | None = None) -> np.ndarray:
+    """Returns the pixel that the centre of each cell of one axis lies on; outside: the outermost.
+
+    Args:
+      source: how many cells there are.
+      target: how many pixels.
+      axis: where the cells are centred; None: by half-pixels. A centre between two pixels counts to
+        the second.
+
+    >>> centres(3, 12), centres(3, 12, Axis(0.5 / 12, 4 / 12))
+    (array([ 2,  6, 10]), array([0, 4, 8]))
+    """
+    first, step = axis or (0.5 / source, 1 / source)
+    centre = (first + step * np.arange(source)) * target
+    pixels: np.ndarray = np.clip(np.floor(centre + 1e-6), 0, target - 1).astype(int)
+    return pixels
+
+
+def cell_centres(
+    grid: Sequence[int], size: Sequence[int], place: Place | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pixel row of each row of cells, and the pixel column of each column.
+
+    Args:
+      grid: rows and columns of the map.
+      size: of the picture.
+      place: where the cells are centred; None: by half-pixels.
+    """
+    down, across = place or (None, None)
+    return centres(grid[0], size[0], down), centres(grid[1], size[1], across)
+
+
+@lru_cache(maxsize=64)
 def _bilinear(source: int, target: int, axis: Axis | None = None) -> np.ndarray:
     """Returns the [target, source] matrix of one axis; each row sums to 1."""
     below, above, share = taps(source, target, axis)

@@ -9,7 +9,7 @@ from lficam_jax.study.formats import Table
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS
 from lficam_jax.study.tables import ADJUSTED, NETWORKS, differs, number, shown, signed
 
-NOT_MEASURED, NOT_TOLD = "not measured", "no difference can be told"
+NOT_MEASURED, NOT_TOLD = "not measured", "no detectable difference"
 
 
 @dataclass(frozen=True)

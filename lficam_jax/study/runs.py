@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json
 from lficam_jax.data import normalise
+from lficam_jax.data.builders import sources
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.explaining.session import BATCH, Session
 from lficam_jax.measure.faithfulness import Measurement, stream
@@ -122,8 +123,10 @@ def _read(here: Path, mode: str) -> dict[str, Any]:
 def arrays_of(here: Path) -> Arrays:
     """Returns the measures of a run, one row per image.
 
-    Keys: `correct` (over the whole split), `id`, `METHOD/MEASURE`, `map/METHOD` `[n h w]`, and
-    `place/METHOD` `[2 2]`: where its cells lie (`ops.maps.Place`); absent for half-pixels.
+    Keys: `correct` (over the whole split) and `correct_cluster`, `id`, `cluster`,
+    `METHOD/MEASURE`, `map/METHOD` `[n h w]`, and `place/METHOD` `[2 2]`: where its cells lie
+    (`ops.maps.Place`); absent for half-pixels. Clusters name the source that an image was made of
+    (`data.builders.sources`); absent where each has its own.
     """
     with np.load(here / "results" / "measures.npz") as stored:
         return dict(stored)
@@ -179,7 +182,7 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
     arrays: dict[str, Any] = {
         f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()
     }
-    arrays["correct"] = _correct(session)
+    arrays["correct"], everybody = _correct(session)
     arrays |= _maps([m for m in asked.stability_methods if m in session.methods()], session)
     arrays |= {
         f"place/{m}": np.array(place)
@@ -187,6 +190,11 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
         if f"map/{m}" in arrays
         and (place := placed(m, arrays[f"map/{m}"].shape[1:], session.places))
     }
+    if (
+        not run.config.data.synthetic
+        and (made_of := sources(run.config.data.name, asked.split)) is not None
+    ):
+        arrays |= {"correct_cluster": made_of[everybody], "cluster": made_of[arrays["id"]]}
     partial = here / "results" / ".measures.npz"
     np.savez_compressed(partial, **arrays)
     partial.replace(here / "results" / "measures.npz")
@@ -198,8 +206,8 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
     write_result(here, "measures", done, run.config)  # last: it says that all is there
 
 
-def _correct(session: Session) -> np.ndarray:
-    """Returns for each example of the whole split whether the prediction is right."""
+def _correct(session: Session) -> tuple[np.ndarray, np.ndarray]:
+    """Returns for each example of the whole split whether the prediction is right, and its id."""
     everything, model = session.few(np.iinfo(np.int64).max), session.run.model
 
     def hit(variables: Variables, pixels: Any, labels: Any) -> Any:
@@ -207,11 +215,12 @@ def _correct(session: Session) -> np.ndarray:
         return jnp.argmax(logits, axis=1) == labels
 
     hit, size = jax.jit(hit), session.run.config.eval.batch_size
-    found = [
-        np.asarray(hit(session.variables, batch["image"], batch["label"]))[batch["valid"]]
-        for batch in everything.batches(size)
-    ]
-    return np.concatenate(found)
+    hits, ids = [], []
+    for batch in everything.batches(size):
+        right = np.asarray(hit(session.variables, batch["image"], batch["label"]))
+        hits.append(right[batch["valid"]])
+        ids.append(batch["id"][batch["valid"]])
+    return np.concatenate(hits), np.concatenate(ids)
 
 
 def _maps(names: Sequence[str], session: Session) -> Arrays:

@@ -50,7 +50,7 @@ def summarise(
     ours = models[OURS]
     methods = {run.model: methods_of(study, run) for run in runs}
     agreed = {
-        (name, m): Agreement(_on_image(models[name], m, size))
+        (name, m): Agreement(_on_image(models[name], m, size), clusters=_clusters(models[name]))
         for name in models for m in study.measure.stability_methods if m in methods[name]
     }  # fmt: skip
     columns = [c for g in study.measure.measures for c in GROUPS[g] if c not in NOT_PAIRED]
@@ -107,7 +107,10 @@ def _outcome(here: Path) -> Numbers:
 
 
 def _accuracy(rows: Mapping[str, Arrays], baseline: Mapping[str, Arrays]) -> Numbers:
-    found = _value({s: 100.0 * r["correct"] for s, r in rows.items()})
+    found = _value(
+        {s: 100.0 * r["correct"] for s, r in rows.items()},
+        clusters=_clusters(rows, "correct_cluster"),
+    )
     if rows is not baseline:
         found["difference"] = _accuracy_difference(rows, baseline)
     return found
@@ -116,13 +119,18 @@ def _accuracy(rows: Mapping[str, Arrays], baseline: Mapping[str, Arrays]) -> Num
 def _accuracy_difference(a: Mapping[str, Arrays], b: Mapping[str, Arrays]) -> Numbers:
     """Returns how much more is right, in points, under the settings that both have."""
     first, second = (np.array([100.0 * rows[s]["correct"] for s in a if s in b]) for rows in (a, b))
-    return _difference(first, second)
+    return _difference(first, second, clusters=_clusters(a, "correct_cluster"))
+
+
+def _clusters(rows: Mapping[str, Arrays], key: str = "cluster") -> np.ndarray | None:
+    """Returns the source of each image; the same under all settings, as the images are."""
+    return next(iter(rows.values())).get(key)
 
 
 def _measures(rows: Mapping[str, Arrays], method: str, columns: Sequence[str]) -> Numbers:
     present = [c for c in columns if f"{method}/{c}" in next(iter(rows.values()))]
     found = {
-        c: _value({s: _scaled(r, method, c) for s, r in rows.items()}, _statistic(c))
+        c: _value({s: _scaled(r, method, c) for s, r in rows.items()}, c, _clusters(rows))
         for c in present
     }
     counts = {k: int(sum(r[f"{method}/{k}"].sum() for r in rows.values()))
@@ -167,15 +175,18 @@ def _paired(
     first, second = (
         np.array([_scaled(rows[s], method, column) for s in a]) for rows, method in measured
     )
-    return _difference(first, second, _statistic(column)) | {
-        "value_of_first": _plain(_statistic(column), first)
+    return _difference(first, second, column, _clusters(a)) | {
+        "value_of_first": _plain(_statistic(column, len(first)), first)
     }
 
 
-def _value(rows: Mapping[str, np.ndarray], statistic: Statistic = weighted_mean) -> Numbers:
+def _value(
+    rows: Mapping[str, np.ndarray], column: str = "", clusters: np.ndarray | None = None
+) -> Numbers:
     values = np.array([*rows.values()], np.float64)
-    low, high = crossed_interval(values, statistic)
-    each = [_plain(statistic, one[None]) for one in values]
+    statistic = _statistic(column, len(values))
+    low, high = crossed_interval(values, statistic, clusters=clusters)
+    each = [_plain(_statistic(column, 1), one[None]) for one in values]
     return {
         "value": _plain(statistic, values), "low": low, "high": high,
         "sd": float(np.std(each, ddof=1)) if len(each) > 1 else None,
@@ -184,11 +195,15 @@ def _value(rows: Mapping[str, np.ndarray], statistic: Statistic = weighted_mean)
     }  # fmt: skip
 
 
-def _difference(a: np.ndarray, b: np.ndarray, statistic: Statistic = weighted_mean) -> Numbers:
+def _difference(
+    a: np.ndarray, b: np.ndarray, column: str = "", clusters: np.ndarray | None = None
+) -> Numbers:
+    statistic = _statistic(column, len(a))
+
     def both(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
         return statistic(weights, values[:, 0]) - statistic(weights, values[:, 1])
 
-    low, high = crossed_interval(np.stack([a, b], axis=2), both)
+    low, high = crossed_interval(np.stack([a, b], axis=2), both, clusters=clusters)
     return {"value": _plain(statistic, a) - _plain(statistic, b), "low": low, "high": high}
 
 
@@ -202,7 +217,17 @@ def _scaled(arrays: Arrays, method: str, column: str) -> np.ndarray:
     return 100 * values if column in SHARES and column != "max_box_acc" else values
 
 
-def _statistic(column: str) -> Statistic:
+def _statistic(column: str, networks: int) -> Statistic:
+    """Returns the mean over images and networks; `max_box_acc` has a threshold for each network."""
     if column != "max_box_acc":
         return weighted_mean
-    return lambda weights, overlaps: 100 * max_box_acc(weights, overlaps)
+
+    def boxes(weights: np.ndarray, overlaps: np.ndarray) -> np.ndarray:
+        each = weights.reshape(len(weights), networks, -1)
+        rows = overlaps.reshape(networks, -1, overlaps.shape[-1])
+        found = [max_box_acc(each[:, i], rows[i]) for i in range(networks)]
+        there = each.sum(axis=2) > 0  # a network that is left out has no accuracy, not one of 0
+        mean: np.ndarray = (np.stack(found, 1) * there).sum(1) / np.maximum(there.sum(1), 1)
+        return 100 * mean
+
+    return boxes

@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+import numpy as np
+
 # Data set -> module and class. Imported on demand: they need tensorflow_datasets.
 BUILDERS = {
     "cluttered_digits": "cluttered_digits.Builder",
@@ -22,3 +24,16 @@ def builder_class(name: str) -> Any:
     """
     module, attribute = BUILDERS[name].split(".")
     return getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+
+
+def sources(name: str, split: str) -> np.ndarray | None:
+    """Returns which source each example of a split was made of, int `[n]`, by its id.
+
+    None for data sets whose examples are of one source each. Examples of one source are clustered:
+    their errors come together, and intervals that take them for independent are too narrow.
+    """
+    if name not in BUILDERS:
+        return None
+    module = importlib.import_module(f"{__name__}.{BUILDERS[name].split('.')[0]}")
+    found: np.ndarray | None = module.sources(split) if hasattr(module, "sources") else None
+    return found

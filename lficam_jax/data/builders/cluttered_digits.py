@@ -101,11 +101,8 @@ class Drawer:
         A pure function of `i`, the split and the version's seed. The label is `i % 10`, so that
         classes are balanced.
         """
-        generator = _generator(self.split, "example", i)
-        label = i % 10
-        digit = _draw(
-            self.strokes[generator.choice(np.flatnonzero(self.labels == label))], generator
-        )
+        label, source, generator = self._chosen(i)
+        digit = _draw(self.strokes[source], generator)
         height, width = digit.shape[1:]
         top, left = (generator.integers(0, SIZE - n + 1) for n in (height, width))
         window = slice(top, top + height), slice(left, left + width)
@@ -120,6 +117,19 @@ class Drawer:
         mask = np.zeros((SIZE, SIZE), bool)
         mask[window] = digit[1] > 0.5
         return np.round(image * 255).astype(np.uint8), mask, label
+
+    def source(self, i: int) -> int:
+        """Returns the place in `strokes` of the digit that example `i` shows.
+
+        Examples of one source digit are no independent images: a network that cannot read the digit
+        errs in all of them.
+        """
+        return self._chosen(i)[1]
+
+    def _chosen(self, i: int) -> tuple[int, int, np.random.Generator]:
+        generator = _generator(self.split, "example", i)
+        label = i % 10
+        return label, int(generator.choice(np.flatnonzero(self.labels == label))), generator
 
 
 def drawers() -> dict[str, Drawer]:
@@ -136,6 +146,12 @@ def drawers() -> dict[str, Drawer]:
             places[split].append(part)
     chosen = {split: np.concatenate(parts) for split, parts in places.items()}
     return {s: _drawer(s, digits.images[at] / 16, digits.target[at]) for s, at in chosen.items()}
+
+
+def sources(split: str) -> np.ndarray:
+    """Returns which source digit each example of a split shows, int `[n]`, by its id."""
+    drawer = drawers()[split]
+    return np.array([drawer.source(i) for i in range(COUNTS[split])])
 
 
 def _drawer(split: str, strokes: np.ndarray, labels: np.ndarray) -> Drawer:

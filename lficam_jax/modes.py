@@ -33,7 +33,10 @@ from lficam_jax.workdir.table import aligned
 
 # What the tables show, in this order, with how to write it.
 ROWS = {
-    "accuracy": "{:.2%}", "top5_accuracy": "{:.2%}", "loss": "{:.4f}", "pointing_game": "{:.2%}",
+    "accuracy": "{:.2%}", "top5_accuracy": "{:.2%}", "auroc": "{:.4f}",
+    "mean_average_precision": "{:.4f}", "f1": "{:.4f}", "label_accuracy": "{:.2%}",
+    "exact_match": "{:.2%}", "mae": "{:.4g}", "rmse": "{:.4g}", "r2": "{:.4f}",
+    "loss": "{:.4f}", "pointing_game": "{:.2%}",
     "energy": "{:.2%}", "effective_channels": "{:.1f}", "correlation_with_mean": "{:.4f}",
     "constant_maps": "{}", "examples": "{}",
 }  # fmt: skip
@@ -52,8 +55,10 @@ def train(config: ConfigDict, workdir: str, profile_steps: str = "") -> int:
         return stop.exit_code
     print(f"\nbest of {result['step']} steps on the validation split: step {result['best_step']}")
     print(table({split: result[split] for split in ("validation", "test")}))
-    _draw_confusion(result["test"], workdir)
-    print(f"{result['seconds']:.0f} seconds; {workdir}/results/train.json, confusion.png")
+    if "per_label" in result["test"]:
+        print(f"\n{per_label(result['test'])}")
+    drawn = _draw_confusion(result["test"], workdir)
+    print(f"{result['seconds']:.0f} seconds; {workdir}/results/train.json{drawn}")
     return 0
 
 
@@ -66,13 +71,14 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
     run = experiment.load_run(config, workdir)
     result = Evaluation(run.model, splits[split], config).measure(replicate(run.variables, mode))
     print(table({f"{split} at step {run.step}": result}))  # even where nothing can be written
+    if "per_label" in result:
+        print(f"\n{per_label(result)}")
     about = {
         "data": splits[split].dataset.name, "split": split, "step": run.step,
         "align": config.explain.align,
     }  # fmt: skip
     write_result(workdir, "evaluate", about | result, config)
-    _draw_confusion(result, workdir)
-    print(f"{workdir}/results/evaluate.json, confusion.png")
+    print(f"{workdir}/results/evaluate.json{_draw_confusion(result, workdir)}")
     return 0
 
 
@@ -164,9 +170,28 @@ def table(columns: Mapping[str, Mapping[str, Any]]) -> str:
     """
     rows = [["measure", *columns]]
     for name, form in ROWS.items():
-        if any(name in values for values in columns.values()):
-            cells = [form.format(v[name]) if name in v else "" for v in columns.values()]
+        if any(values.get(name) is not None for values in columns.values()):
+            known = [values.get(name) for values in columns.values()]
+            cells = ["" if value is None else form.format(value) for value in known]
             rows.append([name, *cells])
+    return aligned(rows)
+
+
+def per_label(result: Mapping[str, Any]) -> str:
+    """Writes the measures of each of several labels as aligned text.
+
+    >>> measures = {"average_precision": [0.5, None], "positives": [3, 0]}
+    >>> print(per_label({"classes": ["red", "blue"], "per_label": measures}))
+    label  average_precision  positives
+    red               0.5000          3
+    blue                              0
+    """
+    measures = result["per_label"]
+    rows = [["label", *measures]]
+    for i, name in enumerate(result["classes"]):
+        values = [column[i] for column in measures.values()]
+        cells = [f"{v:.4f}" if isinstance(v, float) else str(v) for v in values]
+        rows.append([name, *("" if cell == "None" else cell for cell in cells)])
     return aligned(rows)
 
 
@@ -197,8 +222,12 @@ def _class(text: str | None, names: Sequence[str]) -> str | int | None:
     return int(text) if text is not None and text.isdecimal() and text not in names else text
 
 
-def _draw_confusion(result: Mapping[str, Any], workdir: str) -> None:
+def _draw_confusion(result: Mapping[str, Any], workdir: str) -> str:
+    """Draws the classes that were taken for others; returns what to say of it."""
+    if "confusion" not in result:
+        return ""  # of labels and numbers
     if jax.process_index() != 0:
-        return
+        return ", confusion.png"
     path = Path(workdir) / "results" / "confusion.png"
     confusion_picture(np.asarray(result["confusion"]), result["classes"], path)
+    return ", confusion.png"

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 
 from lficam_jax import structs
 from lficam_jax.config import validate
-from lficam_jax.data import SPLITS, Dataset, dataset_info
+from lficam_jax.data import SPLITS, Dataset, counts, dataset_info
 from lficam_jax.errors import UserError, brief, check_path, check_whole, check_word, nearest, words
+from lficam_jax.explaining.answer import Answer, heads
 from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.explanation import distinct
 from lficam_jax.explaining.explanations import Explanations, told_skipped
@@ -27,6 +28,7 @@ from lficam_jax.interop.listing import names
 from lficam_jax.measure.faithfulness import faithfulness
 from lficam_jax.measure.measures import Measures
 from lficam_jax.methods.perturbation import CHUNK_SIZE
+from lficam_jax.models.answers import kind_of
 from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.folder import read_config
 from lficam_jax.workdir.remote import fetched, is_remote
@@ -168,7 +170,7 @@ class Run(structs.Run):
         seen = look(plan, self.variables, inputs.images, batch_size=batch_size)
         own = seen.maps["own"][:, 0] if methods else None
         said = inputs.names, self.classes, seen.share, own
-        return Predictions(*said, inputs.skipped, inputs.notes)
+        return Predictions(*said, inputs.skipped, inputs.notes, kind_of(self.model))
 
     def measure(
         self, methods: str | Sequence[str] = (), *, limit: int = 1000, split: str = "test",
@@ -197,7 +199,8 @@ class Run(structs.Run):
 
     def __repr__(self) -> str:
         classes = ", ".join(self.classes[:3]) + (", …" if len(self.classes) > 3 else "")
-        of = f"{len(self.classes)} classes: {classes}"
+        of = counts.answers(self.dataset)
+        of += f": {classes}" * (self.dataset.labels != "number")
         if self.name:
             return f"Run({self.name!r}: {self.title}, {of})"
         return f"Run({str(self.workdir)!r}: {self.title}, step {self.step}, {of})"
@@ -210,10 +213,12 @@ class Predictions:
     Attributes:
       names: file names, or numbers.
       classes: class names, in the order of the probabilities.
-      probabilities: of every class, summing to 1.
+      probabilities: of every class, summing to 1; of several labels, each its own; of a regression
+        the numbers, `[n 1]`.
       maps: the network's own, in [0, 1] on the grid of its features; None for a plain network.
       skipped: files that could not be read, each with the reason; they have no row.
       notes: what is to be said of how each image was read; empty: nothing of any.
+      kind: what the network answers: a `class`, `several` labels or a `number`.
 
     Example:
       >>> Predictions(["a.png"], ("cat", "dog"), np.array([[0.25, 0.75]]), None)
@@ -227,22 +232,32 @@ class Predictions:
     maps: Float[np.ndarray, "n h w"] | None
     skipped: Sequence[tuple[str, str]] = ()
     notes: Sequence[tuple[str, ...]] = ()
+    kind: str = "class"
 
     @property
-    def predicted(self) -> list[str]:
-        """The most probable class of each image."""
-        return [self.classes[i] for i in self.probabilities.argmax(axis=1)]
+    def predicted(self) -> list[Any]:
+        """Of each image the most probable class, the list of its labels, or the number.
+
+        A label counts from a probability of 0.5.
+        """
+        if self.kind == "number":
+            return [float(value) for value in self.probabilities[:, 0]]
+        found = [[self.classes[i] for i in answer.present] for answer in self._answers()]
+        return found if self.kind == "several" else [name for (name,) in found]
+
+    def _answers(self) -> list[Answer]:
+        return [Answer(row, self.classes, self.kind) for row in self.probabilities]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __repr__(self) -> str:
-        best = self.probabilities.max(axis=1)
         names = distinct(self.names)
-        rows = list(zip(names, self.predicted, [f"{p:.1%}" for p in best], strict=True))
+        told = zip(names, self._answers(), strict=True)
+        rows = [(name, answer.text, answer.shares()) for name, answer in told]
         more = [f"… and {len(rows) - 12} more"] if len(rows) > 12 else []
         lost = [told_skipped(self.skipped)] if self.skipped else []
-        table = aligned([("image", "class", "probability"), *rows[:12]])
+        table = aligned([("image", *heads(self.kind, self.classes)), *rows[:12]])
         shown = list(zip(names, self.notes, strict=False))[:12]
         notes = [f"{name}: {note}" for name, several in shown for note in several]
         return "\n".join([table, *more, *notes, *lost])

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 # A batch inside a jitted step. Keys (all present unless marked):
 #   image  float32 [b y x c]  normalised by the data set's mean and standard deviation
-#   label  int32   [b]
+#   label  int32   [b]        the class; float32 [b k]: labels, 0 or 1 each, or a number (k = 1)
 #   valid  bool    [b]        False where the row only pads the last batch of an evaluation
 #   id     int32   [b]        names the example for ever, whatever the batch or device count
 #   mask   bool    [b y x]    the object's pixels; only for data sets that know them
@@ -31,7 +31,8 @@ class Outputs:
     """Everything that one forward pass gives.
 
     Attributes:
-      logits: class scores before the softmax.
+      logits: class scores before the softmax, label scores before the sigmoid, or numbers
+        (models/answers.py).
       features: what the last stage put out, before the attention multiplied it.
       attended: the features that the classifier pooled, after the attention.
       attention: the model's own map, in [0, 1], but for a constant one, which keeps its value; None
@@ -40,7 +41,7 @@ class Outputs:
       importance: weight of each feature channel in the map: FIN's are positive and sum to 1, those
         that are the classifier's (`fin.kind` tied and prior, head `classwise`) may be negative and
         have no fixed sum; None for other heads.
-      attention_logits: class scores of the attention branch (ABN only).
+      attention_logits: `logits` of the attention branch (ABN only).
     """
 
     logits: Float[Array, "b k"]

@@ -89,7 +89,7 @@ def test_every_numeric_key_has_its_span():
     known = leaves(default_config())
     numeric = {key for key, value in known.items() if type(value) in (int, float)}
     numeric -= {"data.image_size"}  # one number or two
-    lists = {"data.mean", "data.std", "optim.milestones_epochs"}
+    lists = {"data.mean", "data.std", "data.number", "optim.milestones_epochs"}
     assert {*NUMBERS} == numeric | lists
 
 

@@ -8,7 +8,7 @@ import pytest
 from lficam_jax.errors import UserError
 from lficam_jax.models import create_model
 from lficam_jax.models.own import Identity
-from lficam_jax.training.steps import classification_loss
+from lficam_jax.training.steps import example_losses
 
 NETWORKS = [
     ("cifar_resnet", 14, "lfi", {}),
@@ -28,7 +28,7 @@ def gradient(backbone, depth, head, options, *, remat):
         outputs, updated = model.apply(
             {**variables, "params": params}, images, train=True, mutable=["batch_stats"]
         )
-        return classification_loss(outputs, jnp.arange(4) % 3).mean(), updated
+        return example_losses(model, outputs, jnp.arange(4) % 3).mean(), updated
 
     return jax.grad(loss, has_aux=True), variables["params"]
 

@@ -10,7 +10,7 @@ from lficam_jax.config import default_config
 from lficam_jax.interop.torch import variables_from_torch
 from lficam_jax.models import create_model
 from lficam_jax.training.optim import optimizer
-from lficam_jax.training.steps import classification_loss
+from lficam_jax.training.steps import example_losses
 
 torch = pytest.importorskip("torch")
 import torch_reference  # noqa: E402
@@ -81,7 +81,7 @@ def test_ten_steps_of_sgd(head):
         def loss_of(params):
             both = {"params": params, "batch_stats": stats}
             outputs, updated = model.apply(both, images, train=True, mutable=["batch_stats"])
-            return classification_loss(outputs, labels).mean(), updated["batch_stats"]
+            return example_losses(model, outputs, labels).mean(), updated["batch_stats"]
 
         (loss, stats), grads = jax.value_and_grad(loss_of, has_aux=True)(params)
         updates, opt_state = tx.update(grads, opt_state, params)

@@ -12,6 +12,7 @@ CHOICES = {
     "data.pipeline": ("auto", "resident", "streaming"),
     "data.augment": ("none", "crop", "crop_flip", "resized_crop_flip"),
     "data.fit": ("", "crop", "pad", "stretch"),
+    "data.labels": ("", "class", "several", "number"),
     "data.background": ("", "white", "grey", "black"),
     "data.interpolation": ("", "bilinear", "bicubic", "lanczos", "hamming", "box", "nearest"),
     "model.backbone": tuple(
@@ -20,6 +21,7 @@ CHOICES = {
     ),
     "model.block": ("auto", "basic", "bottleneck"),
     "model.head": ("plain", "lfi", "abn", "classwise"),
+    "model.loss": ("softmax", "sigmoid", "regression"),
     "model.dtype": ("float32", "bfloat16"),
     "model.fin.kind": ("learned", "uniform", "tied", "prior"),
     "model.abn.loss": ("both", "perception", "attention"),
@@ -48,6 +50,7 @@ _SPANS = {
     (float, 0, 1e30): "optim.lr optim.weight_decay optim.clip_norm",
     (float, 0, 1e6): "optim.milestones_epochs optim.factor optim.warmup_epochs train.total_epochs "
     "train.watchdog_seconds eval.every_epochs",
+    (float, -1e30, 1e30): "data.number",
     (float, 1e-6, 1e6): "data.std model.fin.temperature model.plain.scale",
 }  # fmt: skip
 NUMBERS = {key: span for span, keys in _SPANS.items() for key in keys.split()}
@@ -60,6 +63,10 @@ def validate(config: ConfigDict) -> None:
     data = config.data
     problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
     problems += _bad_data(data)
+    if data.labels_file and data.name != "folder":
+        problems.append(
+            f"data.labels_file is of pictures in a folder (--config folder), not of {data.name}"
+        )
     if data.name == "folder" and not (data.folder or data.synthetic or data.classes):
         problems.append("data.folder is empty; say --config.data.folder=DIR with CLASS/*.jpg")
     try:
@@ -116,6 +123,8 @@ def _bad_data(data: ConfigDict) -> list[str]:
         "mean": (len(data.mean or ()) not in (0, 3), "hold three numbers, or none"),
         "std": (len(data.std or ()) not in (0, 3) or not all(std > 0 for std in data.std or ()),
                 "hold three positive numbers, or none"),
+        "number": (len(data.number) not in (0, 2) or not all(std > 0 for std in data.number[1:]),
+                   "hold a mean and a positive deviation, or none"),
         "channels": (data.channels not in (0, 1, 3), "be 1 or 3, or 0 for the data set's own"),
         "classes": (len({*data.classes}) < len(data.classes), "hold different names, or none"),
     }  # fmt: skip

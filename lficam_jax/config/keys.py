@@ -32,9 +32,14 @@ def _data() -> ConfigDict:
     data.folder = ""  # for name='folder': CLASS/image files, or {train,validation,test}/CLASS/
     data.split_file = ""  # a folder's CSV of path,class,split; '' = by its own folders, or by
     # content; '*' = nothing is divided: each split is all of CLASS/, to measure it
+    data.labels_file = ""  # a folder's CSV of path and a column of 0 and 1 for each label, or one
+    # of numbers; the pictures lie anywhere below the folder. '' = a folder for each class
+    data.labels = ""  # what a picture has: class | several (labels) | number; '' = as the file says
+    data.number = ()  # mean and deviation of the numbers to train on; () = the training split's
     data.synthetic = False  # draw pictures like the data set's, unless dir or folder is given
     data.pipeline = "auto"  # resident: on the device as uint8; streaming: decoded by host threads
-    data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted)
+    data.classes = ()  # names in label order; () = the data set's own (a folder's: sorted; of a
+    # labels_file: its columns, of which this chooses some)
     data.image_size = _any(0)  # pixels per side fed to the network, or two numbers, rows and
     # columns, as in 64,96; 0 = the data set's own
     data.channels = 0  # 1: colour is dropped; 3; 0 = the data set's own
@@ -64,6 +69,8 @@ def _model() -> ConfigDict:
     model.widen = 0  # cifar_resnext (4), wide_resnet (10), resnet (1): times as many channels
     model.stem_stride = 0  # resnet, se_resnet: 1 | 2 (heads lfi, classwise: 1, a finer map)
     model.head = "lfi"  # classwise: every class has a map of its own, without FIN | abn | plain
+    model.loss = "softmax"  # one class of all; sigmoid: one output for two classes, or one for each
+    # of several labels; regression: a number, by its squared error
     model.dtype = "float32"  # of activations; parameters, statistics, softmax and loss stay float32
     model.remat = False  # compute the inside of blocks again: less memory, a third more work
     model.fin = fin = ConfigDict()  # the Feature Importance Network; defaults are the paper's
@@ -104,7 +111,7 @@ def _optim() -> ConfigDict:
     optim.clip_norm = 0.0  # largest global norm of the gradient; 0 = no clipping
     optim.freeze = ""  # parameters that stay: a regular expression that matches their whole paths,
     # '(trunk|last_stage)/.*' or 'trunk/stage1/.*'; their BatchNorm statistics still follow the data
-    optim.label_smoothing = 0.0
+    optim.label_smoothing = 0.0  # towards what knows nothing; of a number: nothing to smooth
     optim.accumulate = 1  # microbatches per step and device; the batch and its result stay the same
     optim.ema_decay = 0.0  # evaluate a running mean of the weights; 0 = the weights themselves
     return optim

@@ -61,6 +61,8 @@ def smoke(config: ConfigDict) -> ConfigDict:
         model.depth = 18 if model.depth < 50 else 50
     if not model.backbone.startswith(("cifar_", "wide_")):
         model.fin.width = 32
+    if config.model.loss != "softmax" and config.data.name == "folder":
+        config.data.labels = "number" if config.model.loss == "regression" else "several"
     config.data.synthetic, config.data.train_examples = True, 64
     rows, columns = sides(config.data.image_size)
     config.data.image_size = as_size((min(rows, 48), min(columns, 48)))

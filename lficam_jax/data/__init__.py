@@ -23,8 +23,10 @@ from lficam_jax.data.datasets import (
 )
 from lficam_jax.data.division import ALL, digest, from_csv
 from lficam_jax.data.examples import Blank, First, Source
-from lficam_jax.data.folder import Folder, FolderSource, folder_dataset, local_path
+from lficam_jax.data.files import local_path
+from lficam_jax.data.folder import Folder, FolderSource, folder_dataset
 from lficam_jax.data.images import DamagedImage, Picture, read_image
+from lficam_jax.data.labels import LabelledFolder
 from lficam_jax.data.listing import find_images
 from lficam_jax.data.pipeline import Pipeline
 from lficam_jax.data.sampling import covering, fitting, sampling
@@ -75,7 +77,8 @@ def dataset_info(data: ConfigDict) -> Dataset:
         TFDS name outside the table that is not prepared.
     """
     row = _row(data)
-    classes = tuple(data.classes) or row.classes
+    chosen = data.labels_file and row.classes  # of its columns, by data.classes
+    classes = row.classes if chosen else tuple(data.classes) or row.classes
     return replace(
         row,
         classes=classes,
@@ -88,6 +91,8 @@ def dataset_info(data: ConfigDict) -> Dataset:
         crop_share=data.crop_share or (_CENTRE if data.augment == "resized_crop_flip" else 1.0),
         interpolation=data.interpolation or row.interpolation,
         background=data.background or row.background,
+        labels=data.labels or row.labels,
+        number=tuple(data.number) or row.number,
     )
 
 
@@ -232,9 +237,10 @@ def _imitated(data: ConfigDict) -> Dataset:
     if data.name in DATASETS:
         return DATASETS[data.name]
     if data.name == "folder" or data.classes:
+        names = ("number",) if data.labels == "number" else ("a", "b", "c")
         return Dataset(
-            name=data.name, tfds_name="", num_classes=3, classes=("a", "b", "c"), image_size=224,
-            mean=IMAGENET_MEAN, std=IMAGENET_STD, splits={}, examples={},
+            name=data.name, tfds_name="", num_classes=len(names), classes=names, image_size=224,
+            mean=IMAGENET_MEAN, std=IMAGENET_STD, splits={}, examples={}, labels=data.labels,
         )  # fmt: skip
     raise UserError(
         f"data set {data.name!r} is unknown, so pictures like its own cannot be drawn; say its "
@@ -259,7 +265,8 @@ def _open(dataset: Dataset, data: ConfigDict, split: str, blank: bool = False) -
     elif is_synthetic(data):
         source = SyntheticSource(dataset, split)
     elif data.name == "folder":
-        return FolderSource(_folder(data), split, classes, dataset, limit)
+        named = () if data.labels_file else classes
+        return FolderSource(_folder(data), split, named, dataset, limit)
     else:
         row = dataset if dataset.splits else _look(data)
         row = replace(row, channels=dataset.channels)
@@ -268,6 +275,9 @@ def _open(dataset: Dataset, data: ConfigDict, split: str, blank: bool = False) -
 
 
 def _folder(data: ConfigDict) -> Folder:
+    if data.labels_file:
+        asked = tuple(data.classes), data.labels
+        return LabelledFolder(local_path(data.folder), data.labels_file, data.split_file, *asked)
     return Folder(local_path(data.folder), data.split_file)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lficam_jax.data.datasets import SPLITS
+from lficam_jax.data.datasets import SPLITS, Dataset
 from lficam_jax.data.pipeline import Pipeline
 
 LISTED = 10  # classes that are told one by one
@@ -39,10 +39,25 @@ def _count(split: Pipeline) -> str:
     pictures = f"{split.examples:,} pictures"
     if split.labels is None:
         return pictures
-    counts = np.bincount(split.labels, minlength=len(split.classes))
+    if split.dataset.labels == "number":
+        numbers = np.asarray(split.labels, np.float64)
+        span = f"from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():.4g}"
+        return f"{pictures}: {split.classes[0]} {span}"
+    if split.dataset.labels == "several":
+        counts = np.asarray(split.labels, np.int64).sum(axis=0)
+    else:
+        counts = np.bincount(split.labels, minlength=len(split.classes))
     by_class = dict(zip(split.classes, counts.tolist(), strict=True))
     if len(by_class) <= LISTED:
         return f"{pictures}: " + ", ".join(f"{name} {count}" for name, count in by_class.items())
     few, most = (by := sorted(by_class, key=by_class.__getitem__))[0], by[-1]
     span = f"from {by_class[few]} ({few}) to {by_class[most]} ({most})"
-    return f"{pictures} of {len(by_class)} classes, {span} each"
+    what = "classes" if split.dataset.labels == "class" else "labels"
+    return f"{pictures} of {len(by_class)} {what}, {span} each"
+
+
+def answers(dataset: Dataset) -> str:
+    """Says what a network has to answer: `10 classes`, `3 labels`, or `a number (age)`."""
+    if dataset.labels == "number":
+        return f"a number ({', '.join(dataset.classes)})"
+    return f"{dataset.num_classes} {'labels' if dataset.labels == 'several' else 'classes'}"

@@ -15,7 +15,7 @@ from lficam_jax.config.size import Size, sides
 # holds what it came to, so that its network can be used where the data are gone.
 RECORDED = (
     "classes", "mean", "std", "image_size", "channels", "crop_share", "interpolation",
-    "background", "fit",
+    "background", "fit", "labels", "number",
 )  # fmt: skip
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPLITS = ("train", "validation", "test")
@@ -44,6 +44,8 @@ class Dataset:
         a training with random resized crops, else 1.
       interpolation: how pictures are scaled, a filter of Pillow's.
       background: what transparent pixels are laid on, a key of `arrays.BACKGROUNDS`.
+      labels: what an example has: a `class`, `several` labels, each present or not, or a `number`.
+      number: mean and deviation of the numbers to train on.
       citation: where the data come from.
       licence: under which terms.
     """
@@ -65,6 +67,8 @@ class Dataset:
     crop_share: float = 1.0
     interpolation: str = "bilinear"
     background: str = "white"
+    labels: str = "class"
+    number: tuple[float, float] = (0.0, 1.0)
     citation: str = ""
     licence: str = ""
 

@@ -7,7 +7,8 @@ import numpy as np
 from lficam_jax.config.size import sides
 from lficam_jax.data.datasets import Dataset
 
-Example = dict[str, Any]  # image uint8 [y x c], label int, id int, and mask uint8 [y x 1] or absent
+# image uint8 [y x c], label int or [k], id int, and mask uint8 [y x 1] or absent
+Example = dict[str, Any]
 
 
 class Source(Protocol):
@@ -37,6 +38,11 @@ class Source(Protocol):
         ...
 
 
+def as_label(label: Any) -> np.ndarray:
+    """Returns a class as int32, several labels or a number as float32 `[k]`."""
+    return np.asarray(label, np.float32 if np.ndim(label) else np.int32)
+
+
 def read_each(source: Source, start: int, stop: int) -> list[Example]:
     """Returns consecutive examples of a source that reads one as fast as many."""
     return [source[i] for i in range(start, min(stop, len(source)))]
@@ -49,6 +55,7 @@ class Blank:
 
     def __init__(self, dataset: Dataset, count: int):
         self._count, self.classes = count, dataset.classes
+        self._label = 0 if dataset.labels == "class" else np.zeros(len(dataset.classes))
         size = sides(dataset.stored_size or dataset.image_size)
         self._example = {"image": np.zeros((*size, dataset.channels), np.uint8)}
         if dataset.has_mask:
@@ -58,7 +65,7 @@ class Blank:
         return self._count
 
     def __getitem__(self, i: int) -> Example:
-        return self._example | {"label": 0, "id": i}
+        return self._example | {"label": self._label, "id": i}
 
     def name(self, i: int) -> str:
         """Returns the number."""

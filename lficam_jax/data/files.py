@@ -58,3 +58,20 @@ def _check(path: str | Path, status: os.stat_result) -> None:
     if status.st_size > MAX_BYTES:
         size, most = status.st_size / 1e9, MAX_BYTES / 1e9
         raise UserError(f"cannot read {path}: it has {size:.1f} GB, more than {most:.1f}")
+
+
+def local_path(text: str) -> Path:
+    """Returns the folder that `data.folder` names.
+
+    Raises:
+      UserError: for none, or a bucket: listing and reading it file by file would take for ever.
+    """
+    if not text:
+        raise UserError(
+            "data.folder is empty; say --config.data.folder=DIR, which holds CLASS/*.jpg"
+        )
+    if "://" in text:
+        raise UserError(
+            f"data.folder={text} must be a local path; mount the bucket and name the mount"
+        )
+    return Path(text).expanduser()

@@ -40,6 +40,8 @@ class Folder:
       UserError: if it is no folder, or none that holds classes.
     """
 
+    kind = "class"  # what a picture has
+
     def __init__(self, path: Path, split_file: str = ""):
         if not path.is_dir():
             raise UserError(f"data.folder={path} is not a directory")
@@ -85,6 +87,20 @@ class Folder:
         if self._all and not self._parts:
             return self._list(self._top)
         return self._divided[split]
+
+    def labels(self, rows: Sequence[Row], classes: Sequence[str]) -> np.ndarray:
+        """Returns the label of each of `rows`: the number of its class, int32."""
+        number = {name: i for i, name in enumerate(classes)}
+        return np.array([number[name] for _, name in rows], np.int32)
+
+    def missing(self, rows: Sequence[Row], classes: Sequence[str]) -> list[str]:
+        """Returns the classes that none of `rows` has."""
+        found = {name for _, name in rows}
+        return [name for name in classes if name not in found]
+
+    def number(self) -> tuple[float, float]:
+        """Returns mean and deviation of the numbers to train on."""
+        return 0.0, 1.0
 
     def objects(self, rows: Sequence[Row]) -> Objects:
         """Returns where the objects of some of `rows` are."""
@@ -264,15 +280,15 @@ class FolderSource:
         rows, whose = folder.rows(split), "the run" if classes else "train"
         names = folder.class_names(split)
         where = folder.place(split)
-        label = dict(zip(names, places(names, self.classes, where, whose), strict=True))
+        places(names, self.classes, where, whose)
         if not rows:
             raise UserError(folder.why_empty(split))
         count = min(limit or len(rows), len(rows))
         self._ids = np.arange(count) * len(rows) // count
         self._rows = [rows[i] for i in self._ids]
         self.objects = folder.objects(self._rows) or None
-        self.labels = np.array([label[name] for _, name in self._rows], np.int32)
-        self.missing = [name for name in self.classes if name not in {n for _, n in rows}]
+        self.labels = folder.labels(self._rows, self.classes)
+        self.missing = folder.missing(rows, self.classes)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -283,7 +299,7 @@ class FolderSource:
         if notes := notes + cut_note(image, self._dataset):
             self.noted[i] = notes
             notes_of(self.folder.path).tell(self.name(i), notes)
-        example = {"image": image, "label": int(self.labels[i]), "id": int(self._ids[i])}
+        example = {"image": image, "label": self.labels[i], "id": int(self._ids[i])}
         if self.objects:
             example["mask"] = self.objects.mask(self._rows[i][0], *image.shape[:2])
         return example
@@ -303,29 +319,12 @@ class FolderSource:
 
 
 def folder_dataset(folder: Folder) -> Dataset:
-    """Describes a folder by its classes; its pictures are not listed yet."""
+    """Describes a folder by its classes; its pictures are listed where numbers are learnt."""
     return Dataset(
         name="folder", tfds_name="", num_classes=len(folder.classes), classes=folder.classes,
         image_size=224, mean=IMAGENET_MEAN, std=IMAGENET_STD, splits={}, examples={},
-        prepared_by="",
+        prepared_by="", labels=folder.kind, number=folder.number(),
     )  # fmt: skip
-
-
-def local_path(text: str) -> Path:
-    """Returns the folder that `data.folder` names.
-
-    Raises:
-      UserError: for none, or a bucket: listing and reading it file by file would take for ever.
-    """
-    if not text:
-        raise UserError(
-            "data.folder is empty; say --config.data.folder=DIR, which holds CLASS/*.jpg"
-        )
-    if "://" in text:
-        raise UserError(
-            f"data.folder={text} must be a local path; mount the bucket and name the mount"
-        )
-    return Path(text).expanduser()
 
 
 def _order(row: Row) -> tuple[str, list[str]]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
-from lficam_jax.data.examples import Example, Source
+from lficam_jax.data.examples import Example, Source, as_label
 from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling
 from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample, resample_image
@@ -82,14 +82,15 @@ def pipeline(
 
 
 def read(source: Source, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Returns image uint8 [n y x c], label and id int32 [n], and mask uint8 [n y x 1] if known."""
+    """Returns image uint8 [n y x c], id int32 [n], label (`as_label`) and mask uint8, if known."""
     arrays: dict[str, np.ndarray] = {}
     for start in range(0, len(source), CHUNK):
         for i, example in enumerate(source.read(start, start + CHUNK), start):
             for name, value in _fitted(example, dataset).items():
                 if i == 0:
-                    kind = np.int32 if name in ("label", "id") else np.uint8
-                    arrays[name] = np.empty((len(source), *np.shape(value)), kind)
+                    kind = {"label": as_label(example["label"]).dtype, "id": np.dtype(np.int32)}
+                    shape = len(source), *np.shape(value)
+                    arrays[name] = np.empty(shape, kind.get(name, np.uint8))
                 arrays[name][i] = value
     return arrays
 

@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.data import dataset_info, fit_image, has_mask, open_source
+from lficam_jax.data.examples import as_label
 from lficam_jax.data.folder import FolderSource
 from lficam_jax.data.transforms import fit_box, resample
 
@@ -52,7 +53,7 @@ class Sample:
         noted = self._source.noted if isinstance(self._source, FolderSource) else {}
         fitted: dict[str, Any] = {
             "image": fit_image(example["image"], self.info),
-            "label": np.int32(example["label"]),
+            "label": as_label(example["label"]),
             "id": np.int32(example["id"]),
             "name": np.str_(self._source.name(i)),
             "notes": np.str_("\n".join(noted.get(i, ()))),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
-from lficam_jax.data.examples import Example, Source
+from lficam_jax.data.examples import Example, Source, as_label
 from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling, generator
 from lficam_jax.data.transforms import (
@@ -68,7 +68,7 @@ class Rows:
         return stacked | {"valid": valid[here.start : here.stop]}
 
     def _row(self, example: Example, random: np.random.Generator) -> dict[str, Any]:
-        label, id_ = np.int32(example["label"]), np.int32(example["id"])
+        label, id_ = as_label(example["label"]), np.int32(example["id"])
         return {**self._augmented(example, random), "label": label, "id": id_}
 
     def _random(self, step: int, row: int) -> np.random.Generator:

@@ -22,6 +22,14 @@ def synthetic(like: Dataset) -> Dataset:
     )  # fmt: skip
 
 
+def as_turns(dataset: Dataset, turns: np.ndarray) -> np.ndarray:
+    """Returns labels of whose turn it is: that class, that label alone, or the number itself."""
+    if dataset.labels == "several":
+        alone: np.ndarray = np.eye(len(dataset.classes), dtype=np.float32)[turns]
+        return alone
+    return turns[:, None].astype(np.float32) if dataset.labels == "number" else turns
+
+
 class SyntheticSource:
     """A split of noise with a square, the object, whose colour tells the class.
 
@@ -30,15 +38,16 @@ class SyntheticSource:
 
     def __init__(self, dataset: Dataset, split: str):
         self.classes, self._split, self._dataset = dataset.classes, split, dataset
-        self.labels = np.arange(len(self), dtype=np.int32) % len(self.classes)
+        self._turns = len(self.classes) if dataset.labels != "number" else 7
+        self.labels = as_turns(dataset, np.arange(len(self), dtype=np.int32) % self._turns)
 
     def __len__(self) -> int:
         return EXAMPLES[self._split]
 
     def __getitem__(self, i: int) -> Example:
-        (rows, columns), count = self._dataset.size, len(self.classes)
+        (rows, columns), count = self._dataset.size, self._turns
         random = generator(zlib.crc32(self._split.encode()), i)
-        label = int(self.labels[i])
+        label = i % count
         image = random.integers(0, 128, (rows, columns, 3), np.uint8)
         side = max(1, int(min(rows, columns) * random.uniform(0.3, 0.6)))
         top, left = random.integers(0, (rows - side + 1, columns - side + 1))
@@ -47,7 +56,7 @@ class SyntheticSource:
         image[inside] = np.round(np.multiply(colour, 255))
         if self._dataset.channels == 1:
             image = image.mean(axis=2, keepdims=True).astype(np.uint8)
-        example: Example = {"image": image, "label": label, "id": i}
+        example: Example = {"image": image, "label": self.labels[i], "id": i}
         if self._dataset.has_mask:
             example["mask"] = np.zeros((rows, columns, 1), np.uint8)
             example["mask"][inside] = 1

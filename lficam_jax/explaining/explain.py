@@ -9,6 +9,7 @@ from jaxtyping import Array
 from lficam_jax import methods as maps
 from lficam_jax.data import Dataset, Preprocess
 from lficam_jax.errors import UserError, check_whole, check_word, legible, words
+from lficam_jax.explaining.answer import true_values
 from lficam_jax.explaining.asking import (
     asked_of,
     check_range,
@@ -77,7 +78,8 @@ def explain(
         a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
       classes: class names in label order; default: the indices.
-      labels: the true classes, by name or number; None where unknown.
+      labels: the true classes, by name or number; of several labels the names of each image's, or a
+        0 or 1 for each label; of a regression the numbers. None where unknown.
       names: what people read; default: file names, or positions.
       batch_size: images in one forward pass. The last batch is padded, so one program serves all.
       chunk_size: masked images in one forward pass of `score_cam` and `ablation_cam`.
@@ -146,8 +148,10 @@ def explain_inputs(
     for what, size in (("batch_size", batch_size), ("chunk_size", chunk_size)):
         check_whole(what, size)
     count, given = len(inputs.images), class_names(classes)
-    asked = asked_of(target, given, count)
-    truth = indices("labels", labels, given, count) or [None] * count
+    asked, kind = asked_of(target, given, count), getattr(source, "kind", "class")
+    truth = true_values(labels, kind, given, count) if kind != "class" else (
+        indices("labels", labels, given, count) or [None] * count
+    )  # fmt: skip
     shown = inputs.names if names is None else names_of(names, count)
     if methods:
         maps.check_asked(target, methods, source)
@@ -155,7 +159,7 @@ def explain_inputs(
     seen = look(plan, weights, inputs.images, asked.targets, batch_size=batch_size, first=first)
     maps.check_asked(target, seen.maps, source)  # the default is the network's to say
     known = of_network(given, seen.share.shape[1])
-    check_range("labels", truth, len(known))
+    check_range("labels", truth if kind == "class" else (), len(known))
     lie = source.lie(weights, inputs.images.shape[1:], align)
     where = lie[0] if len(lie) == 1 else {}
     named = inputs.ids if ids is None else ids
@@ -168,7 +172,7 @@ def explain_inputs(
             asked=asked.title(j, i, known) if maps.asks(name, source) else "",
             notes=inputs.notes[i] if inputs.notes else (),
             box=inputs.boxes[i] if inputs.boxes else None,
-            place=maps.place_of(name, seen.maps[name].shape[2:], where),
+            place=maps.place_of(name, seen.maps[name].shape[2:], where), kind=kind,
             source=inputs.sources[i] if inputs.sources else None,
         )
         for i in range(count) for name in seen.maps for j in range(seen.maps[name].shape[1])

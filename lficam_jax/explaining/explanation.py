@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from lficam_jax.errors import UserError, check_flag, check_whole
+from lficam_jax.errors import UserError, check_flag
 from lficam_jax.explaining import render
+from lficam_jax.explaining.answer import Answer
 from lficam_jax.ops.maps import Place, cell_centres
 
 TOP = 3  # classes that a notebook shows beside an image
@@ -47,8 +48,10 @@ class Explanation:
       name: what people read: a file name, or the id.
       picture: the image as the network saw it; uint8.
       map: the attention on its own grid, in [0, 1].
-      probabilities: of every class, summing to 1; empty of a network that is no classifier.
-      label: index of the true class; None if nobody knows it.
+      probabilities: of every class, summing to 1; of several labels, each its own; of a
+        regression the number itself, `[1]`; empty of a network that answers something else.
+      label: index of the true class; a 0 or 1 for each of several labels; or the true number. None
+        if nobody knows it.
       classes: names, in label order.
       mask: the object's pixels on `picture`; None if nobody knows them.
       method: how the map was made.
@@ -57,6 +60,7 @@ class Explanation:
       box: top, left, height and width of what `picture` shows, in pixels of the original, upright;
         a padded picture begins above or left of it. None if nobody knows it.
       place: where the map's cells lie on the picture; None: by half-pixels.
+      kind: what the network answers: a `class`, `several` labels or a `number`.
       source: reads the original, uint8 RGB; files are read anew whenever they are drawn, so that
         explaining many needs no memory for them. None where `picture` is all there is.
       asked: what the map was asked about, if it was no class: `'cat' and not 'dog'`.
@@ -76,32 +80,36 @@ class Explanation:
     map: Float[np.ndarray, "h w"]
     probabilities: Float[np.ndarray, " k"]
     classes: tuple[str, ...]
-    label: int | None = None
+    label: Any = None
     mask: Bool[np.ndarray, "y x"] | None = None
     method: str = "own"
     class_index: int | None = None
     notes: tuple[str, ...] = ()
     box: render.Box | None = None
     place: Place | None = None
+    kind: str = "class"
     source: Callable[[], UInt8[np.ndarray, "y x 3"]] | None = None
     asked: str = ""
 
     @property
+    def answer(self) -> Answer:
+        """What the network said, in words, beside the truth."""
+        return Answer(self.probabilities, self.classes, self.kind, self.label)
+
+    @property
     def predicted(self) -> int | None:
-        """Index of the most probable class; None of a network that is no classifier."""
-        return int(np.argmax(self.probabilities)) if len(self.probabilities) else None
+        """Index of the most probable class or label; None of a network that is no classifier."""
+        return self.answer.predicted
+
+    @property
+    def correct(self) -> bool | None:
+        """Whether the class, or every label, is right; None without a label, and of a number."""
+        return self.answer.correct
 
     @property
     def about(self) -> str | None:
         """What the map was asked about, in words; None if the method asks nothing."""
         return self.asked or (None if self.class_index is None else self.classes[self.class_index])
-
-    @property
-    def correct(self) -> bool | None:
-        """Whether the prediction is right; None without a label."""
-        if self.label is None or self.predicted is None:
-            return None
-        return self.predicted == self.label
 
     @property
     def title(self) -> str:
@@ -115,9 +123,15 @@ class Explanation:
         """
         if self.asked:
             return f"{self.method} for {self.asked}"
-        if self.class_index is None or self.class_index == self.predicted:
+        if self.class_index is None or not self.asks_another:
             return self.method
         return f"{self.method} for {self.classes[self.class_index]!r}"
+
+    @property
+    def asks_another(self) -> bool:
+        """Whether the map is about something that the prediction does not say by itself."""
+        asked = None if self.kind == "number" else self.class_index
+        return asked is not None and (asked != self.predicted or self.kind == "several")
 
     @property
     def peak(self) -> tuple[int, int]:
@@ -137,10 +151,8 @@ class Explanation:
         return bool(np.ptp(self.map) > 0 and self.mask[self.peak])
 
     def top(self, n: int = 5) -> list[tuple[str, float]]:
-        """Returns the `n` most probable classes with their probabilities, best first."""
-        check_whole("n", n)
-        best = np.argsort(-self.probabilities, kind="stable")[:n]
-        return [(self.classes[index], float(self.probabilities[index])) for index in best]
+        """Returns the `n` most probable classes or labels and their probabilities, best first."""
+        return self.answer.top(n)
 
     def view(self, *, original: bool = True, most: int | None = None) -> View:
         """Returns what the map is drawn on, and where it lies there.
@@ -192,9 +204,10 @@ class Explanation:
         return render.as_image(drawn(self, self.view(original=original), alpha, cmap, blend))
 
     def __repr__(self) -> str:
-        said = "".join(f"{name!r} {share:.1%}, " for name, share in self.top(1))
         size = "x".join(map(str, self.map.shape))
         (title,) = distinct([self.name])
+        said = "" if self.predicted is None else f"{self.answer.text!r} {self.answer.shares()}"
+        said = f"{said.strip()}, " if said else ""
         return f"Explanation({title!r}: {said}{self.title} map {size})"
 
     def _repr_html_(self) -> str:
@@ -251,6 +264,8 @@ def card(same: Sequence[Explanation], title: str) -> str:
     )
     notes = "".join(f"<p>{escape(note)}</p>" for note in first.notes)
     classes = ", ".join(f"<b>{escape(name)}</b> {share:.1%}" for name, share in first.top(TOP))
+    if first.kind == "number":
+        classes = f"{escape(first.classes[0])} <b>{first.answer.text}</b>"
     head = f"{escape(title)}: {classes}" if classes else escape(title)
     return f"<div><p>{head}</p>{notes}{shown}</div>"
 

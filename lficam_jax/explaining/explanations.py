@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+from lficam_jax.explaining.answer import heads
 from lficam_jax.explaining.explanation import Explanation, by_image, card, distinct
 from lficam_jax.explaining.saving import save
 from lficam_jax.workdir.origin import told_origin
@@ -97,10 +98,9 @@ class Explanations(Sequence[Explanation]):
 
     def __repr__(self) -> str:
         images = self.images
-        rows = [["image", "class", "probability"]]
+        rows = [["image", *(heads(self[0].kind, self[0].classes) if images else ())]]
         for (item, *_), title in zip(images[:SHOWN], self._titles(), strict=False):
-            name, share = next(iter(item.top(1)), ("–", None))
-            rows.append([title, name, "–" if share is None else f"{share:.1%}"])
+            rows.append([title, item.answer.text, item.answer.shares()])
         head = f"{len(images)} image{'s' * (len(images) != 1)}, maps: {', '.join(self.methods)}"
         more = [f"… and {len(images) - SHOWN} more"] if len(images) > SHOWN else []
         lost = [told_skipped(self.skipped)] if self.skipped else []

@@ -17,6 +17,7 @@ from lficam_jax.explaining.asking import check_range
 from lficam_jax.methods.perturbation import CHUNK_SIZE
 from lficam_jax.methods.split import Split, split_model
 from lficam_jax.methods.targets import Output, Target
+from lficam_jax.models.answers import kind_of, told
 from lficam_jax.models.fit import check_network
 from lficam_jax.models.geometry import Places, places
 from lficam_jax.ops.maps import Place, min_max, resize
@@ -52,6 +53,11 @@ class Ours:
         """Whether each class looks through a map of its own."""
         return bool(getattr(self.model, "classwise", False))
 
+    @property
+    def kind(self) -> str:
+        """What the network answers: `models.answers.kind_of`."""
+        return kind_of(self.model)
+
     def check(self, weights: Any, image_shape: tuple[int, ...]) -> None:  # noqa: D102
         check_network(self.model, weights, image_shape)
 
@@ -68,7 +74,8 @@ class Seen(NamedTuple):
     """What a network says of images, and where it looks.
 
     Attributes:
-      share: probabilities; of no class, `[n 0]`, for a network that is no classifier.
+      share: probabilities, or the predicted numbers; of no class, `[n 0]`, for a network that is no
+        classifier.
       chosen: the most probable classes, best first, as many as were asked about.
       maps: of each method, one for each question; of a method that asks none, one.
     """
@@ -218,11 +225,11 @@ def _most(split: Split, count: int) -> Int[Array, "b t"]:
 
 
 def _shares(split: Split) -> Float[Array, "b k"]:
-    """Returns the probabilities of classes; of none where the answers are no logits of several."""
+    """Returns probabilities or numbers; nothing where the answers are no logits of several."""
     answers = split.answers()
-    if getattr(answers, "ndim", 0) != 2 or answers.shape[1] < 2:
+    if split.kind == "class" and (getattr(answers, "ndim", 0) != 2 or answers.shape[1] < 2):
         return jnp.zeros((len(split.features), 0), jnp.float32)
-    return jax.nn.softmax(jnp.asarray(answers, jnp.float32))
+    return told(split.kind, answers)
 
 
 def _fused(

@@ -176,16 +176,22 @@ def entry(same: Sequence[Explanation], view: View | None = None) -> dict[str, An
     """
     item = same[0]
     view = view_or_seen(item, ON_PAGE) if view is None else view
-    rows = item.top(TOP)
-    if item.label is not None and item.classes[item.label] not in [name for name, _ in rows]:
-        rows += [(item.classes[item.label], float(item.probabilities[item.label]))]
+    said, rows = item.answer, item.top(TOP)
+    told = [name for name, _ in rows]
+    more = [name for name in said.right + said.wrong if name not in told]
+    rows += [(name, float(item.probabilities[item.classes.index(name)])) for name in more]
     return {
         "id": item.id,
         "name": item.name,
         "notes": item.notes,
-        "true": None if item.label is None else item.classes[item.label],
-        "predicted": None if item.predicted is None else item.classes[item.predicted],
-        "correct": item.correct,
+        "kind": said.kind,
+        "true": said.true,
+        "predicted": None if said.predicted is None else said.text,
+        "correct": said.correct,
+        "right": said.right,
+        "wrong": said.wrong,
+        "error": said.error,
+        "number": said.classes[0] if said.kind == "number" else None,
         "probabilities": [[name, round(share, 5)] for name, share in rows],
         "picture": render.data_uri(view.picture),
         "size": list(view.picture.shape[:2]),

@@ -143,6 +143,8 @@ class Tally:
     def __init__(self) -> None:
         self.images = 0
         self._correct: list[bool] = []
+        self._exact = False  # several labels, right all or not
+        self._errors: list[float] = []  # of numbers
         self._hits: dict[str, list[bool]] = {}
         self._constant: Counter[str] = Counter()
 
@@ -152,9 +154,13 @@ class Tally:
             self.images += 1
             first = same[0]
             if tell:
-                (name, share), *_ = first.top(1)
                 read = f"; {'; '.join(first.notes)}" if first.notes else ""
-                print(f"{first.name}: {name} ({100 * share:.1f} %){read}")
+                share = first.answer.shares().replace("%", " %")
+                said = f"{first.answer.text} ({share})" if share else first.answer.text
+                print(f"{first.name}: {said}{read}")
+            if first.answer.error is not None:
+                self._errors.append(abs(first.answer.error))
+            self._exact = first.kind == "several"
             if first.correct is not None:
                 self._correct.append(first.correct)
             for item in same:
@@ -166,6 +172,8 @@ class Tally:
     def summary(self) -> dict[str, Any]:
         """Returns the count and, where labels and masks are known, the shares of hits among them.
 
+        Of several labels `exact_match`, of numbers `mae` instead of `accuracy`.
+
         With several methods, `pointing_game` is of the first; `methods` tells it of each.
         """
         pointing = {name: _share("pointing_game", hits) for name, hits in self._hits.items()}
@@ -174,11 +182,12 @@ class Tally:
             for name, share in pointing.items()
         }
         first = next(iter(pointing.values()))
-        return {"images": self.images, **_share("accuracy", self._correct), **first,
+        right = _share("exact_match" if self._exact else "accuracy", self._correct)
+        return {"images": self.images, **right, **_share("mae", self._errors), **first,
                 "methods": methods}  # fmt: skip
 
 
-def _share(name: str, verdicts: Sequence[bool]) -> dict[str, float]:
+def _share(name: str, verdicts: Sequence[float]) -> dict[str, float]:
     return {name: float(np.mean(verdicts))} if verdicts else {}
 
 
@@ -188,6 +197,10 @@ def _print(skipped: Sequence[tuple[str, str]], result: dict[str, Any]) -> None:
     print(f"images explained  {result['images']}" + (f", {len(skipped)} skipped" * bool(skipped)))
     if "accuracy" in result:
         print(f"accuracy of them  {100 * result['accuracy']:.1f} %")
+    if "exact_match" in result:
+        print(f"all labels right  {100 * result['exact_match']:.1f} %")
+    if "mae" in result:
+        print(f"mean error        {result['mae']:.4g}")
     several = len(result["methods"]) > 1
     for method, values in result["methods"].items():
         whose = f"  {method}" if several else ""

@@ -14,6 +14,7 @@ import numpy as np
 
 from lficam_jax.errors import UserError, check_path, check_word, legible, shortened
 from lficam_jax.explaining import render
+from lficam_jax.explaining.answer import Answer
 from lficam_jax.explaining.explanation import (
     ON_PAGE,
     Explanation,
@@ -213,9 +214,7 @@ def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
         "name": item.name,
         "notes": item.notes,
         "box": item.box,  # top, left, height, width
-        "label": None if item.label is None else item.classes[item.label],
-        "predicted": None if item.predicted is None else item.classes[item.predicted],
-        "correct": item.correct,
+        **_answer(item.answer),
         "probabilities": item.top(IN_MANIFEST),  # pairs: two classes may share a name
         "method": item.method,
         "asked_about": item.about,
@@ -223,6 +222,19 @@ def _for_manifest(stem: str, item: Explanation) -> dict[str, Any]:
         "peak_on_object": item.peak_on_object,
         "files": {"overlay": f"{stem}.png", "map": f"{stem}.map.png", "array": f"maps.npz:{stem}"},
     }
+
+
+def _answer(said: Answer) -> dict[str, Any]:
+    """Returns `label` and `predicted`: a class's name, names of labels, or a number."""
+    label, predicted = said.true, said.text
+    values: dict[str, Any] = {"label": label, "predicted": predicted, "correct": said.correct}
+    if said.kind == "several":
+        values["label"] = None if label is None else said.right
+        values["predicted"] = [said.classes[i] for i in said.present]
+    if said.kind == "number":
+        values["label"] = None if label is None else said.number
+        values["predicted"] = float(said.values[0])
+    return values
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from lficam_jax.methods import maps_of, place_of
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation, sanity, sparseness
 from lficam_jax.metrics.road import PERCENTAGES, road
+from lficam_jax.models.answers import kind_of, told
 from lficam_jax.models.classifier import predict
 from lficam_jax.models.geometry import places
 from lficam_jax.ops.maps import Place
@@ -64,10 +65,9 @@ def run(session: Session, groups: Sequence[str] = (), **asked: Any) -> int:
     The page adds the curves and some maps; `faithfulness_images.csv` has the values of each image.
     The arguments and errors are those of `faithfulness`.
     """
-    gallery, images = (
-        Gallery(session.sample, session.places, session.run.model),
-        Table(session.sample.classes),
-    )
+    model = session.run.model
+    gallery = Gallery(session.sample, session.places, model)
+    images = Table(session.sample.classes, kind_of(model))
     result = faithfulness(session, groups, watchers=(gallery.add, images.add), **asked)
     found, note = result["methods"], result["left_out"]
     terminal = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
@@ -111,6 +111,7 @@ def faithfulness(
         ("baseline", baseline, measures.BASELINES),
     ):
         check_word(what, word, known)
+    check_measurable(session, target)
     groups, note = chosen(groups, session.sample.has_mask)
     names = session.with_trivial(*METHODS)
     _announce(len(session.sample), names, groups, steps)
@@ -121,6 +122,21 @@ def faithfulness(
         "class": TARGETS[target], "baseline": baseline, "steps": steps, "left_out": note,
         "methods": found,
     })  # fmt: skip
+
+
+def check_measurable(session: Session, target: str) -> None:
+    """Raises a UserError where there is no probability to measure, or no class to measure it of."""
+    kind = kind_of(session.run.model)
+    if kind == "number":
+        raise UserError(
+            "the measures ask how the probability of a class changes, and this network predicts a "
+            f"number ({', '.join(session.classes)}); lficam sanity and stability take it"
+        )
+    if kind == "several" and target == "label":
+        raise UserError(
+            "target=label needs one true class per image, and these have several labels; leave it "
+            "out: the most probable label is measured"
+        )
 
 
 def measurement(
@@ -199,11 +215,14 @@ class Measurement:
         self, info: Dataset | Preprocess, variables: Variables, batch: Any
     ) -> dict[str, Array]:
         images = normalise(batch["image"], info)
-        share = jax.nn.softmax(predict(self._model, variables, images).logits.astype(jnp.float32))
+        share = self._told(variables, images)
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(batch["id"])
         classes = jnp.argmax(share, axis=1) if self._target == "predicted" else batch["label"]
         before = jnp.take_along_axis(share, classes[:, None], axis=1)[:, 0]
         return {"image": images, "share": share, "class": classes, "before": before, "key": keys}
+
+    def _told(self, variables: Variables, images: Array) -> Array:
+        return told(kind_of(self._model), predict(self._model, variables, images).logits)
 
     def _draw(self, name: str, sensitivity: bool = False) -> Callable[..., Array]:
         def draw(variables: Variables, seen: Any) -> Array:
@@ -224,7 +243,7 @@ class Measurement:
         ground = measures.baseline(images, self._baseline, self._black)
 
         def confidence(x: Array, classes: Array) -> Array:
-            share = jax.nn.softmax(predict(self._model, variables, x).logits.astype(jnp.float32))
+            share = self._told(variables, x)
             return jnp.take_along_axis(share, classes[:, None], axis=1)[:, 0]
 
         masked = measures.masked(images, maps, ground)

@@ -20,6 +20,7 @@ from lficam_jax.methods import draw
 from lficam_jax.methods.split import split_model
 from lficam_jax.metrics import corruptions
 from lficam_jax.metrics.robustness import fgsm
+from lficam_jax.models.answers import told
 from lficam_jax.models.classifier import predict
 from lficam_jax.structs import Variables
 
@@ -149,7 +150,7 @@ def _attacked(model: nn.Module, info: Dataset, variables: Variables, asked: Any)
 
 def _seen(model: nn.Module, names: Sequence[str], variables: Variables, asked: Any) -> Seen:
     split = split_model(model, variables, asked["image"])
-    share = jax.nn.softmax(jnp.asarray(split.logits, jnp.float32))
+    share = told(split.kind, split.answers())
     predicted = jnp.argmax(share, axis=1)
     chosen = jnp.where(asked["class"] < 0, predicted, asked["class"])
     seeds = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(asked["id"])

@@ -9,12 +9,14 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from lficam_jax.devices.parallel import over_rows
+from lficam_jax.errors import UserError
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure.observe import HostBatch, Observer, Perturbation, Seen
 from lficam_jax.measure.resemblance import Found, leave, summarise, table
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import summary
 from lficam_jax.metrics.localisation import constant, on_image
+from lficam_jax.models.answers import kind_of
 from lficam_jax.structs import Variables
 from lficam_jax.workdir.progress import Pace
 
@@ -58,6 +60,11 @@ def robustness(
     Raises:
       UserError: for a method that the model cannot give.
     """
+    if kind_of(session.run.model) != "class":
+        raise UserError(
+            "robustness asks whether the class holds, and this network gives an image no single "
+            "class (model.loss); lficam sanity and stability take it"
+        )
     observer = observer or Observer.of(session)
     count, names = len(session.sample), observer.methods
     print(f"{count} images x {1 + len(plan)} looks, {len(names)} methods", flush=True)

@@ -21,6 +21,7 @@ from lficam_jax.methods import maps_of
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.localisation import constant, on_image
 from lficam_jax.metrics.pairs import Agreement
+from lficam_jax.models.answers import kind_of, told
 from lficam_jax.models.classifier import predict
 from lficam_jax.models.geometry import places
 from lficam_jax.structs import Variables
@@ -46,6 +47,7 @@ class Look:
       probabilities: of every class.
       constant: how many of its maps are.
       shown: `id image label`, and `mask` where known, of some examples, spread evenly.
+      kind: what the network answers, of `models.answers.kind_of`.
     """
 
     ids: list[int]
@@ -54,6 +56,7 @@ class Look:
     probabilities: Float[np.ndarray, "n k"]
     constant: int
     shown: list[dict[str, np.ndarray]]
+    kind: str = "class"
 
 
 def run(
@@ -162,13 +165,14 @@ def explanations(looks: Mapping[str, Look], names: Sequence[str]) -> list[Explan
         place = {path: look.ids.index(int(row["id"])) for path, look in looks.items()}
         share = [
             look.probabilities[place[path]] for path, look in looks.items()
-            if look.classes == first.classes
+            if (look.classes, look.kind) == (first.classes, first.kind)
         ]  # fmt: skip
         found += [
             Explanation(
                 id=str(row["id"]), name=str(row["name"]), picture=row["image"],
                 map=look.maps[place[path]], probabilities=np.mean(share, axis=0),
-                classes=first.classes, label=int(row["label"]), mask=row.get("mask"), method=name,
+                classes=first.classes, label=row["label"], kind=first.kind, mask=row.get("mask"),
+                method=name,
             )
             for (path, look), name in zip(looks.items(), names, strict=True)
         ]  # fmt: skip
@@ -186,8 +190,8 @@ def _look(path: str, split: str, limit: int, data: ConfigDict | None, align: str
     @jax.jit
     def draw(variables: Variables, pixels: Array) -> tuple[Array, Array]:
         images = normalise(pixels, sample.info)
-        logits = predict(model, variables, images).logits.astype(jnp.float32)
-        return maps_of("own", model, variables, images), jax.nn.softmax(logits)
+        logits = predict(model, variables, images).logits
+        return maps_of("own", model, variables, images), told(kind_of(model), logits)
 
     ids: list[int] = []
     parts, shares, shown = [], [], []
@@ -208,7 +212,7 @@ def _look(path: str, split: str, limit: int, data: ConfigDict | None, align: str
         shown += [{n: rows[i] for n, rows in batch.items() if n != "valid"} for i in kept]
         ids += batch["id"][valid].tolist()
     maps, share = np.concatenate(parts), np.concatenate(shares)
-    return Look(ids, tuple(sample.classes), maps, share, degenerate, shown)
+    return Look(ids, tuple(sample.classes), maps, share, degenerate, shown, kind_of(model))
 
 
 def _told(result: dict[str, Any]) -> str:

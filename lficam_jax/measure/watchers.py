@@ -9,9 +9,11 @@ import flax.linen as nn
 import numpy as np
 
 from lficam_jax.data.sample import Sample
+from lficam_jax.explaining.answer import Answer
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.measure.scoreboard import COLUMNS, PERCENT, Rows
 from lficam_jax.methods import asks, place_of
+from lficam_jax.models.answers import kind_of
 from lficam_jax.models.geometry import Places
 
 SHOWN = 24  # images whose maps are on the page
@@ -53,7 +55,8 @@ class Gallery:
             Explanation(
                 id=str(batch["id"][i]), name=str(batch["name"][i]), picture=batch["image"][i],
                 map=rows["map"][i], probabilities=share[i], classes=self._classes,
-                label=int(batch["label"][i]), mask=batch["mask"][i] if "mask" in batch else None,
+                label=batch["label"][i], kind=kind_of(self._model),
+                mask=batch["mask"][i] if "mask" in batch else None,
                 method=name, class_index=int(asked[i]) if asks(name, self._model) else None,
                 place=place_of(name, rows["map"].shape[1:], self._lie),
             )
@@ -69,21 +72,23 @@ class Table:
 
     Args:
       classes: class names, in label order.
+      kind: what the network answers, of `models.answers.kind_of`.
     """
 
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        self._classes = classes
+    def __init__(self, classes: tuple[str, ...], kind: str = "class") -> None:
+        self._classes, self._kind = classes, kind
         self._rows: list[dict[str, Any]] = []
 
     def add(self, batch: Rows, seen: Mapping[str, Any], found: Mapping[str, Rows]) -> None:
         """Takes the numbers of the next batch."""
         share, asked = np.asarray(seen["share"]), np.asarray(seen["class"])
         for i in np.flatnonzero(batch["valid"]):
+            said = Answer(share[i], self._classes, self._kind, batch["label"][i])
             about = {
                 "id": int(batch["id"][i]),
                 "name": str(batch["name"][i]),
-                "label": self._classes[batch["label"][i]],
-                "predicted": self._classes[share[i].argmax()],
+                "label": said.true,
+                "predicted": said.text,
                 "class": self._classes[asked[i]],
                 "probability": float(share[i, asked[i]]),
             }

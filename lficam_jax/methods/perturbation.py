@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from lficam_jax.errors import UserError
 from lficam_jax.methods.split import Maps, Split
 from lficam_jax.methods.targets import Target, count_classes, pick, rows
+from lficam_jax.models.answers import told
 from lficam_jax.ops import maps
 
 SCORES = ("logit", "probability")
@@ -52,7 +53,7 @@ def score_cam(
         logits = network(images[sample] * masks[..., None].astype(images.dtype))
         if score == "probability":
             count_classes(logits)
-            logits = jax.nn.softmax(logits.astype(jnp.float32))
+            logits = told(split.kind, logits)
         return pick(logits, rows(target, sample))
 
     span = jnp.max(features, axis=(1, 2)) - jnp.min(features, axis=(1, 2))

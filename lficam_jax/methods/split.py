@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from lficam_jax.errors import UserError
 from lficam_jax.methods.targets import count_classes, pick
+from lficam_jax.models.answers import as_logits, kind_of
 from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.models.heads import ABNHead
 from lficam_jax.ops.maps import attend, min_max, weighted_map
@@ -52,6 +53,7 @@ class Split:
         it makes anew.
       classwise: whether each class looks through a map of its own (`ClasswiseHead`); F', its map
         and what `classify` says of F' are then those of the target, as `asked` makes them.
+      kind: what the logits are, of `models.answers.kind_of`.
     """
 
     features: Float[Array, "b h w d"]
@@ -64,6 +66,7 @@ class Split:
     logits: Float[Array, "b k"] | None = None
     classify_some: Callable[[Array, Int[Array, " n"]], Any] | None = None
     again: Callable[[Float[Array, "b y x c"]], "Split"] | None = None
+    kind: str = "class"
     classwise: bool = False
     attentions: tuple[Float[Array, "b m n n"], ...] | None = None
     weighing: Callable[[tuple[Array, ...]], Any] | None = None
@@ -160,7 +163,7 @@ def split_model(model: nn.Module, variables: Variables, images: Float[Array, "b 
         images=images, network=lambda x: predict(model, variables, x).logits,
         weights=_weights(model, variables), attention=outputs.attention,
         unattended=outputs.features.astype(jnp.float32), logits=outputs.logits,
-        again=lambda x: split_model(model, variables, x),
+        again=lambda x: split_model(model, variables, x), kind=kind_of(model),
         classwise=isinstance(model, Classifier) and model.classwise,
     )  # fmt: skip
 
@@ -186,8 +189,9 @@ def _classifier(model: nn.Module, variables: Variables) -> Callable[[Array], Arr
 
 def _weights(model: nn.Module, variables: Variables) -> Array | None:
     if isinstance(model, Classifier) and model.pools_linearly:
+        # A column per logit; as_logits is linear, and CAM leaves the bias out.
         kernel: Array = variables["params"]["classifier"]["kernel"]
-        return kernel
+        return as_logits(model.loss, kernel, (0.0, model.number[1]))
     return None
 
 

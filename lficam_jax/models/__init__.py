@@ -17,6 +17,7 @@ from lficam_jax.errors import (
     is_number,
     nearest,
 )
+from lficam_jax.models.answers import check_answers
 from lficam_jax.models.backbone import Backbone, is_default
 from lficam_jax.models.classifier import Classifier
 from lficam_jax.models.convnext import convnext
@@ -53,6 +54,7 @@ DTYPES = ("float32", "bfloat16")
 
 def create_model(
     backbone: str | nn.Module, depth: int | None = None, head: str = "lfi", *, num_classes: int,
+    loss: str = "softmax", number: tuple[float, float] = (0.0, 1.0),
     dtype: str = "float32", axis_name: str | None = None, remat: bool = False,
     fin: Mapping[str, Any] | None = None, abn: Mapping[str, Any] | None = None,
     plain: Mapping[str, Any] | None = None, **options: Any,
@@ -65,7 +67,10 @@ def create_model(
       depth: layers of the backbone, in its family's count.
       head: `lfi` (draws its own map), `classwise` (one of each class), `abn` (a second branch
         draws it) or `plain`.
-      num_classes: number of logits.
+      num_classes: outputs of the linear classifier.
+      loss: what they mean: `softmax`, one class of all; `sigmoid`, a label each that is present or
+        not, or with one output one class of two; `regression`, a number each.
+      number: mean and deviation of the numbers to learn (regression).
       dtype: of activations, `float32` or `bfloat16`.
       axis_name: mapped axis over which BatchNorm is synchronised; None: per device.
       remat: training keeps only what goes into each block of the backbone and computes the rest
@@ -92,6 +97,7 @@ def create_model(
     num_classes = check_whole("num_classes", num_classes)
     check_word("head", head, HEADS)
     check_word("dtype", str(dtype), DTYPES)
+    number = check_answers(loss, number)
     check_flag("remat", remat)
     if not isinstance(axis_name, str | None):
         raise UserError(f"axis_name must be the name of a mapped axis, not {brief(axis_name)}")
@@ -107,12 +113,18 @@ def create_model(
             f"{reads} reads its map off a linear classifier, and {backbone} has more between its "
             "features and its classes than pooling; use head 'lfi' or 'plain', or another backbone"
         )
+    if head == "lfi" and reads and loss != "softmax" and (loss, num_classes) != ("sigmoid", 1):
+        raise UserError(
+            f"{reads} weighs channels by the probabilities of classes, and loss={loss!r} has none; "
+            "use fin: kind='learned', or head 'classwise', where each label has a map of its own"
+        )
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
         head=_head(head, parts, layers, num_classes, fin=fin, abn=_options("abn", abn),
-                   plain=_options("plain", plain)),
+                   plain=_options("plain", plain), says=(loss, number)),
         num_classes=num_classes, layers=layers,
         final_before_head=parts.final_before_head or bool(reads),
+        loss=loss, number=number,
     )  # fmt: skip
 
 
@@ -154,6 +166,7 @@ def _registered(
 def _head(
     name: str, parts: Backbone, layers: Layers, num_classes: int, *,
     fin: Mapping[str, Any], abn: Mapping[str, Any], plain: Mapping[str, Any],
+    says: tuple[str, tuple[float, float]],
 ) -> nn.Module:  # fmt: skip
     if name == "plain":
         for option in plain:
@@ -167,7 +180,7 @@ def _head(
             check_word("abn: the option", option, ("loss",))
         loss = abn.get("loss", "both")
         check_word("abn: loss", loss, ABNHead.LOSSES)
-        return ABNHead(parts.last_stage(1), num_classes, layers, loss)
+        return ABNHead(parts.last_stage(1), num_classes, layers, loss, *says)
     if name == "classwise":
         return ClasswiseHead()
     return _lfi_head(layers, parts.relu_every, fin)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lficam_jax.models.answers import as_logits
 from lficam_jax.models.heads import ClasswiseHead
 from lficam_jax.models.layers import Layers
 from lficam_jax.structs import Outputs, Variables
@@ -35,11 +36,13 @@ class Classifier(nn.Module):
       trunk: images to features, all stages but the last.
       last_stage: the last stage at the stride of the classifier's path.
       head: decides where attention enters (models/heads.py).
-      num_classes: number of logits.
+      num_classes: columns of the linear layer.
       layers: conventions of the network.
       final: BN and ReLU of a pre-activation network, or None.
       final_before_head: whether `final` ends the last stage or stands between attention and
         pooling.
+      loss: what it is trained by, of `answers.LOSSES`, which says what its outputs mean.
+      number: mean and deviation of the numbers that it learns (regression).
     """
 
     trunk: nn.Module
@@ -49,6 +52,8 @@ class Classifier(nn.Module):
     layers: Layers
     final: nn.Module | None = None
     final_before_head: bool = False
+    loss: str = "softmax"
+    number: tuple[float, float] = (0.0, 1.0)
 
     def setup(self) -> None:  # noqa: D102
         self.classifier = self.layers.dense(self.num_classes)
@@ -90,13 +95,15 @@ class Classifier(nn.Module):
         """Returns logits `[b k]` of features, pooled over space in float32."""
         if self.final is not None and not self.final_before_head:
             features = self.final(features, train=train)
-        return self.classifier(jnp.mean(features.astype(jnp.float32), axis=(1, 2)))
+        outputs = self.classifier(jnp.mean(features.astype(jnp.float32), axis=(1, 2)))
+        return as_logits(self.loss, outputs, self.number)
 
     def linear(self, channels: int) -> tuple[Array, Array]:
-        """Returns kernel `[d k]` and bias `[k]` of the classifier, which sees so many channels."""
+        """Returns kernel `[d k]` and bias `[k]` of the logits; so many channels are classified."""
         self.classifier(jnp.zeros((1, channels), jnp.float32))  # flax makes its parameters here
         params = self.classifier.variables["params"]
-        return params["kernel"], params["bias"]
+        kernel = as_logits(self.loss, params["kernel"], (0.0, self.number[1]))
+        return kernel, as_logits(self.loss, params["bias"][None], self.number)[0]
 
 
 def init_variables(

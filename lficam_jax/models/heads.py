@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lficam_jax.models.answers import as_logits
 from lficam_jax.models.fin import FeatureImportanceNetwork
 from lficam_jax.models.layers import Layers
 from lficam_jax.ops import maps
@@ -162,16 +163,20 @@ class ABNHead(nn.Module):
 
     Attributes:
       attention_stage: the last stage again, at stride 1, with weights of its own.
-      num_classes: number of logits of either branch.
+      num_classes: outputs of either branch.
       layers: conventions of the network.
       loss: `both` trains both branches, as the paper. `perception` and `attention` are the
         baselines with one loss: the named branch gives `logits`, and `attention_logits` is None.
+      answers: the network's `loss`, which says what outputs mean.
+      number: likewise.
     """
 
     attention_stage: nn.Module
     num_classes: int
     layers: Layers
     loss: str = "both"
+    answers: str = "softmax"
+    number: tuple[float, float] = (0.0, 1.0)
 
     LOSSES = ("both", "perception", "attention")
 
@@ -200,4 +205,5 @@ class ABNHead(nn.Module):
         )
         score = norm(train=train, name="bn_map")(conv(1, 3, name="conv_map")(responses))
         logits = conv(k, 1, name="conv_logits")(responses).astype(jnp.float32)
-        return jnp.mean(logits, axis=(1, 2)), jax.nn.sigmoid(score[..., 0].astype(jnp.float32))
+        said = as_logits(self.answers, jnp.mean(logits, axis=(1, 2)), self.number)
+        return said, jax.nn.sigmoid(score[..., 0].astype(jnp.float32))

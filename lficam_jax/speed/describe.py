@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config.size import told
-from lficam_jax.data import Dataset, dataset_info, train_examples
+from lficam_jax.data import Dataset, counts, dataset_info, train_examples
 from lficam_jax.data.sampling import fitting
 from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.structs import Variables
@@ -138,7 +138,7 @@ def _at(params: Any, path: tuple[str, ...]) -> Any:
 
 def _data(info: Dataset, examples: int) -> str:
     size = told(info.image_size)
-    return f"{info.name}, {info.num_classes} classes at {size}, {examples:,} training images"
+    return f"{info.name}, {counts.answers(info)} at {size}, {examples:,} training images"
 
 
 def _count(tree: Any) -> int:

@@ -44,9 +44,14 @@ class Programs:
         random = np.random.default_rng(0)
         return {
             "image": random.integers(0, 256, (size, *self.info.size, 3), np.uint8),
-            "label": random.integers(0, self.info.num_classes, size, np.int32),
+            "label": self._labels(random, size),
             "id": np.arange(size, dtype=np.int32),
         }
+
+    def _labels(self, random: np.random.Generator, size: int) -> np.ndarray:
+        if self.info.labels == "class":
+            return random.integers(0, self.info.num_classes, size, np.int32)
+        return random.integers(0, 2, (size, self.info.num_classes)).astype(np.float32)
 
     def forward(self, take: Callable[[Outputs], Any], size: int) -> Program:
         """One pass over images that are on the device; `take` says what of it is wanted."""

@@ -119,6 +119,11 @@ def plan(study: ConfigDict) -> list[Run]:
     Raises:
       UserError: for a setting, method, measure or config that does not exist or is not valid.
     """
+    if dataset_info(study.base.data).labels != "class":
+        raise UserError(
+            "a study compares accuracies, so its pictures need one class each; these have several "
+            "labels or a number (data.labels_file): train each network, and use lficam stability"
+        )
     settings = {name: _merged(study.base, change) for name, change in study.settings.items()}
     if len(settings) < 2:
         raise UserError("a study compares settings: give at least two in `settings`")

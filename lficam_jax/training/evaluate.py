@@ -15,11 +15,12 @@ from lficam_jax.data import Pipeline, denormalise
 from lficam_jax.data.pipeline import Load
 from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.explaining.render import contact_sheet, overlay
-from lficam_jax.metrics import importance, localisation
+from lficam_jax.metrics import answers, importance, localisation
+from lficam_jax.models.answers import kind_of, told
 from lficam_jax.models.classifier import predict
 from lficam_jax.models.geometry import Places, places
 from lficam_jax.structs import Batch, Outputs, Sums, Variables
-from lficam_jax.training.steps import cross_entropy
+from lficam_jax.training.steps import example_losses
 
 DRAWN = 16  # images on the picture for TensorBoard
 
@@ -27,20 +28,31 @@ DRAWN = 16  # images on the picture for TensorBoard
 def make_eval_step(model: nn.Module, load: Load, align: str = "centres") -> Callable[..., Sums]:
     """Returns `eval_step(variables, resident, batch, *, axis_name) -> sums`, for `parallel.spmd`.
 
-    `sums` holds, over the valid rows: `count loss correct top5 confusion`, with a map also
-    `constant_maps`, with FIN `effective_channels correlation_with_mean`, and with object masks
-    `masked pointing_hits energy`; `align` says where maps lie on the image (`geometry.places`).
+    `sums` holds, over the valid rows: `count loss`, of classes `correct top5 confusion`, with a map
+    also `constant_maps`, with FIN `effective_channels correlation_with_mean`, and with object masks
+    `masked pointing_hits energy`; `align` says where maps lie on the image (`geometry.places`). Of
+    two classes, several labels and numbers it also holds all rows, `told label valid`, of all
+    devices: their measures are no sums.
     """
+    kind = kind_of(model)
 
     def eval_step(variables: Variables, resident: Any, batch: Any, *, axis_name: str) -> Sums:
         batch = load(resident, batch, jax.random.key(0))
         outputs = predict(model, variables, batch["image"])
-        rows = _class_rows(outputs.logits, batch["label"])
+        rows = {"count": jnp.ones(batch["valid"].shape, jnp.float32)}
+        rows["loss"] = _losses(model, outputs, batch["label"])
+        if kind == "class":
+            rows |= _class_rows(outputs.logits, batch["label"])
         lie = places(model, batch["image"].shape[1:3], align)
         rows |= _map_rows(outputs, batch, lie)
         sums = {name: jnp.sum(jnp.where(batch["valid"], row, 0)) for name, row in rows.items()}
-        sums["confusion"] = _confusion(outputs.logits, batch)
+        if kind == "class":
+            sums["confusion"] = _confusion(outputs.logits, batch)
         reduced: Sums = jax.lax.psum(sums, axis_name)
+        if kind != "class" or outputs.logits.shape[-1] == 2:
+            each = {"told": told(kind, outputs.logits), "label": batch["label"]}
+            each["valid"] = batch["valid"]
+            reduced |= jax.lax.all_gather(each, axis_name, tiled=True)
         return reduced
 
     return eval_step
@@ -63,7 +75,8 @@ class Evaluation:
 
     def measure(self, variables: Variables) -> dict[str, Any]:
         """Returns the measures of `evaluate`; `variables` are replicated."""
-        return evaluate(self._step, variables, self._resident, self._pipeline)
+        kind = kind_of(self._model)
+        return evaluate(self._step, variables, self._resident, self._pipeline, kind)
 
     def draw(self, variables: Variables) -> np.ndarray | None:
         """Draws the maps of the split's first images as one picture; None if the head has none."""
@@ -91,8 +104,9 @@ class Evaluation:
 
 
 def evaluate(
-    eval_step: Callable[..., Sums], variables: Variables, resident: Any, pipeline: Pipeline
-) -> dict[str, Any]:
+    eval_step: Callable[..., Sums], variables: Variables, resident: Any, pipeline: Pipeline,
+    kind: str = "class",
+) -> dict[str, Any]:  # fmt: skip
     """Runs one pass over a split.
 
     Args:
@@ -100,35 +114,46 @@ def evaluate(
       variables: replicated.
       resident: the pipeline's arrays, replicated.
       pipeline: an evaluation split.
+      kind: what the network answers, `answers.kind_of`.
 
     Returns:
-      Fractions, not percent: `accuracy top5_accuracy loss examples`, `classes` and in their order
-      `per_class_accuracy` and `confusion` (rows are the true classes), and what the model's map and
-      the data allow: `pointing_game energy constant_maps effective_channels
-      correlation_with_mean`.
+      Fractions, not percent: `loss examples classes`; of classes `accuracy top5_accuracy` (of two,
+      `auroc` for the second) and in the order of `classes` `per_class_accuracy` and `confusion`
+      (rows are the true classes); of several labels what `metrics.answers.of_labels` says, of a
+      number `of_numbers`; and what the model's map and the data allow: `pointing_game energy
+      constant_maps effective_channels correlation_with_mean`.
     """
     total: dict[str, Any] = {}
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     for batch in pipeline.batches(0):
         sums = jax.device_get(eval_step(variables, resident, batch))
+        if "told" in sums:
+            said, label, valid = (sums.pop(name) for name in ("told", "label", "valid"))
+            parts.append((said[valid], label[valid]))
         # float64 on the host: float32 stops counting single examples at 16.7 million
         total = {k: np.float64(v) + total.get(k, 0) for k, v in sums.items()}
-    return summarise(total, pipeline.classes)
+    result = summarise(total, pipeline.classes)
+    if not parts:
+        return result
+    said, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if kind == "several":
+        return answers.of_labels(said, label) | result
+    if kind == "number":
+        return answers.of_numbers(said[:, 0], label[:, 0]) | result
+    return result | {"auroc": answers.auroc(said[:, 1], label == 1)}
 
 
 def summarise(total: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, Any]:
     """Divides the sums of a whole split by its count; a class without examples has no accuracy."""
-    count, confusion = float(total["count"]), np.asarray(total["confusion"])
-    shown = zip(confusion.diagonal().tolist(), confusion.sum(axis=1).tolist(), strict=True)
+    count = float(total["count"])
     result: dict[str, Any] = {
-        "accuracy": float(total["correct"]) / count,
-        "loss": float(total["loss"]) / count,
-        "examples": round(count),
-        "classes": list(classes),
-        "per_class_accuracy": [hits / n if n else None for hits, n in shown],
-        "confusion": confusion.astype(int).tolist(),
-    }
-    if len(classes) > 5:
-        result["top5_accuracy"] = float(total["top5"]) / count
+        "loss": float(total["loss"]) / count, "examples": round(count), "classes": list(classes),
+    }  # fmt: skip
+    if "confusion" in total:
+        result = {"accuracy": float(total["correct"]) / count} | result
+        result |= _per_class(np.asarray(total["confusion"]))
+        if len(classes) > 5:
+            result["top5_accuracy"] = float(total["top5"]) / count
     for name in ("effective_channels", "correlation_with_mean"):
         if name in total:
             result[name] = float(total[name]) / count
@@ -141,12 +166,23 @@ def summarise(total: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict
     return result
 
 
+def _losses(model: nn.Module, outputs: Outputs, labels: Array) -> Array:
+    """Returns the losses of what is predicted, without ABN's other branch."""
+    return example_losses(model, outputs.replace(attention_logits=None), labels)  # type: ignore[attr-defined]  # flax adds it
+
+
+def _per_class(confusion: np.ndarray) -> dict[str, Any]:
+    shown = zip(confusion.diagonal().tolist(), confusion.sum(axis=1).tolist(), strict=True)
+    return {
+        "per_class_accuracy": [hits / n if n else None for hits, n in shown],
+        "confusion": confusion.astype(int).tolist(),
+    }
+
+
 def _class_rows(logits: Array, labels: Array) -> dict[str, Array]:
     true_logit = jnp.take_along_axis(logits, labels[:, None], axis=1)
     rank = jnp.sum(logits > true_logit, axis=1)
     return {
-        "count": jnp.ones(labels.shape, jnp.float32),
-        "loss": cross_entropy(logits, labels),
         "correct": jnp.argmax(logits, axis=1) == labels,
         "top5": rank < 5,
     }

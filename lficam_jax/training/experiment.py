@@ -15,9 +15,11 @@ from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, duration
 from lficam_jax.data import ALL, Dataset, Pipeline, dataset_info, open_pipeline
+from lficam_jax.data.classes import listed
 from lficam_jax.data.pipeline import Load
 from lficam_jax.devices import distributed
 from lficam_jax.devices.parallel import AXIS, check_divides
+from lficam_jax.errors import UserError
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import Classifier, init_variables
 from lficam_jax.structs import Run, Sums, TrainState, Variables
@@ -28,6 +30,7 @@ from lficam_jax.workdir.folder import among, check_model, recorded
 OWN = (
     "data.dir",
     "data.folder",
+    "data.labels_file",
     "data.split_file",
     "data.threads",
 )  # keys that may differ from host to host
@@ -70,6 +73,7 @@ def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[st
         check_divides("train.batch_size", train_size, devices, config.optim.accumulate)
 
     def opened() -> dict[str, Pipeline]:
+        check_loss(config.model.loss, dataset_info(config.data))  # before pictures are read
         evaluated = partial(
             open_pipeline, batch_size=config.eval.batch_size, train=False, parts=devices
         )
@@ -91,9 +95,42 @@ def open_splits(config: ConfigDict, *names: str, train: bool = False) -> dict[st
 
 
 def make_model(config: ConfigDict, info: Dataset) -> Classifier:
-    """Builds the network of a config for the classes of its data set."""
-    axis = AXIS if config.parallel.sync_batch_norm else None
-    return create_model(**config.model.to_dict(), num_classes=info.num_classes, axis_name=axis)
+    """Builds the network of a config for the classes, labels or number of its data set.
+
+    Raises:
+      UserError: if `model.loss` does not fit what the data set's pictures have.
+    """
+    axis, one = AXIS if config.parallel.sync_batch_norm else None, config.model.loss == "sigmoid"
+    check_loss(config.model.loss, info)
+    outputs = 1 if one and info.labels == "class" else info.num_classes
+    return create_model(
+        **config.model.to_dict(), num_classes=outputs, number=info.number, axis_name=axis
+    )
+
+
+def check_loss(loss: str, info: Dataset) -> None:
+    """Raises a UserError for a loss that does not fit what the pictures have; it says which do."""
+    have = f"each picture of {info.name} has "
+    if info.labels == "several" and loss != "sigmoid":
+        raise UserError(
+            f"{have}several labels ({listed(info.classes)}), so say --config.model.loss=sigmoid; "
+            f"model.loss={loss} is for one answer"
+        )
+    if info.labels == "number" and loss != "regression":
+        raise UserError(
+            f"{have}a number ({info.classes[0]}), so say --config.model.loss=regression; "
+            f"model.loss={loss} is for classes and labels"
+        )
+    if info.labels == "class" and loss == "regression":
+        raise UserError(
+            f"{have}a class, and model.loss=regression learns a number; bring one for each picture "
+            "by --config.data.labels_file, or leave model.loss out"
+        )
+    if info.labels == "class" and loss == "sigmoid" and info.num_classes != 2:
+        raise UserError(
+            f"{have}one of {info.num_classes} classes, and model.loss=sigmoid is for two, or for "
+            "several labels (--config.data.labels_file); leave model.loss out"
+        )
 
 
 def initial_variables(model: Classifier, config: ConfigDict, info: Dataset) -> Variables:

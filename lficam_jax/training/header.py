@@ -29,7 +29,8 @@ def tell_data(config: ConfigDict, splits: Mapping[str, Pipeline]) -> None:
     """Says what is trained on, and how much of it there is."""
     data = splits["train"]
     place = "on the devices" if data.resident else "read as they are needed"
-    text = f"{data.dataset.name}, {len(data.classes)} classes at {told(data.dataset.image_size)}"
+    size = told(data.dataset.image_size)
+    text = f"{data.dataset.name}, {counts.answers(data.dataset)} at {size}"
     _line("data", f"{text}, {place}")
     for line in counts.told(splits, config.train.batch_size):
         _line("", line)
@@ -41,7 +42,8 @@ def tell_network(
     """Says what is trained, for how long, and how; and what speaks against its learning much."""
     model, optim = config.model, config.optim
     count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    kind = f"{model.backbone}-{model.depth}, {model.head} head, {model.dtype}"
+    loss = f"{model.loss} loss, " if model.loss != "softmax" else ""
+    kind = f"{model.backbone}-{model.depth}, {model.head} head, {loss}{model.dtype}"
     _line("network", f"{kind}; {count:,} parameters")
     epochs = round(recipe.total_steps / data.steps_per_epoch, 2)
     passes = f"{epochs:,g} epoch{'s' * (epochs != 1)}"

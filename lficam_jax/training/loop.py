@@ -22,7 +22,7 @@ from lficam_jax.structs import Sums, TrainState
 from lficam_jax.training.evaluate import Evaluation
 from lficam_jax.training.profiling import Profile
 from lficam_jax.workdir.checkpoint import Checkpoints
-from lficam_jax.workdir.measured import METRIC
+from lficam_jax.workdir.measured import METRICS
 from lficam_jax.workdir.metrics_file import MetricWriter
 from lficam_jax.workdir.progress import Progress
 
@@ -251,18 +251,22 @@ class Loop:
             picture = self.validation.draw(state.variables)
             if picture is not None:
                 self._writer.image(step, "validation/attention", picture)
-        shown = ("accuracy", "pointing_game", "effective_channels", "correlation_with_mean")
-        text = "  ".join(f"{k} {measures[k]:.4f}" for k in shown if k in measures)
+        shown = (*METRICS, "f1", "rmse", "pointing_game", "effective_channels",
+                 "correlation_with_mean")  # fmt: skip
+        told = [k for k in shown if measures.get(k) is not None]
+        text = "  ".join(f"{k} {measures[k]:.4f}" for k in told)
         self._progress.note(f"validation at step {step}: {text}")
-        return {METRIC: measures[METRIC]}
+        return {name: measures[name] for name in METRICS if measures.get(name) is not None}
 
 
 def _means(window: list[Sums]) -> dict[str, float]:
     count = sum(float(s["count"]) for s in window)
+    names = {"loss": "loss", "correct": "accuracy"}
+    names |= {name: name for name in ("label_accuracy", "mae")}
     return {
-        "loss": sum(float(s["loss"]) for s in window) / count,
-        "accuracy": sum(float(s["correct"]) for s in window) / count,
-    }
+        told: sum(float(s[name]) for s in window) / count
+        for name, told in names.items() if name in window[0]
+    }  # fmt: skip
 
 
 def _check_finite(window: list[Sums], last_step: int) -> None:

@@ -36,7 +36,8 @@ def at_32_pixels(data: str, arg: str) -> tuple[ConfigDict, bool]:
 
     Args:
       data: name of the data set.
-      arg: what follows the colon of `--config`: `backbone` (of `CIFAR`), `head`, `depth`, `smoke`.
+      arg: what follows the colon of `--config`: `backbone` (of `CIFAR`), `head`, `loss`, `depth`,
+        `smoke`.
 
     Returns:
       The config, and whether `smoke` was asked for: what `config.finish` takes.
@@ -73,13 +74,13 @@ def _recipe(
     data: str, arg: str, known: Mapping[str, Mapping[str, Any]], backbone: str, batch_size: int
 ) -> tuple[ConfigDict, bool]:
     """Sets network, and SGD with weight decay on all parameters and lr x0.1 at two epochs."""
-    chosen, smoke = options(arg, backbone=backbone, depth=0, head="lfi")
+    chosen, smoke = options(arg, backbone=backbone, depth=0, head="lfi", loss="softmax")
     if chosen.backbone not in known:
         meant = nearest(chosen.backbone, [*known])
         raise UserError(f"option backbone={chosen.backbone!r} is unknown{meant}")
     config = default_config()
     config.data.name = data
-    config.model.update(known[chosen.backbone], head=chosen.head)
+    config.model.update(known[chosen.backbone], head=chosen.head, loss=chosen.loss)
     if chosen.depth:
         config.model.depth = chosen.depth  # another of the backbone's family
 

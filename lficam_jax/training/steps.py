@@ -12,6 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from lficam_jax.data.pipeline import Load
+from lficam_jax.models.answers import kind_of
 from lficam_jax.structs import Batch, Key, Outputs, Sums, TrainState, Variables
 from lficam_jax.training.optim import held
 
@@ -43,12 +44,54 @@ def cross_entropy(
     return losses
 
 
-def classification_loss(outputs: Outputs, labels: Array, smoothing: float = 0.0) -> Array:
-    """Returns each example's loss `[b]`; ABN adds the cross-entropy of its attention branch."""
-    loss = cross_entropy(outputs.logits, labels, smoothing)
-    if outputs.attention_logits is not None:
-        loss += cross_entropy(outputs.attention_logits, labels, smoothing)
-    return loss
+def binary_cross_entropy(
+    logits: Float[Array, "b k"], labels: Float[Array, "b k"], smoothing: float = 0.0
+) -> Float[Array, " b"]:
+    """Returns each example's mean over its labels, in float32; smoothing moves labels to 1/2."""
+    targets = (1 - smoothing) * labels + smoothing / 2
+    losses: Array = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets)
+    return losses.mean(axis=-1)
+
+
+def squared_error(
+    told: Float[Array, "b k"], true: Float[Array, "b k"], deviation: float
+) -> Float[Array, " b"]:
+    """Returns each example's squared error, in squares of the numbers' deviation, in float32."""
+    return jnp.mean(((told.astype(jnp.float32) - true) / deviation) ** 2, axis=-1)
+
+
+def example_losses(
+    model: nn.Module, outputs: Outputs, labels: Array, smoothing: float = 0.0
+) -> Float[Array, " b"]:
+    """Returns the loss of each example; ABN adds that of its attention branch.
+
+    Args:
+      model: says by its `loss` which it is. One sigmoid output for two classes is the cross-entropy
+        of its two logits, which is the same number.
+      outputs: of the model.
+      labels: of the batch.
+      smoothing: of the labels.
+    """
+    kind = kind_of(model)
+
+    def loss(logits: Array) -> Array:
+        if kind == "several":
+            return binary_cross_entropy(logits, labels, smoothing)
+        if kind == "number":
+            return squared_error(logits, labels, model.number[1])
+        return cross_entropy(logits, labels, smoothing)
+
+    branch = outputs.attention_logits
+    return loss(outputs.logits) + (0 if branch is None else loss(branch))
+
+
+def shown(kind: str, logits: Float[Array, "b k"], labels: Array) -> dict[str, Array]:
+    """Returns what progress is told by, one value per example: hits, or how far off it is."""
+    if kind == "several":
+        return {"label_accuracy": jnp.mean((logits >= 0) == (labels > 0), axis=-1)}
+    if kind == "number":
+        return {"mae": jnp.mean(jnp.abs(logits - labels), axis=-1)}
+    return {"correct": jnp.argmax(logits, axis=-1) == labels}
 
 
 def make_train_step(
@@ -73,9 +116,10 @@ def make_train_step(
         outputs, updated = model.apply(
             variables, batch["image"], train=True, mutable=["batch_stats"]
         )
-        losses = classification_loss(outputs, batch["label"], smoothing)
-        hits = jnp.argmax(outputs.logits, axis=-1) == batch["label"]
-        sums = {"loss": losses.sum(), "correct": hits.sum(), "count": jnp.float32(hits.size)}
+        losses = example_losses(model, outputs, batch["label"], smoothing)
+        rows = shown(kind_of(model), outputs.logits, batch["label"]) | {"loss": losses}
+        sums = {name: row.sum() for name, row in rows.items()}
+        sums["count"] = jnp.float32(losses.size)
         return losses.mean(), (updated.get("batch_stats", {}), sums)
 
     def train_step(

@@ -139,7 +139,10 @@ def _in_order(
     """Puts columns in the order of our classes; leaves them out where the classes are others."""
     if list(theirs) == list(ours):
         return found
-    if sorted(theirs) != sorted(ours):
+    if sorted(theirs) != sorted(ours) or any(
+        path.startswith(BY_CLASS) and np.shape(leaf)[-1] != len(ours)
+        for path, leaf in found.items()
+    ):  # other classes, or one output for two of them
         return {path: leaf for path, leaf in found.items() if not path.startswith(BY_CLASS)}
     order = np.array([list(theirs).index(name) for name in ours])
     return {

@@ -28,7 +28,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.structs import TrainState, Variables
 from lficam_jax.workdir.damage import refused
-from lficam_jax.workdir.measured import METRIC, Manager, checksum
+from lficam_jax.workdir.measured import Manager, checksum, goodness
 from lficam_jax.workdir.results import plain
 
 log = logging.getLogger(__name__)
@@ -229,11 +229,11 @@ class Checkpoints:
 
 def _manager(directory: Path, keep_latest: int, read_only: bool) -> ocp.CheckpointManager:
     best = policies.BestN(
-        get_metric_fn=_metric, reverse=False, n=1, keep_checkpoints_without_metrics=False
+        get_metric_fn=goodness, reverse=False, n=1, keep_checkpoints_without_metrics=False
     )
     latest = policies.LatestN(keep_latest)
     options = ocp.CheckpointManagerOptions(
-        best_fn=_metric,  # without it, best_step() would silently be the latest
+        best_fn=goodness,  # without it, best_step() would silently be the latest
         best_mode="max",
         preservation_policy=policies.AnyPreservationPolicy([latest, best]),
         cleanup_tmp_directories=not read_only,
@@ -305,10 +305,6 @@ def _without_advice() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _metric(metrics: Mapping[str, float]) -> float:
-    return metrics[METRIC]
 
 
 def _cause(words: str) -> str:

@@ -17,7 +17,8 @@ from lficam_jax.workdir.results import replace_text
 # over devices and their memory: a run may go on with others, on other machines.
 # `init_from` is none of them: once there is a checkpoint it is not read again, but it shaped it.
 FREE = (
-    "data.dir", "data.folder", "data.split_file", "data.threads", "data.max_corrupt",
+    "data.dir", "data.folder", "data.labels_file", "data.split_file", "data.threads",
+    "data.max_corrupt",
     "eval.batch_size", "explain", "model.remat", "optim.accumulate", "parallel.mode",
     "parallel.platform",
     "parallel.connect_seconds", "parallel.heartbeat_seconds",
@@ -133,8 +134,10 @@ def recorded(workdir: Path | str, data: ConfigDict, *, reads: bool = False) -> d
     known = {key: theirs[key] for key in RECORDED if theirs[key] and not data[key]}
     file = Path(workdir) / SPLIT_FILE
     if data.name == "folder" and data.folder and not data.split_file:
-        own = data.folder == theirs["folder"]
-        if file.exists() and (own or split_table_fits(data, file, theirs["folder"])):
+        same = data.folder == theirs["folder"]
+        own = same and data.labels_file == theirs["labels_file"]
+        moved = not same and file.exists() and split_table_fits(data, file, theirs["folder"])
+        if file.exists() and (own or moved):
             known["split_file"] = str(file)
         elif reads and not own:
             known["split_file"] = ALL

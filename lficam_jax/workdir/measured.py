@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from lficam_jax.errors import UserError
 from lficam_jax.workdir.damage import ABSENT
 
 log = logging.getLogger("lficam_jax.workdir.checkpoint")
-METRIC = "accuracy"  # on the validation split: the highest is the best
+# On the validation split; a network has one of them, of which the highest is the best, or (-1) the
+# lowest.
+METRICS = {"accuracy": 1, "mean_average_precision": 1, "mae": -1}
 
 
 class Manager(ocp.CheckpointManager):  # type: ignore[misc]  # orbax is untyped
@@ -60,5 +63,14 @@ def checksum(metrics: Any) -> int:
 
 
 def _is_measured(metrics: Any) -> bool:
-    value = metrics.get(METRIC) if isinstance(metrics, dict) else None
-    return isinstance(value, int | float) and math.isfinite(value)
+    values = [metrics.get(name) for name in METRICS] if isinstance(metrics, dict) else []
+    return any(isinstance(value, int | float) and math.isfinite(value) for value in values)
+
+
+def goodness(metrics: Mapping[str, float]) -> float:
+    """Returns by what a checkpoint is compared with others: the higher, the better.
+
+    >>> goodness({"accuracy": 0.5}), goodness({"mae": 3.0})
+    (0.5, -3.0)
+    """
+    return next(sign * metrics[name] for name, sign in METRICS.items() if name in metrics)

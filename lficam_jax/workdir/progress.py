@@ -24,7 +24,7 @@ def say(text: str) -> None:
 
 
 class Progress:
-    """Shows epoch, loss, accuracy, images per second and the time that is left; a context manager.
+    """Shows epoch, loss, accuracy, images per second and the time left; a context manager.
 
     What is shown goes by the clock, so that slow steps are seen and fast ones do not flood a log:
     `due` says when it is time to `update`.
@@ -75,14 +75,17 @@ class Progress:
         every = min(late, max(soon, (now - self._begin) / 20)) if self._bar is None else REFRESH
         return now - self._shown >= every
 
-    def update(self, step: int, *, loss: float, accuracy: float, images_per_second: float) -> None:
+    def update(
+        self, step: int, *, loss: float, images_per_second: float, **shown: float
+    ) -> None:  # fmt: skip
         """Shows where the run is after `step` steps.
 
         Args:
           step: how many are done.
           loss: of the last few steps.
-          accuracy: likewise, a fraction in [0, 1].
           images_per_second: NaN while nobody knows it.
+          **shown: of the last few steps, too: `accuracy` or `label_accuracy`, fractions in [0, 1],
+            or `mae`.
         """
         if self._silent:
             return
@@ -90,7 +93,10 @@ class Progress:
         epochs = -(-self._total // self._per_epoch)
         epoch = min(epochs, -(-step // self._per_epoch))
         where = f"epoch {epoch}/{epochs}  "
-        how = [f"loss {loss:.4f}", f"accuracy {100 * accuracy:.1f} %"]
+        how = [f"loss {loss:.4f}"]
+        for name, value in shown.items():
+            text = f"{value:.4g}" if name == "mae" else f"{100 * value:.1f} %"
+            how.append(f"{name.replace('_', ' ')} {text}")
         if math.isfinite(images_per_second):
             how.append(f"{images_per_second:,.0f} images/s")
         how += self._time_left(step)

@@ -7,6 +7,9 @@ let current = null;  // the card that the keyboard is at
 let enlarged = null;  // the card whose image was opened last
 let printing = false;
 
+/** Whether the network answers with something else than a class: `several` labels, or a `number`. */
+const asks = kind => data.images.some(item => item.kind === kind);
+
 /** An empty card. It is filled when it first comes near the screen. */
 function card(item) {
   const verdict = item.correct === null ? "" : item.correct ? ", right" : ", wrong";
@@ -32,7 +35,8 @@ function said(item) {
   const says = (word, name) => make("span", {}, make("small", {}, word + " "), make("strong", {}, name));
   const verdict = make("div", { class: "verdict" }, make("div", {},
     ...(item.predicted === null ? [] : [says("predicted", item.predicted)]), " ",
-    ...(item.true === null ? [] : [says("true", item.true)])));
+    ...(item.true === null ? [] : [says("true", item.true)]),
+    ...(item.error === null ? [] : [" ", says("off by", Math.abs(item.error).toPrecision(2))])));
   if (item.correct !== null)
     verdict.append(make("span", { class: "badge " + (item.correct ? "right" : "wrong") },
                         item.correct ? "✓ right" : "✗ wrong"));
@@ -50,8 +54,7 @@ function said(item) {
 function chances(item) {
   const list = make("div", { class: "chances" });
   for (const [name, share] of item.probabilities) {
-    const kind = name === item.true ? "is-right"
-               : name === item.predicted && item.correct === false ? "is-wrong" : "";
+    const kind = item.right.includes(name) ? "is-right" : item.wrong.includes(name) ? "is-wrong" : "";
     list.append(make("span", { title: name }, name),
       make("span", { class: "track" }, make("i", { class: kind, style: `width:${100 * share}%` })),
       make("span", {}, percent(share)));
@@ -72,10 +75,13 @@ function addHeader() {
       make("dt", {}, name), make("dd", {}, ...parts(value))));
   const left = data.details.filter(([name]) => name === "left_out").map(([, value]) => sentence(value));
   const own = data.methods.includes("own") ? ["own: the map that the network draws itself, in the pass "
-    + "that gives the class. The others are computed from the network afterwards."] : [];
+    + "that predicts. The others are computed from the network afterwards."] : [];
+  const answer = asks("several") ? ["Each label has a probability of its own, and counts as present from "
+    + "50 %; a map is about the label that it names."]
+    : asks("number") ? [`The network predicts a number, ${data.images[0].number}; a map shows what raises it.`] : [];
   const part = data.images.some(item => item.part) ? ["White frame: the part of the image that the "
     + "network saw."] : [];
-  document.getElementById("about").append([...left, ...own, ...part].join(" "));
+  document.getElementById("about").append([...left, ...answer, ...own, ...part].join(" "));
   if (data.skipped.length)
     document.getElementById("skipped").append(make("div", { class: "skipped" },
       data.skipped.length === 1 ? "One file was skipped:" : `${data.skipped.length} files were skipped:`,
@@ -88,7 +94,11 @@ function addHeader() {
     figures.append(make("div", {}, make("b", {}, percent(hits / values.length)),
                         make("span", {}, `${name}: ${hits} of ${values.length}`)));
   };
-  share("accuracy here", labelled.map(item => item.correct));
+  share(asks("several") ? "all labels right here" : "accuracy here", labelled.map(item => item.correct));
+  const errors = data.images.filter(item => item.error !== null).map(item => Math.abs(item.error));
+  if (errors.length) figures.append(make("div", {},
+    make("b", {}, (errors.reduce((sum, error) => sum + error) / errors.length).toPrecision(3)),
+    make("span", {}, `mean absolute error of ${errors.length}`)));
   const maps = data.images.flatMap(item => item.maps).filter(map => map.on_object !== null);
   if (!several) share("peak on object", maps.map(map => map.on_object));
   else if (maps.length) figures.append(make("div", { class: "hits" }, make("span", {}, "Peak on object (✓)"),
@@ -129,9 +139,10 @@ function addControls() {
       name: "verdict", value, ...(value === "all" ? { checked: "" } : {}) }), `${name} ${number}`));
   if (!several) form.querySelector("[value=disagreement]").remove();
   const absent = [[several, ".several"], [labelled.length, "#verdicts, .by-true"],
+                  [!asks("number"), ".by-true, .by-answer"],
                   [data.images.some(item => item.outline || item.part), ".outlines"]];
   for (const [known, where] of absent)
-    form.querySelectorAll(where).forEach(element => { element.hidden = !known; });
+    if (!known) form.querySelectorAll(where).forEach(element => { element.hidden = true; });
   document.body.classList.toggle("one-method", !several);
   // Two cards abreast if there are many and their tiles have 150 pixels; else as few rows as hold tiles of 90 pixels, all
   // of one length. The slider changes it.

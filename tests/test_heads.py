@@ -190,7 +190,7 @@ def test_a_low_temperature_sharpens_the_importance():
 
 @pytest.mark.parametrize(
     "options", [{"width": 2}, {"depth": 2}, {"kernel": 1}, {"softmax": False},
-                {"learn_temperature": True, "temperature": 0.5}],
+                {"standardise": True}, {"learn_temperature": True, "temperature": 0.5}],
 )  # fmt: skip
 def test_every_fin_option_gives_weights_that_sum_to_one_and_learn(options):
     head = lfi_head(**options)
@@ -203,6 +203,16 @@ def test_every_fin_option_gives_weights_that_sum_to_one_and_learn(options):
     grads, outputs = jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
     np.testing.assert_allclose(jnp.sum(outputs.importance, axis=-1), 1, atol=1e-6)
     assert all(bool(jnp.any(g != 0) & jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
+
+
+def test_standardised_values_have_a_spread_of_the_gain():
+    """exp of the standardised values: the spread of the importance's logarithm is the gain."""
+    head = lfi_head(standardise=True)
+    variables = drawn(head)
+    for gain in (0.5, 2.0):
+        variables["params"]["fin"]["gain"] = jnp.float32(gain)
+        logs = np.log(call(head, variables, IMAGES, ORDINARY).importance)
+        np.testing.assert_allclose(logs.std(axis=1), gain, rtol=0.02)
 
 
 def test_weights_of_a_silent_fin_without_softmax_are_uniform():

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lficam_jax.config import default_config
+from lficam_jax.config import default_config, validate
+from lficam_jax.errors import UserError
 from lficam_jax.training.optim import optimizer, schedule
 
 
@@ -86,3 +87,29 @@ def test_clipping_bounds_the_norm_of_the_whole_gradient():
 def test_adamw_moves_by_the_learning_rate_at_first():
     kernel, bias = updates(steps=1, name="adamw", lr=0.1, weight_decay=0.0)
     np.testing.assert_allclose([kernel, bias], [0.9, 1.0], atol=1e-5)
+
+
+def test_no_decay_spares_what_it_matches():
+    kernel, bias = updates(weight_decay=0.1, no_decay="ker.*", momentum=0.0, steps=1, lr=1.0)
+    np.testing.assert_allclose([kernel, bias], [1 - 0.5, 1 - 0.1], rtol=1e-6)
+
+
+def test_multipliers_scale_the_learning_rate_by_path():
+    asked = {"multipliers": ".*=2 bias=10", "weight_decay": 0.1, "momentum": 0.0, "lr": 0.1}
+    kernel, bias = updates(steps=1, **asked)
+    np.testing.assert_allclose([kernel, bias], [1 - 0.2 * 0.6, 1 - 1.0 * 0.1], rtol=1e-6)
+    with pytest.raises(UserError, match="optim.multipliers='fin/.*' matches no parameter"):
+        updates(steps=1, multipliers="fin/.*=3")
+    with pytest.raises(UserError, match="optim.no_decay='kernl' matches no parameter"):
+        updates(steps=1, no_decay="kernl")
+
+
+@pytest.mark.parametrize("text", ["head", "head=", "=3", "head=-1", "head=x", "head=nan", "a=inf"])
+def test_multipliers_that_are_none_are_told(text):
+    config = default_config()
+    config.optim.multipliers = text
+    with pytest.raises(UserError, match="must be PATTERN=FACTOR"):
+        validate(config)
+    config.optim.multipliers = "(=3"
+    with pytest.raises(UserError, match=r"optim.multipliers='\(' is no regular expression"):
+        validate(config)

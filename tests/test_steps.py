@@ -84,6 +84,11 @@ def test_ema_moves_by_its_share_of_the_way(model):
         jax.tree.map(close, state.variables[name], expected)
 
 
+def test_a_step_tells_how_much_fin_trains(model):
+    _, sums = trained(model, optax.sgd(0.1))
+    assert 0 < sums["fin_gradient"] < sums["grad_norm"]
+
+
 def test_without_ema_the_weights_themselves_are_evaluated(model):
     state, _ = trained(model, optax.sgd(0.1))
     assert state.ema is None and state.variables["params"] is state.params

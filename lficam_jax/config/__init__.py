@@ -4,7 +4,7 @@ A file in `configs/` starts from `default_config()`, sets what differs and ends 
 `return finish(config, smoke)`.
 """
 
-from lficam_jax.config.checks import CHOICES, DURATIONS, NUMBERS, validate
+from lficam_jax.config.checks import CHOICES, DURATIONS, NUMBERS, multipliers, validate
 from lficam_jax.config.keys import as_json, default_config
 from lficam_jax.config.options import duration, finish, options, smoke
 
@@ -16,6 +16,7 @@ __all__ = [
     "default_config",
     "duration",
     "finish",
+    "multipliers",
     "options",
     "smoke",
     "validate",

@@ -69,13 +69,49 @@ def validate(config: ConfigDict) -> None:
         )
     if data.name == "folder" and not (data.folder or data.synthetic or data.classes):
         problems.append("data.folder is empty; say --config.data.folder=DIR with CLASS/*.jpg")
-    try:
-        re.compile(config.optim.freeze)
-    except re.error as error:
-        problems.append(f"optim.freeze={config.optim.freeze!r} is no regular expression: {error}")
+    problems += _bad_patterns(config.optim)
     if problems:
         gap = "\n  " if len(problems) > 1 else " "
         raise UserError(gap.join(["the config is not valid:", *problems]))
+
+
+def multipliers(text: str) -> list[tuple[str, float]]:
+    """Parses `optim.multipliers`: pairs of a pattern of parameters and a factor.
+
+    >>> multipliers("head/fin/.*=30 classifier/.*=0.1")
+    [('head/fin/.*', 30.0), ('classifier/.*', 0.1)]
+
+    Raises:
+      UserError: for words that are no such pairs.
+    """
+    pairs = []
+    for word in text.split():
+        pattern, _, factor = word.rpartition("=")
+        try:
+            pairs.append((pattern, float(factor)))
+        except ValueError:
+            pairs.append(("", 0.0))
+        if not (pattern and 0 < pairs[-1][1] < 1e6):
+            raise UserError(
+                f"optim.multipliers: {word!r} must be PATTERN=FACTOR with a positive factor, as "
+                "'head/fin/.*=30'"
+            )
+    return pairs
+
+
+def _bad_patterns(optim: ConfigDict) -> list[str]:
+    patterns = [("freeze", optim.freeze), ("no_decay", optim.no_decay)]
+    try:
+        patterns += [("multipliers", pattern) for pattern, _ in multipliers(optim.multipliers)]
+    except UserError as error:
+        return [str(error)]
+    problems = []
+    for key, pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            problems.append(f"optim.{key}={pattern!r} is no regular expression: {error}")
+    return problems
 
 
 def _bad_choices(config: ConfigDict) -> list[str]:

@@ -82,6 +82,7 @@ def _model() -> ConfigDict:
     fin.relu_every = (
         0  # a ReLU after every n-th convolution; 0 = 1 in networks for 224 pixels, else 2
     )
+    fin.standardise = False  # True: pooled values of variance 1 over channels, times a learnt gain
     fin.softmax = True  # False: the pooled values divided by their sum
     fin.temperature = 1.0  # of the softmax over channels; low is sharp
     fin.learn_temperature = False  # train it, starting from `temperature`
@@ -111,6 +112,9 @@ def _optim() -> ConfigDict:
     optim.clip_norm = 0.0  # largest global norm of the gradient; 0 = no clipping
     optim.freeze = ""  # parameters that stay: a regular expression that matches their whole paths,
     # '(trunk|last_stage)/.*' or 'trunk/stage1/.*'; their BatchNorm statistics still follow the data
+    optim.no_decay = ""  # parameters without weight decay: likewise, 'head/fin/bn.*'
+    optim.multipliers = ""  # of the learning rate: PATTERN=FACTOR, more after spaces; the last that
+    # matches counts: 'head/fin/.*=30'
     optim.label_smoothing = 0.0  # towards what knows nothing; of a number: nothing to smooth
     optim.accumulate = 1  # microbatches per step and device; the batch and its result stay the same
     optim.ema_decay = 0.0  # evaluate a running mean of the weights; 0 = the weights themselves

@@ -18,6 +18,8 @@ class FeatureImportanceNetwork(nn.Module):
       depth: number of convolutions.
       kernel: their size.
       relu_every: a ReLU after every n-th convolution; 2 in CIFAR networks, 1 in 224-pixel ones.
+      standardise: bring the pooled values to mean 0 and variance 1 over the channels, times a gain
+        that is learnt from 1: as they are they hardly differ, and the softmax is flat.
       softmax: False divides the pooled values by their sum instead.
       temperature: of the softmax; low values sharpen it.
       learn_temperature: start from `temperature` and train its logarithm.
@@ -28,6 +30,7 @@ class FeatureImportanceNetwork(nn.Module):
     depth: int = 4
     kernel: int = 3
     relu_every: int = 2
+    standardise: bool = False
     softmax: bool = True
     temperature: float = 1.0
     learn_temperature: bool = False
@@ -47,7 +50,15 @@ class FeatureImportanceNetwork(nn.Module):
                 x = nn.relu(x)
         if width != channels:
             x = nn.relu(self.layers.conv(channels, 1, name="expand")(x))
-        return self._weigh(jnp.mean(x.astype(jnp.float32), axis=(1, 2)))
+        pooled = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        if self.standardise:
+            pooled = self.param("gain", nn.initializers.ones, ()) * self._standardised(pooled)
+        return self._weigh(pooled)
+
+    def _standardised(self, pooled: Float[Array, "b d"]) -> Float[Array, "b d"]:
+        apart = pooled - jnp.mean(pooled, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(apart), axis=-1, keepdims=True)
+        return apart * jax.lax.rsqrt(variance + self.layers.epsilon)
 
     def _weigh(self, pooled: Float[Array, "b d"]) -> Float[Array, "b d"]:
         if not self.softmax:

@@ -213,7 +213,7 @@ class Loop:
         speed = self._speed.count(step, float(window[-1]["count"]))
         shown = _means(window) | {"images_per_second": speed or math.nan}
         more = {
-            "grad_norm": float(window[-1]["grad_norm"]),
+            **{k: float(window[-1][k]) for k in ("grad_norm", "fin_gradient") if k in window[-1]},
             "learning_rate": float(self.learning_rate(step - 1)),
             "epoch": step / self.data.steps_per_epoch,
         }

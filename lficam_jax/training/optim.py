@@ -1,12 +1,16 @@
 """Learning-rate schedules and the chain of gradient transformations."""
 
 import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from lficam_jax.config import duration
+from lficam_jax.config import duration, multipliers
 from lficam_jax.errors import UserError
 
 WARMUP_SHARE = 0.25  # of a run; a longer warm-up would hardly leave it its learning rate
@@ -40,8 +44,9 @@ def optimizer(optim: ConfigDict, learning_rate: optax.Schedule) -> optax.Gradien
     SGD's decay is torch's: added to the gradient before the momentum, on all parameters unless
     `weight_decay_on="kernels"`. AdamW's is decoupled, as it is defined. What `freeze` matches does
     not move at all, costs no optimiser memory and does not count in the norm that is clipped.
+    `multipliers` scale the learning rate of what they match, the decay that it scales too.
     """
-    mask = _kernels if optim.weight_decay_on == "kernels" else None
+    mask = partial(_decays, optim) if optim.no_decay or optim.weight_decay_on != "all" else None
     chain = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
     if optim.name == "adamw":
         chain.append(
@@ -57,6 +62,8 @@ def optimizer(optim: ConfigDict, learning_rate: optax.Schedule) -> optax.Gradien
         chain.append(optax.add_decayed_weights(optim.weight_decay, mask=mask))
         momentum = optim.momentum or None
         chain.append(optax.sgd(learning_rate, momentum=momentum, nesterov=optim.nesterov))
+    if optim.multipliers:
+        chain.append(_multiplied(multipliers(optim.multipliers)))
     if not optim.freeze:
         return optax.chain(*chain)
     return optax.multi_transform(
@@ -84,21 +91,56 @@ def _labels(params: optax.Params, pattern: str) -> optax.Params:
     Raises:
       UserError: if it matches none, or all.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
-    frozen = [re.fullmatch(pattern, path) is not None for path in paths]
-    if not any(frozen):
-        some = ", ".join([paths[0], paths[len(paths) // 2], paths[-1]])
-        raise UserError(
-            f"optim.freeze={pattern!r} matches no parameter; it must match whole paths, "
-            f"as 'trunk/.*' does. Some paths: {some}"
-        )
+    frozen = jax.tree.leaves(_matches(params, pattern, "freeze"))
     if all(frozen):
         raise UserError(f"optim.freeze={pattern!r} matches every parameter; none is left to train")
     labels = ["frozen" if is_frozen else "trained" for is_frozen in frozen]
     return jax.tree.unflatten(jax.tree.structure(params), labels)
 
 
-def _kernels(params: optax.Params) -> optax.Params:
-    """Marks the weights of convolutions and of the classifier: what has two axes or more."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+def _matches(params: optax.Params, pattern: str, key: str) -> optax.Params:
+    """Tells of each parameter whether the pattern matches its whole path.
+
+    Raises:
+      UserError: if it matches none.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    paths = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    found = [re.fullmatch(pattern, path) is not None for path in paths]
+    if not any(found):
+        some = ", ".join([paths[0], paths[len(paths) // 2], paths[-1]])
+        raise UserError(
+            f"optim.{key}={pattern!r} matches no parameter; it must match whole paths, "
+            f"as 'trunk/.*' does. Some paths: {some}"
+        )
+    return jax.tree.unflatten(jax.tree.structure(params), found)
+
+
+def _decays(optim: ConfigDict, params: optax.Params) -> optax.Params:
+    """Marks what weight decay is for: with `kernels`, what has two axes or more."""
+    kernels = optim.weight_decay_on == "kernels"
+    decays = jax.tree.map(lambda leaf: leaf.ndim > 1 or not kernels, params)
+    if not optim.no_decay:
+        return decays
+    spared = _matches(params, optim.no_decay, "no_decay")
+    return jax.tree.map(lambda decay, spare: decay and not spare, decays, spared)
+
+
+def _multiplied(pairs: Sequence[tuple[str, float]]) -> optax.GradientTransformation:
+    """Returns the step that scales the updates of what each pattern matches."""
+
+    def factors(params: optax.Params) -> optax.Params:
+        found = jax.tree.map(lambda _: 1.0, params)
+        for pattern, factor in pairs:
+            matched = _matches(params, pattern, "multipliers")
+            found = jax.tree.map(lambda old, hit, f=factor: f if hit else old, found, matched)
+        return found
+
+    def init(params: optax.Params) -> optax.EmptyState:
+        factors(params)  # a pattern without a match is told before the first step
+        return optax.EmptyState()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree.map(jnp.multiply, updates, factors(updates)), state
+
+    return optax.GradientTransformation(init, update)

@@ -129,7 +129,7 @@ def make_train_step(
         gradient_of = partial(_gradient, jax.grad(loss_of, has_aux=True), accumulate=accumulate)
         grads, batch_stats, sums = gradient_of(state.params, state.batch_stats, batch)
         grads, batch_stats = jax.lax.pmean((grads, batch_stats), axis_name)
-        sums = jax.lax.psum(sums, axis_name) | {"grad_norm": optax.tree.norm(grads)}
+        sums = jax.lax.psum(sums, axis_name) | _gradient_norms(grads, state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         new = replace(
@@ -138,6 +138,15 @@ def make_train_step(
         return _average(new, ema_decay), sums
 
     return train_step
+
+
+def _gradient_norms(grads: Any, params: Any) -> Sums:
+    """Returns the norm of the gradient, and of FIN's relative to its weights: does FIN train?"""
+    norms = {"grad_norm": optax.tree.norm(grads)}
+    if "fin" in params.get("head", {}):
+        fin = [optax.tree.norm(tree["head"]["fin"]) for tree in (grads, params)]
+        norms["fin_gradient"] = fin[0] / jnp.maximum(fin[1], 1e-30)
+    return norms
 
 
 def _gradient(

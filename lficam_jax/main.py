@@ -69,10 +69,11 @@ def run(mode: str, words: Sequence[str], prog: str) -> int:
         cli.show(config_file.keys_text(config_file.load_config(text) if text else default_config()))
         return 0
     pretrained = flags.get("pretrained", "")
-    if not address and mode not in FREE and not (pretrained and mode == "explain"):
-        without = "; without a run, --pretrained efficientnet_lite0" if mode == "explain" else ""
+    alone = mode in ("explain", "export")  # --pretrained stands for the run
+    if not address and mode not in FREE and not (pretrained and alone):
+        without = "; without a run, --pretrained efficientnet_lite0" if alone else ""
         raise UserError(f"--workdir is missing; for example --workdir runs/first{without}")
-    if pretrained and not (address or flags["images"]):
+    if pretrained and not (address or flags.get("images", True)):
         raise UserError(f"say which pictures {pretrained} should explain: --images photo.jpg")
     address, spec = address or None, flags.pop("distributed", "")
     source = cli.Source(

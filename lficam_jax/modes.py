@@ -25,6 +25,7 @@ from lficam_jax.speed import benchmark
 from lficam_jax.speed.compiled import compile_for
 from lficam_jax.speed.describe import describe as describe_config
 from lficam_jax.speed.describe import text as describe_text
+from lficam_jax.structs import Run
 from lficam_jax.training import experiment
 from lficam_jax.training.evaluate import Evaluation
 from lficam_jax.training.profiling import window
@@ -122,6 +123,18 @@ def sanity(config: ConfigDict, workdir: str, **asked: Any) -> int:
     return sanity_run(_session(config, workdir, **asked))
 
 
+def export(
+    config: ConfigDict, workdir: str | None, *, to: str, out: str = "", runtime: str = "",
+    pretrained: str = "", weights: str = "",
+) -> int:  # fmt: skip
+    """Writes the best checkpoint, or a pretrained network, in a format that others read."""
+    from lficam_jax.explaining.export import export as write  # brings jax.export
+
+    for path in write(_opened(config, workdir, pretrained, weights), to, out, runtime=runtime):
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
 def compare(config: ConfigDict | None, workdir: str, runs: list[str], **asked: Any) -> int:
     """Compares the maps of several runs; `config` says where the data and the maps lie, no more."""
     if config is None:
@@ -198,7 +211,7 @@ def per_label(result: Mapping[str, Any]) -> str:
 RUN: dict[str, Callable[..., int]] = {
     "train": train, "evaluate": evaluate, "explain": explain, "describe": describe,
     "faithfulness": faithfulness, "stability": compare, "robustness": robustness,
-    "sanity": sanity, "benchmark": measure_speed,
+    "sanity": sanity, "export": export, "benchmark": measure_speed,
 }  # fmt: skip
 
 
@@ -208,13 +221,15 @@ def _session(
 ) -> Session:  # fmt: skip
     validate(config)
     check(*methods)  # before anything is read
+    return Session(_opened(config, workdir, pretrained, weights), methods=methods, **sample)
+
+
+def _opened(config: ConfigDict, workdir: str | None, pretrained: str, weights: str) -> Run:
     if pretrained:
         run = load_pretrained(pretrained, weights, config)
-        run = replace(run, workdir=Path(workdir) if workdir else None)
-    else:
-        assert workdir is not None, "a run has a folder"
-        run = experiment.load_run(config, workdir)
-    return Session(run, methods=methods, **sample)
+        return replace(run, workdir=Path(workdir) if workdir else None)
+    assert workdir is not None, "a run has a folder"
+    return experiment.load_run(config, workdir)
 
 
 def _class(text: str | None, names: Sequence[str]) -> str | int | None:

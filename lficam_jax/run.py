@@ -19,6 +19,7 @@ from lficam_jax.explaining.answer import Answer, heads
 from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.explanation import distinct
 from lficam_jax.explaining.explanations import Explanations, told_skipped
+from lficam_jax.explaining.export import export
 from lficam_jax.explaining.inputs import read_inputs
 from lficam_jax.explaining.look import BATCH, FUSIONS, Ours, Plan, look
 from lficam_jax.explaining.session import Session
@@ -196,6 +197,20 @@ class Run(structs.Run):
         session = Session(self, split, limit, words("methods", methods), align=align)
         groups = words("measures", measures)
         return Measures(faithfulness(session, groups, baseline=baseline, target=target))
+
+    def export(self, to: str, out: str | Path = "", *, runtime: str | Path = "") -> list[Path]:
+        """Writes the network in a format that others read (docs/export.md); returns the files.
+
+        The arguments and errors are those of `explaining.export.export`: `to` is stablehlo, onnx,
+        safetensors or page; `out` is the file; `runtime` is what a page runs with.
+
+        Example:
+          >>> import lficam_jax as lfi
+          >>> run = lfi.load("runs/quickstart")
+          >>> [path.name for path in run.export("safetensors", "mine/model.safetensors")]
+          ['model.safetensors', 'config.json']
+        """
+        return export(self, to, out, runtime=runtime)
 
     def __repr__(self) -> str:
         classes = ", ".join(self.classes[:3]) + (", …" if len(self.classes) > 3 else "")

@@ -24,8 +24,9 @@ DOORS = {
     "tensorflow_datasets": {"data", "prepare"}, "grain": {"data"}, "sklearn": {"data"},
     "orbax": {"workdir"}, "optax": {"training"},
     "matplotlib": {"explaining", "study"}, "tensorboardX": {"workdir"}, "torch": set(),
-    "huggingface_hub": {"interop"}, "cv2": {"data"}, "simplejpeg": {"data"}, "pydicom": {"data"},
-    "pillow_heif": {"data"}, "tensorflow": set(), "scipy": {"data", "metrics"},
+    "huggingface_hub": {"interop"}, "onnx": {"interop"}, "cv2": {"data"},
+    "simplejpeg": {"data"}, "pydicom": {"data"}, "pillow_heif": {"data"}, "tensorflow": set(),
+    "scipy": {"data", "metrics"},
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ PERTURBATIONS = (
     "brightness", "contrast", "pixelate", "jpeg_compression",
 )  # fmt: skip
 SECTIONS = ("forward", "methods", "measures", "train", "pipeline", "compile")
+FORMATS = ("stablehlo", "onnx", "safetensors", "page")
 COMPILED = ("train", "evaluate", "maps")  # by describe --topology
 
 
@@ -75,6 +76,15 @@ FLAGS: dict[str, dict[str, Any]] = {
     "from": _flag(
         "file of the --pretrained network's weights (default: of its package, or downloaded)",
         default="", metavar="FILE", dest="weights",
+    ),
+    "to": _flag(
+        f"{', '.join(FORMATS[:-1])} or page (docs/export.md)", cli.names(FORMATS, False),
+        required=True,
+    ),
+    "export out": _flag("file to write (default: DIR/export/model.*)", default="", metavar="FILE"),
+    "runtime": _flag(
+        "of --to page: the archive of onnxruntime-web (default: downloaded once, 33 MB)",
+        default="", metavar="FILE",
     ),
     "runs": _flag("workdirs of the runs to compare", default=[], metavar="DIR", **_LIST),
     "perturbations": _flag(
@@ -149,6 +159,10 @@ MODES = {
     "stability": Mode(
         "compares the maps of several runs; writes results/stability.json",
         ("runs", "split", "limit"), False, "--runs runs/a runs/b --workdir runs/compared",
+    ),
+    "export": Mode(
+        "writes its network for others: StableHLO, ONNX, safetensors, or a page for browsers",
+        ("to", "out", "runtime", "pretrained", "from"), True, "--workdir runs/a --to onnx",
     ),
     "describe": Mode(
         "layers, parameters, FLOPs and schedule of a config; no data, but those of `folder`",

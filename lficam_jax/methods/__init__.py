@@ -165,7 +165,7 @@ def draw(
     check(name)
     check_whole("chunk_size", chunk_size)
     check_word("score", score, SCORES)
-    method, batch = METHODS[name], len(split.features)
+    method, batch = METHODS[name], split.features.shape[0]
     _check_key(key, batch)
     chosen = for_images(_predicted(name, split) if target is None else target, batch)
     exists = None if target is None else _exists(chosen, split.shape)

@@ -123,7 +123,7 @@ class Split:
           UserError: if the answers are no logits `[b k]`.
         """
         count_classes(self.shape)
-        return jnp.argmax(self.answers().reshape(len(self.features), -1), axis=-1)
+        return jnp.argmax(self.answers().reshape(self.features.shape[0], -1), axis=-1)
 
     def gradient(self, target: Any) -> Float[Array, "b h w d"]:
         """Returns the gradient of each image's score, `pick`'s, with respect to its features.

@@ -233,7 +233,7 @@ def pick(outputs: Any, target: Any) -> Float[Array, " b"]:
       Array([3., 7.], dtype=float32)
     """
     target = as_target(target)
-    batch = len(jax.tree.leaves(outputs)[0])
+    batch = jax.tree.leaves(outputs)[0].shape[0]  # a symbol, while a network is exported
     scores = target.score(outputs)
     shape, kind = getattr(scores, "shape", None), getattr(scores, "dtype", None)
     if kind is None or shape != (batch,) or not jnp.issubdtype(kind, jnp.floating):
@@ -344,5 +344,5 @@ def _column(outputs: Any, index: Any) -> Array:
     """Returns one output of each image, in float32; of answers `[b]` the only one."""
     count = count_classes(outputs)
     answers = _floats(outputs).reshape(-1, count)
-    chosen = _rows(jnp.asarray(index), len(answers), 0)
-    return jnp.take_along_axis(answers, chosen[:, None], axis=1)[:, 0]
+    chosen = _rows(jnp.asarray(index), answers.shape[0], 0)
+    return jnp.take_along_axis(answers, chosen[:, None], axis=1).squeeze(1)

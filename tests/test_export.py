@@ -1,0 +1,194 @@
+"""Exports: what runs without this package answers as the network does here."""
+
+import copy
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import lficam_jax as lfi
+from lficam_jax import structs
+from lficam_jax.cli import commands
+from lficam_jax.config import default_config
+from lficam_jax.data import dataset_info, fit_image
+from lficam_jax.explaining.export import ENDINGS, export
+from lficam_jax.interop.export import pixels
+from lficam_jax.interop.export.onnx_file import KEY, onnx_bytes
+from lficam_jax.interop.export.program import OUTPUTS, program
+from lficam_jax.interop.export.stablehlo import save_stablehlo
+from lficam_jax.models import create_model
+from lficam_jax.models.classifier import init_variables
+
+SMALLEST = {
+    "cifar_resnet": 8, "resnet": 18, "densenet": 121, "vgg": 16, "mobilenet": 2,
+    "convnext": 18, "efficientnet_lite": 0, "wide_resnet": 10, "resnext": 11, "cifar_densenet": 10,
+}  # fmt: skip
+
+
+def drawn(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def fresh(backbone, head, size=32):
+    """A network of five classes as training would begin with it."""
+    config = default_config()
+    config.model.update(backbone=backbone, depth=SMALLEST[backbone], head=head)
+    config.data.update(
+        name="folder", classes=tuple("abcde"), image_size=size, mean=(0.4,) * 3, std=(0.2,) * 3,
+        channels=3, crop_share=1.0, fit="crop", interpolation="bilinear", background="white",
+    )  # fmt: skip
+    model = create_model(**config.model.to_dict(), num_classes=5)
+    variables = init_variables(model, (size, size, 3), 0)
+    return structs.Run(None, config, model, variables, 0, f"{backbone}-{head}")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fed"),
+    [
+        ((61, 90), {"image_size": 48, "crop_share": 0.875}),  # smaller, of the central square
+        ((61, 90), {"image_size": 64, "interpolation": "bicubic"}),  # larger
+        ((30, 77), {"image_size": 32, "fit": "pad", "mean": (0.5, 0.25, 0.75)}),
+        ((50, 77), {"image_size": 32, "fit": "stretch", "interpolation": "bicubic"}),
+        ((50, 50), {"image_size": 64, "channels": 1}),
+        ((32, 32), {"image_size": 32}),  # as it is
+    ],
+)
+def test_pictures_are_scaled_as_pillow_does(shape, fed):
+    asked, image = lfi.Preprocess(**fed), drawn(*shape, 3)
+    ours = np.asarray(jax.jit(lambda x: pixels.fit(x, asked))(image[None]))[0]
+    off = np.abs(ours - fit_image(image, asked))
+    assert off.max() <= 1 and (off > 0).mean() < 0.004
+    if shape == (32, 32):
+        np.testing.assert_array_equal(ours, image)
+
+
+def test_stablehlo_runs_with_jax_alone_and_is_equal_to_the_bit(run, tmp_path):
+    made, images = program(run), drawn(2, 16, 16, 3)
+    path, beside = save_stablehlo(made, tmp_path / "model.stablehlo")
+    np.save(tmp_path / "images.npy", images)
+    code = f"""
+import sys, jax, numpy as np
+network = jax.export.deserialize(open({str(path)!r}, "rb").read())
+found = network.call(np.load({str(tmp_path / "images.npy")!r}))
+np.savez({str(tmp_path / "found.npz")!r}, **found)
+network.call(np.zeros((1, 20, 50, 3), np.uint8))  # another count, another size
+assert "lficam_jax" not in sys.modules and network.platforms == ("cpu", "cuda", "tpu")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    found = np.load(tmp_path / "found.npz")
+    for name, value in jax.jit(made.call)(images).items():
+        np.testing.assert_array_equal(found[name], value)
+    told = run.explain(images)
+    np.testing.assert_allclose(found["probabilities"][1], told[1].probabilities, atol=1e-6)
+    np.testing.assert_allclose(found["map"][1], told[1].map, atol=1e-5)
+    about = json.loads(beside.read_text())
+    assert about["classes"] == list(run.classes) and about["method"] == "own"
+
+
+def compared(network, images):
+    """The largest differences between onnxruntime and jax, absolute."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    made = program(network)
+    session = onnxruntime.InferenceSession(onnx_bytes(made))
+    found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"images": images}), strict=True))
+    told = json.loads(session.get_modelmeta().custom_metadata_map[KEY])
+    assert told == json.loads(json.dumps(made.about))
+    wanted = jax.jit(made.call)(images)
+    assert np.ptp(wanted["map"]) > 0.5  # else nothing is compared
+    return {name: np.abs(found[name] - wanted[name]).max() for name in OUTPUTS}
+
+
+# The middle one has max-pooling; without a head the map is Grad-CAM's.
+@pytest.mark.parametrize(
+    ("backbone", "head"), [("cifar_resnet", "lfi"), ("resnet", "plain"), ("cifar_resnet", "abn")]
+)
+def test_onnx_answers_as_the_network(backbone, head):
+    off = compared(fresh(backbone, head, 64), drawn(1, 64, 64, 3))
+    assert off["logits"] <= 1e-5 and off["map"] <= 1e-4, off
+
+
+@pytest.mark.crosscheck
+@pytest.mark.parametrize("head", ["plain", "abn", "lfi"])
+@pytest.mark.parametrize("backbone", [n for n in SMALLEST if n != "cifar_resnet"])
+def test_onnx_answers_as_every_network(backbone, head):
+    off = compared(fresh(backbone, head, 64), drawn(1, 64, 64, 3))
+    assert off["logits"] <= 1e-5 and off["map"] <= 1e-4, off
+
+
+def test_an_onnx_file_takes_pictures_of_any_size():
+    """One file, three sizes and counts; grey values may fall either way when they are scaled."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    network = lfi.load("cluttered_digits")
+    session = onnxruntime.InferenceSession(onnx_bytes(program(network)))
+    assert session.get_inputs()[0].shape == ["b", "y", "x", 3]
+    for shape in ((1, 48, 48, 3), (3, 100, 60, 3), (2, 20, 70, 3)):
+        images = drawn(*shape)
+        found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"images": images}), strict=True))
+        told = network.predict(images)
+        np.testing.assert_allclose(found["probabilities"], told.probabilities, atol=2e-3)
+        assert found["map"].shape == told.maps.shape
+
+
+def test_a_network_with_a_filter_that_is_not_exported_is_told(tiny_config):
+    network = fresh("cifar_resnet", "plain")
+    network.config.data.interpolation = "lanczos"
+    with pytest.raises(lfi.UserError, match="interpolation=lanczos is not exported"):
+        onnx_bytes(program(network))
+
+
+def test_a_missing_package_is_told_with_what_installs_it(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(lfi.UserError, match=r"pip install 'lficam_jax\[export\]'"):
+        export(run, "onnx", tmp_path / "a.onnx")
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "runtime", "told"),
+    [
+        ("onxx", "", "", "did you mean 'onnx'"),
+        ("onnx", "a.pt", "", "must be a file that ends in .onnx"),
+        ("onnx", "", "a.tgz", "what a page runs with"),
+        ("page", "a.html", "absent.tgz", "absent.tgz: no such file; get onnxruntime-web"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(to, out, runtime, told, run):
+    with pytest.raises(lfi.UserError, match=told) as error:
+        run.export(to, out, runtime=runtime)
+    assert "\n" not in str(error.value)
+
+
+def test_an_archive_that_is_another_is_told(run, tmp_path):
+    (tmp_path / "a.tgz").write_bytes(b"no archive")
+    with pytest.raises(lfi.UserError, match="damaged, or not onnxruntime-web"):
+        run.export("page", tmp_path / "a.html", runtime=tmp_path / "a.tgz")
+
+
+def test_the_command_writes_into_the_folder_of_the_run(trained, tmp_path, capsys):
+    from lficam_jax.main import run as command
+
+    words = [
+        "--workdir",
+        str(trained),
+        "--to",
+        "safetensors",
+        "--out",
+        str(tmp_path / "m.safetensors"),
+    ]
+    assert command("export", words, "lficam export") == 0
+    assert "m.safetensors  0." in capsys.readouterr().out
+    assert lfi.load(tmp_path / "m.safetensors").dataset == lfi.load(trained).dataset
+    assert tuple(ENDINGS) == commands.FORMATS
+
+
+def test_without_out_the_file_lies_in_the_run(run, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    (path, _) = export(replace(run, workdir=tmp_path), "safetensors")
+    assert path == tmp_path / "export" / "model.safetensors"
+    monkeypatch.chdir(tmp_path)
+    (path, _) = lfi.load("cluttered_digits").export("safetensors")
+    assert str(path) == "cluttered_digits/export/model.safetensors"
+    assert copy.deepcopy(dataset_info(run.config.data)) == run.dataset

@@ -52,6 +52,7 @@ def fresh(backbone, head, size=32):
         ((61, 90), {"image_size": 64, "interpolation": "bicubic"}),  # larger
         ((30, 77), {"image_size": 32, "fit": "pad", "mean": (0.5, 0.25, 0.75)}),
         ((50, 77), {"image_size": 32, "fit": "stretch", "interpolation": "bicubic"}),
+        ((50, 77), {"image_size": (32, 64), "crop_share": 0.9}),
         ((50, 50), {"image_size": 64, "channels": 1}),
         ((32, 32), {"image_size": 32}),  # as it is
     ],

@@ -37,8 +37,11 @@ async function inProgram() {
 /** The part of a picture that the network sees: top, left, height, width. */
 function box(height, width) {
   if (data.fit === "stretch") return [0, 0, height, width];
-  const side = data.fit === "pad" ? Math.max(height, width) : Math.min(height, width) * data.crop_share;
-  return [(height - side) / 2, (width - side) / 2, side, side];
+  const least = Math.min(...data.image_size), [tall, wide] = data.image_size.map(n => n / least);
+  const unit = (data.fit === "pad" ? Math.max : Math.min)(height / tall, width / wide);
+  const share = data.fit === "pad" ? 1 : data.crop_share;
+  const [down, across] = [share * unit * tall, share * unit * wide];
+  return [(height - down) / 2, (width - across) / 2, down, across];
 }
 
 /** The colours of the picture, without alpha. */
@@ -114,10 +117,10 @@ function lay() {
 
 overlay.paint = () => {
   if (!told) return;
-  const side = 448, grey = Uint8Array.from(told.map, value => Math.round(255 * Math.min(Math.max(value, 0), 1)));
+  const grey = Uint8Array.from(told.map, value => Math.round(255 * Math.min(Math.max(value, 0), 1)));
   let text = "";
   for (const value of grey) text += String.fromCharCode(value);
-  paint(overlay, { grid: told.grid, grey: btoa(text), place: 0 }, [side, side]);
+  paint(overlay, { grid: told.grid, grey: btoa(text), place: 0 }, data.image_size.map(n => n * Math.ceil(448 / Math.min(...data.image_size))));
 };
 awake.add(overlay);
 

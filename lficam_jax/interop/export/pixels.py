@@ -34,7 +34,7 @@ def _bicubic(x: Array) -> Array:
 FILTERS: dict[str, Callable[[Array], Array]] = {"bilinear": _bilinear, "bicubic": _bicubic}
 
 
-def fit(images: UInt8[Array, "b y x 3"], dataset: Dataset | Preprocess) -> Float[Array, "b s s 3"]:
+def fit(images: UInt8[Array, "b y x 3"], dataset: Dataset | Preprocess) -> Float[Array, "b h w 3"]:
     """Brings pictures to the form that the network is fed, before normalisation.
 
     Args:
@@ -61,8 +61,8 @@ def fit(images: UInt8[Array, "b y x 3"], dataset: Dataset | Preprocess) -> Float
     rows, columns = _sides(height, width, dataset)
     kernel = FILTERS[dataset.interpolation]
     down, across = (
-        _matrix(pixels, dataset.image_size, kernel, *side)
-        for pixels, side in ((height, rows), (width, columns))
+        _matrix(pixels, size, kernel, *side)
+        for pixels, size, side in zip((height, width), dataset.size, (rows, columns), strict=True)
     )
     values = _scaled("qx,byxc->byqc", across, values)
     values = _scaled("py,byqc->bpqc", down, values)
@@ -78,16 +78,21 @@ Side = tuple[Any, Any, Any, Any]  # start and length in the picture, start and l
 
 def _sides(height: Any, width: Any, dataset: Dataset | Preprocess) -> tuple[Side, Side]:
     """Returns what part of the picture's sides becomes what part of the network's."""
-    size = dataset.image_size
+    (rows, columns), least = dataset.size, min(dataset.size)
     y, x = (jnp.asarray(n, jnp.float32) for n in (height, width))
     if dataset.fit == "stretch":
-        return (0, y, 0, size), (0, x, 0, size)
+        return (0, y, 0, rows), (0, x, 0, columns)
+    tall, wide = rows / least, columns / least
     if dataset.fit == "pad":
-        lengths = [jnp.maximum(1, jnp.round(size * n / jnp.maximum(y, x))) for n in (y, x)]
-        tall, wide = ((jnp.floor((size - n) / 2), n) for n in lengths)
-        return (0, y, *tall), (0, x, *wide)
-    side = jnp.minimum(y, x) * dataset.crop_share
-    return ((y - side) / 2, side, 0, size), ((x - side) / 2, side, 0, size)
+        unit = jnp.maximum(y / tall, x / wide)
+        down = jnp.maximum(1, jnp.round(rows * y / jnp.maximum(unit * tall, y)))
+        across = jnp.maximum(1, jnp.round(columns * x / jnp.maximum(unit * wide, x)))
+        top, left = jnp.floor((rows - down) / 2), jnp.floor((columns - across) / 2)
+        return (0, y, top, down), (0, x, left, across)
+    unit = jnp.minimum(y / tall, x / wide)
+    high = jnp.minimum(unit * tall, y) * dataset.crop_share
+    broad = jnp.minimum(unit * wide, x) * dataset.crop_share
+    return ((y - high) / 2, high, 0, rows), ((x - broad) / 2, broad, 0, columns)
 
 
 def _matrix(

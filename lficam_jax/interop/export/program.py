@@ -56,15 +56,14 @@ def program(run: structs.Run) -> Program:
 
 
 def _about(run: structs.Run, info: Dataset, method: str) -> dict[str, Any]:
-    side = info.image_size
-    lie = places(run.model, (side, side), run.config.explain.align)
+    lie = places(run.model, info.size, run.config.explain.align)
     shapes = jax.eval_shape(
         lambda x: split_model(run.model, run.variables, x).unattended,
-        jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32),
+        jax.ShapeDtypeStruct((1, *info.size, 3), jnp.float32),
     )
     place = methods.place_of(method, shapes.shape[1:3], lie)
     return {
         "network": run.title, "step": run.step, "classes": list(info.classes), "method": method,
-        "image_size": side, "fit": info.fit, "crop_share": info.crop_share,
+        "image_size": list(info.size), "fit": info.fit, "crop_share": info.crop_share,
         "place": None if place is None else [list(axis) for axis in place],
     }  # fmt: skip

@@ -136,17 +136,15 @@ def load_weights(weights: Path, name: str, config: ConfigDict | None = None) -> 
         )
     info = dataset_info(config.data)
     model = create_model(**config.model.to_dict(), num_classes=info.num_classes)
-    wanted = flatten_dict(jax.eval_shape(lambda: init_variables(model, _shape(info), 0)), sep="/")
+    wanted = flatten_dict(
+        jax.eval_shape(lambda: init_variables(model, (*info.size, 3), 0)), sep="/"
+    )
     found = load_torch_file(weights)
     if {n: v.shape for n, v in found.items()} != {n: v.shape for n, v in wanted.items()}:
         raise UserError(f"{weights} holds the weights of another network than {BESIDE} tells of")
     arrays = unflatten_dict({n: v.astype(wanted[n].dtype) for n, v in found.items()}, sep="/")
     variables = {"batch_stats": {}, **arrays}  # a network without BatchNorm has none
     return structs.Run(None, config, model, variables, int(told.get("step", 0)), name)
-
-
-def _shape(info: Any) -> tuple[int, int, int]:
-    return info.image_size, info.image_size, 3
 
 
 def _told(path: Path) -> dict[str, Any]:

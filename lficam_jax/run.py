@@ -90,6 +90,8 @@ def _pretrained(
         raise UserError(f"step={step} is of a run's checkpoint, and {name} has none")
     config = pretrained.config_of(name, file)
     _change(config.data, data)
+    if config.data.folder:
+        pretrained.on_folder(config)
     validate(config)
     found = pretrained.load_pretrained(name, file, config)
     return Run(None, config, found.model, jax.device_put(dict(found.variables)), 0, name)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -184,7 +185,7 @@ def test_a_file_of_timms_brings_its_config(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="config.json is missing beside"):
         lfi.load("timm:resnet18.a1_in1k", file=file)
     config.write_text(json.dumps(FED | {"crop_mode": "squash"}))
-    with pytest.raises(UserError, match="pictures that are not a square"):
+    with pytest.raises(UserError, match="pictures that are not cut from the centre"):
         lfi.load("timm:resnet18.a1_in1k", file=file)
     config.write_text("{}")
     with pytest.raises(UserError, match="no config of timm's: KeyError 'input_size'"):
@@ -308,8 +309,21 @@ def test_a_pretrained_network_looks_like_a_run(lite0, photo):
         "great white shark, …)"
     )
     assert lite0.predict(photo).probabilities.shape == (1, 1000)
-    with pytest.raises(UserError, match="imagenet2012 is not prepared"):
+    with pytest.raises(UserError, match="(?s)imagenet2012 is not prepared.*data.folder=DIR"):
         lite0.measure()
+
+
+@needs_weights
+def test_it_is_measured_on_a_folder_whose_classes_have_its_names(photo, tmp_path, monkeypatch):
+    (tmp_path / "photos" / "tabby").mkdir(parents=True)
+    shutil.copy(photo, tmp_path / "photos" / "tabby" / "a.png")
+    network = lfi.load(LITE0, data={"folder": tmp_path / "photos"})
+    measures = network.measure(["grad_cam"], limit=1, measures=["sparseness"])
+    assert measures["grad_cam"]["gini"] > 0 and measures.result["data"] == "folder"
+    (tmp_path / "photos" / "cats").mkdir()
+    shutil.copy(photo, tmp_path / "photos" / "cats" / "a.png")
+    with pytest.raises(UserError, match="classes that the run does not know: 'cats'"):
+        network.measure(["grad_cam"])
 
 
 @needs_weights

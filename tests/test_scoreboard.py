@@ -23,7 +23,7 @@ from lficam_jax.measure import scoreboard
 from lficam_jax.measure import stability as comparison
 from lficam_jax.measure.faithfulness import TARGETS, Measurement, chosen, faithfulness, stream
 from lficam_jax.measure.measures import Measures
-from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, for_page, marks, summarise, table
+from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, NOTES, for_page, marks, summarise, table
 from lficam_jax.measure.watchers import Gallery
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import stability
@@ -45,7 +45,7 @@ def test_faithfulness_measures_what_it_says(tiny, trained, capsys):
     assert own["images"] == 10 == own["measures"]["adcc"]["n"]
     pointing = own["measures"]["pointing_game"]
     assert pointing["low"] <= pointing["value"] <= pointing["high"] <= 100
-    for name in ("pointing_game ↑", "(fakecam)", "constant", "max_box_acc ↑"):
+    for name in ("pointing_game ↑ %", "(fakecam)", "constant", "max_box_acc ↑ %"):
         assert name in out
     with (trained / "results" / "faithfulness.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -266,7 +266,7 @@ def test_measures_fit_a_terminal_and_a_notebook_shows_the_same():
     shown = {cell.strip() for row in cells for cell in row}
     assert shown - printed == set() and "(mean_features)" in shown
     assert "0.400±0.100*" in shown and "0.200±0.100!" in shown  # intervals and marks
-    assert html.count("<p>") == 2 and "tell maps apart" in html
+    assert html.count("<p>") == len(NOTES) and "tell maps apart" in html
     with pytest.raises(UserError, match="did you mean 'grad_cam'"):
         measures.interval("gradcam", "deletion")
     with pytest.raises(UserError, match="did you mean 'deletion'"):
@@ -277,7 +277,7 @@ def test_the_page_gets_values_marks_and_curves():
     table = {"own": rows([0.5], [0.2]), "cam": rows([0.5], [np.nan], broken=1),
              "fakecam": rows([0.5], [0.1])}  # fmt: skip
     page = for_page(summarise(table, ["deletion", "sparseness"]))
-    assert page["columns"] == [{"name": "deletion", "group": "deletion", "sign": -1}]
+    assert page["columns"] == [{"name": "deletion", "group": "deletion", "sign": -1, "unit": ""}]
     own, cam, fake = page["rows"]
     assert own["cells"] == [{"value": 0.2, "low": 0.2, "high": 0.2, "n": 1, "mark": ""}]
     assert cam["cells"] == [None] and cam["not_finite"] == 1

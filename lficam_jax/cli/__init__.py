@@ -179,9 +179,10 @@ class Source:
             raise UserError("--pretrained says the network and its classes; leave out --config")
         if path and (Path(path) / "config.json").exists():
             raise UserError(f"{path} holds a run; give --pretrained another --workdir")
-        from lficam_jax.interop.pretrained import config_of
+        from lficam_jax.interop.pretrained import config_of, on_folder
 
-        return config_of(self.pretrained, self.weights)
+        config = config_of(self.pretrained, self.weights)
+        return on_folder(config) if self.overrides.get("data.folder") else config
 
     def config(self, theirs: ConfigDict | None) -> ConfigDict:
         """Returns the config to work with.

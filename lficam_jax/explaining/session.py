@@ -121,7 +121,15 @@ class Session:
     def few(self, limit: int) -> Sample:
         """Returns another sample of the split."""
         assert self.split is not None, "a session without a split has no sample"
-        return Sample(self.run.config.data, self.split, limit)
+        try:
+            return Sample(self.run.config.data, self.split, limit)
+        except UserError as error:
+            if not self.run.name or self.run.config.data.folder:
+                raise
+            raise UserError(
+                f"{error}\nor look at pictures of your own: data.folder=DIR "
+                "(--config.data.folder=DIR), whose folders have the names of its classes"
+            ) from error
 
     def batches(self) -> Iterator[dict[str, np.ndarray]]:
         """Yields `Sample.batches` with `rows`: places in the sample, 0 for rows that only pad."""

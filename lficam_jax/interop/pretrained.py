@@ -18,6 +18,7 @@ from lficam_jax.config import default_config
 from lficam_jax.config.size import Size
 from lficam_jax.data.builders.archives import Archive, download
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD
+from lficam_jax.data.division import ALL
 from lficam_jax.data.imagenet import class_names
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.interop import hub
@@ -152,6 +153,15 @@ def config_of(name: str, file: str | Path = "") -> ConfigDict:
         **{key: getattr(row, key)
            for key in ("image_size", "crop_share", "interpolation", "mean", "std")},
     )  # fmt: skip
+    return config
+
+
+def on_folder(config: ConfigDict) -> ConfigDict:
+    """Lets a config of `config_of` look at `data.folder` instead of ImageNet, at all of it.
+
+    Its folders have the names of some of the network's classes.
+    """
+    config.data.update(name="folder", split_file=ALL)
     return config
 
 

@@ -32,6 +32,9 @@ GROUPS: dict[str, dict[str, int]] = {
 COLUMNS = {name: sign for group in GROUPS.values() for name, sign in group.items()}
 # What is a hit or none, and the value of a hit: the interval is Wilson's.
 HITS = {"pointing_game": 1, "increase": 100, "increase_50": 100, "increase_15": 100}
+UNITS = {
+    column: "%" for name in ("confidence", "adcc", "localisation") for column in GROUPS[name]
+} | {"entropy": "nats"}
 PERCENT = ("pointing_game", "energy", "max_box_acc")  # measured as shares
 CURVES = ("deletion_curve", "insertion_curve")
 NOTES = (
@@ -39,6 +42,8 @@ NOTES = (
     "better: this measure does not tell maps apart here",
     "± half of the 95 % bootstrap interval over images. own: the network that draws the map also "
     "scores the masked image.",
+    "Without a unit: deletion, insertion and gini lie in 0..1, road in -1..1; max_sensitivity is a "
+    "ratio.",
 )
 Rows = dict[str, np.ndarray]  # one row per image
 
@@ -98,10 +103,10 @@ def cells(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """Returns the cells of the table, the header first; `NOTES` say what the marks in them mean."""
     columns = [c for c in COLUMNS if any(c in m["measures"] for m in found.values())]
     marked = marks(found)
-    header = [f"{c} {'↑' if COLUMNS[c] > 0 else '↓'}" for c in columns]
+    header = [f"{c} {'↑' if COLUMNS[c] > 0 else '↓'} {UNITS.get(c, '')}".rstrip() for c in columns]
     rows = [["method", *header, "images", "constant", "not finite"]]
     for name, method in found.items():
-        told = [_cell(method["measures"].get(c), marked.get((name, c), " ")) for c in columns]
+        told = [_cell(c, method["measures"].get(c), marked.get((name, c), " ")) for c in columns]
         counts = [str(method[k]) for k in ("images", "constant", "not_finite")]
         rows.append([f"({name})" if method["trivial"] else name, *told, *counts])
     return rows
@@ -110,7 +115,7 @@ def cells(found: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 def for_page(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the table and its curves as `report.page` lays them out.
 
-    `columns`: name, group and sign (1: higher is better) of each measure that any method has;
+    `columns`: name, group, unit and sign (1: higher is better) of each measure that any method has;
     `rows`: one per method, its `cells` in the order of the columns, None where there is no value;
     `curves`: for 'deletion' and 'insertion' the mean confidences of each method.
     """
@@ -127,7 +132,10 @@ def for_page(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         ]  # fmt: skip
         rows.append({"method": name, "cells": cells} | {k: method[k] for k in counts})
     return {
-        "columns": [{"name": c, "group": groups[c], "sign": COLUMNS[c]} for c in columns],
+        "columns": [
+            {"name": c, "group": groups[c], "sign": COLUMNS[c], "unit": UNITS.get(c, "")}
+            for c in columns
+        ],
         "rows": rows,
         "curves": {
             c.removesuffix("_curve"): {n: m["curves"][c] for n, m in found.items()}
@@ -164,10 +172,10 @@ def _summary(column: str, values: np.ndarray) -> dict[str, float]:
     return numbers | {"n": int(exists.sum())}
 
 
-def _cell(summary: Mapping[str, float] | None, mark: str) -> str:
+def _cell(column: str, summary: Mapping[str, float] | None, mark: str) -> str:
     if summary is None or not summary["n"]:
         return "- "
-    digits = 1 if abs(summary["value"]) >= 10 else 3
+    digits = 1 if UNITS.get(column) == "%" or abs(summary["value"]) >= 10 else 3
     half = (summary["high"] - summary["low"]) / 2
     return f"{summary['value']:.{digits}f}±{half:.{digits}f}{mark}"
 

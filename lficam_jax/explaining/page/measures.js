@@ -42,7 +42,7 @@ function addTable({ columns, rows }) {
     return element;
   };
   const heads = [head("method", -1, "method"), ...columns.map((column, c) =>
-    head(column.name, c, column.name.replaceAll("_", " ") + "\u00a0" + arrow(column)))];
+    head(column.name, c, column.name.replaceAll("_", " ") + "\u00a0" + arrow(column) + (column.unit && "\u00a0" + column.unit)))];
   heads.forEach((element, i) => {
     if (i && columns[i - 1].group !== columns[i - 2]?.group) element.className = "first";
   });
@@ -73,6 +73,7 @@ function addNotes({ rows }) {
     + "this measure does not tell maps apart.",
     "↑ higher is better, ↓ lower. ± half of the 95 % bootstrap interval over images; the line beneath shows "
     + "it between the lowest and the highest end of its column.",
+    "Without a unit: deletion, insertion and gini lie in 0 to 1, road in −1 to 1; max sensitivity is a ratio.",
     odd.length ? `Maps that say nothing – ${odd.join("; ")}. Constant maps stay in the means, others cannot.`
                : `Every map of all ${rows[0].images} images is finite, and none is constant.`,
     ...(rows.some(row => row.method === "own")

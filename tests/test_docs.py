@@ -35,6 +35,12 @@ def test_the_backbone_of_ones_own_runs():
     assert found.attempted >= 9 and found.failed == 0
 
 
+def test_a_network_of_ones_own_runs_in_every_framework():
+    pytest.importorskip("equinox")
+    found = doctest.testfile("../docs/your_network.md")
+    assert found.attempted >= 30 and found.failed == 0
+
+
 @pytest.mark.parametrize(("page", "words"), COMMANDS, ids=str)
 def test_the_commands_name_modes_flags_configs_and_keys_that_exist(page, words):
     if words[0] == "python":

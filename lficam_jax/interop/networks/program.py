@@ -203,6 +203,8 @@ def _live(jaxpr: Jaxpr, taps: set[str], swaps: Layers) -> list[Any]:
     for equation in reversed(jaxpr.eqns):
         name, inner = _name(equation), _inner(equation)
         within = {n for n, _ in _marks(inner[0])} if inner is not None else {name}
+        if equation.primitive.name == "check":  # checkify's, which no compiled program can hold
+            continue
         if not (needed & {*equation.outvars} or taps & within or equation.effects):
             continue
         kept.append(equation)

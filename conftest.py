@@ -36,6 +36,7 @@ collect_ignore = (
         "tests/test_methods_torch.py",
         "tests/test_methods_crosscheck.py",
         "tests/test_metrics_crosscheck.py",
+        "tests/test_networks_crosscheck.py",
     ]
 )
 

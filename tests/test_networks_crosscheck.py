@@ -135,7 +135,9 @@ def test_a_vision_transformer_of_jaxnn(timm):
     jaxnn = pytest.importorskip("jaxnn")
     options = {"pretrained": False, "num_classes": 10, "depth": 2, "img_size": 64}
     network = jaxnn.create_model("vit_tiny_patch16_224", rngs=nnx.Rngs(0), **options)
-    other = in_torch(timm.create_model("vit_tiny_patch16_224", **options), VIT, nnx_weights(network))
+    other = in_torch(
+        timm.create_model("vit_tiny_patch16_224", **options), VIT, nnx_weights(network)
+    )
 
     def reshape(tokens):
         return tokens[:, 1:].reshape(-1, 4, 4, 192).permute(0, 3, 1, 2)

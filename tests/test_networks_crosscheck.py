@@ -1,7 +1,7 @@
-"""Networks that nobody here wrote, in NNX and Equinox, against pytorch-grad-cam on the same weights.
+"""Networks that nobody here wrote, in NNX and Equinox, against pytorch-grad-cam, weights shared.
 
-    pip install --no-deps jaxnn einops equimo equinox wadler-lindig loguru lz4 semver
-    pip install --no-deps torchvision timm grad-cam ttach opencv-python-headless
+    pip install --no-deps jaxnn equimo einops torchvision timm
+    pip install --no-deps grad-cam ttach opencv-python-headless
 
 jaxnn holds timm's networks in NNX, and equimo's ConvNeXt is timm's in Equinox: timm's own are what
 they are compared with. torchvision, which timm and jaxnn import, is built for a torch with CUDA;
@@ -158,7 +158,7 @@ def test_a_convnext_of_equimo(timm):
     equimo = pytest.importorskip("equimo.models.convnext")
     sizes = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "num_classes": 10}
     network = equimo.ConvNeXt(**sizes, key=jax.random.key(0))
-    names, leaves, tree = [], *jax.tree.flatten(network)
+    leaves, tree = jax.tree.flatten(network)
     names = [
         jax.tree_util.keystr(path, simple=True, separator=".")
         for path, _ in jax.tree_util.tree_leaves_with_path(network)

@@ -205,3 +205,11 @@ def test_an_unknown_alignment_names_the_nearest():
 def test_a_bell_in_the_middle_stays_in_the_middle():
     (e,) = explained("strided", dotted(8, 4), method="gaussian")
     assert e.place is None  # no network looked there
+
+
+@pytest.mark.parametrize("head", ["plain", "lfi", "abn", "classwise"])
+def test_nothing_is_said_of_a_network_whose_features_are_followed(head, capfd):
+    _say_lost.cache_clear()
+    model = create_model("cifar_resnet", 8, head=head, num_classes=3)
+    assert (4, 4) in places(model, (16, 16))
+    assert not capfd.readouterr().err

@@ -99,14 +99,15 @@ def _followed(model: nn.Module, rows: int, columns: int) -> Places:
     image = jax.ShapeDtypeStruct((1, rows, columns, 3), jnp.float32)
     found: dict[tuple[int, ...], Place] = {}
     lines = follow(outputs, image)
-    for name in ("features", "attended", "attention"):  # a map lies where the features do
-        if name not in lines:
-            continue
-        place = lines[name].place(rows, columns)
-        if place is None:
-            _say_lost()
+    lost = set()
+    names = ("features", "attended", "attention")  # a map lies where the features do
+    for each in (lines[name] for name in names if name in lines):
+        if (place := each.place(rows, columns)) is None:
+            lost.add(each.shape[1:3])
         else:
-            found.setdefault(lines[name].shape[1:3], place)
+            found.setdefault(each.shape[1:3], place)
+    if lost - {*found}:
+        _say_lost()
     return found
 
 

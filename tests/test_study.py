@@ -50,10 +50,22 @@ def test_every_study_can_be_planned_and_shrunk(name):
     module = importlib.import_module(f"configs.{name}")
     study = module.get_config()
     runs = plan(study)
-    assert len(runs) == 5 * 5 + 8 * len(study.ablation_settings)
+    others = len(study.ablations) - 1  # the control is under every setting
+    assert len(runs) == 5 * (len(study.models) + 1) + others * len(study.ablation_settings)
     assert sum(run.model == "uniform" for run in runs) == 5  # the control, under every setting
-    assert len(plan(module.get_config("smoke"))) == 4 * 2 + 1 * 2
+    assert len(plan(module.get_config("smoke"))) == 2 * (len(study.models) + 1)
     assert "ot measured yet" in module.__doc__ or "docs/results.md" in module.__doc__
+
+
+def test_the_second_edition_varies_seeds_or_settings_and_not_both():
+    module = importlib.import_module("configs.study_second_edition")
+    seeds, settings = (module.get_config(arg) for arg in ("", "vary=settings"))
+    told = lambda study: {(r.config.seed, r.config.optim.lr) for r in plan(study)}  # noqa: E731
+    assert {seed for seed, _ in told(seeds)} == {0, 1, 2, 3, 4} and len(told(seeds)) == 5
+    assert {seed for seed, _ in told(settings)} == {0} and len(told(settings)) == 3
+    assert {"classwise", "plain_x2", "lfi_trained"} <= {r.model for r in plan(seeds)}
+    with pytest.raises(UserError, match="vary='seed' is unknown.*'seeds'"):
+        module.get_config("vary=seed")
 
 
 def test_every_model_is_planned_under_every_setting():

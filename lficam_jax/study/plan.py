@@ -20,6 +20,18 @@ MODELS: Mapping[str, Any] = {
     "abn_one_loss": {"model": {"head": "abn", "abn": {"loss": "perception"}}},
     "lfi": {"model": {"head": "lfi"}},
 }
+# The same and what else can stand in FIN's place, with the controls that the first edition lacked.
+HEADS: Mapping[str, Any] = {
+    **MODELS,
+    "plain_x2": {"model": {"head": "plain", "plain": {"scale": 2.0}}},
+    "lfi_trained": {
+        "model": {"head": "lfi", "fin": {"standardise": True}},
+        "optim": {"multipliers": "head/fin/.*=30", "no_decay": "head/fin/bn.*"},
+    },
+    "tied": {"model": {"head": "lfi", "fin": {"kind": "tied"}}},
+    "prior": {"model": {"head": "lfi", "fin": {"kind": "prior"}}},
+    "classwise": {"model": {"head": "classwise"}},
+}
 # Changes to `lfi`: what does each part of FIN do?
 ABLATIONS: Mapping[str, Any] = {
     "uniform": {"model": {"fin": {"kind": "uniform"}}},  # the attention without FIN

@@ -110,6 +110,11 @@ def test_another_class_or_embedding_compiles_nothing():
         (lambda outputs: outputs.sum(), r"not float32 \[\]"),
         (lambda outputs: outputs.argmax(1), r"not int32 \[2\]"),
         (lambda outputs: None, "not None"),
+        (
+            lambda outputs: outputs["logits"],
+            r"cannot read the network's answers, \[2, 3\]: TypeErr",
+        ),
+        (Difference, "Difference cannot read the network's answers"),
         (Output(3), "class 3 does not exist; classes are 0 to 2"),
         (Difference(0, -1), "class -1 does not exist"),
         (Difference(0, "dog"), "other must be the number of a class, .* not 'dog'"),

@@ -189,10 +189,6 @@ class Several:
 
     Args:
       targets: classes by name or number, targets, or functions.
-
-    Example:
-      >>> Several("cat", Difference("cat", "dog")).targets[0]
-      'cat'
     """
 
     def __init__(self, *targets: Any) -> None:
@@ -202,11 +198,7 @@ class Several:
 
 
 class Top:
-    """The k most probable classes of each image, a map for each. For `lficam_jax.explain`.
-
-    Args:
-      k: how many.
-    """
+    """The k most probable classes of each image, a map for each. For `lficam_jax.explain`."""
 
     def __init__(self, k: int) -> None:
         self.k = check_whole("targets.Top: k", k)
@@ -234,7 +226,13 @@ def pick(outputs: Any, target: Any) -> Float[Array, " b"]:
     """
     target = as_target(target)
     batch = jax.tree.leaves(outputs)[0].shape[0]  # a symbol, while a network is exported
-    scores = target.score(outputs)
+    try:
+        scores = target.score(outputs)
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"target {target.title(brief)} cannot read the network's answers, {_told(outputs)}: "
+            + brief(error)
+        ) from error
     shape, kind = getattr(scores, "shape", None), getattr(scores, "dtype", None)
     if kind is None or shape != (batch,) or not jnp.issubdtype(kind, jnp.floating):
         gave = brief(scores) if shape is None else f"{kind} {list(shape)}"

@@ -92,9 +92,9 @@ def fitted(
             network = Network(framework, one, grey)
             try:
                 program = network.program(weights, images)
-            except UserError:
-                raise
             except Exception as error:  # whatever a network says to images of another kind
+                if isinstance(error, UserError) and not told:
+                    raise
                 told.append(f"{type(error).__name__}: {' '.join(str(error).split())}")
                 continue
             answers = [aval.shape for aval in program.jaxpr.out_avals]

@@ -18,8 +18,11 @@ import lficam_jax as lfi
 from lficam_jax.explaining.explanation import Explanation, drawn
 
 PHOTOGRAPHS = ("chelsea.png", "coffee.png", "rocket.jpg", "astronaut.png")
-# Score-CAM and Ablation-CAM look 1,280 times at each photograph; name them if there is time.
-METHODS = ("cam", "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "eigen_cam")
+# The last two look 1,280 times at each photograph: minutes. Name others if there is no time.
+METHODS = (
+    "cam", "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "eigen_cam",
+    "score_cam", "ablation_cam",
+)  # fmt: skip
 FIRST = ("grad_cam",)  # on the first screen of the README
 HEIGHT, GAP, LINE = 150, 6, 22  # pixels: of a picture, between two, of a line of text
 HERE = Path(__file__).parent

@@ -175,6 +175,10 @@ def test_a_network_that_cannot_be_followed_is_placed_by_half_pixels_which_is_sai
     model = create_model(Scaled(), head="plain", num_classes=2)
     assert not places(model, (16, 16)) and not places(model, (16, 32))
     assert capfd.readouterr().err.count("by half-pixels") == 1
+    _say_lost.cache_clear()
+    for head in ("lfi", "abn"):  # whose attention is gathered, on the grid of what is known
+        assert places(create_model("cifar_resnet", 8, head, num_classes=2), (16, 32))
+    assert not capfd.readouterr().err
     assert not places(create_model("cifar_resnet", 8, num_classes=2), (16, 16), "half_pixel")
 
 

@@ -20,6 +20,7 @@ from lficam_jax.data import DATASETS, Pipeline
 from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.answer import Answer, true_values
+from lficam_jax.interop.export.program import program
 from lficam_jax.methods.split import split_model
 from lficam_jax.methods.targets import for_images
 from lficam_jax.metrics import answers
@@ -385,6 +386,8 @@ def test_measures_of_a_class_refuse_a_number(number):
     run = lfi.load(number[0])
     with pytest.raises(UserError, match=r"predicts a number \(count\)"):
         run.measure("grad_cam", limit=4)
+    with pytest.raises(UserError, match="predicts a number .* is not exported"):
+        program(run)
     with pytest.raises(UserError, match="no single class"):
         asked = {"perturbations": ["contrast"], "severities": [1], "epsilons": [1]}
         modes.robustness(run.config, str(number[0]), methods=[], split="test", limit=4, **asked)

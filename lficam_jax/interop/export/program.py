@@ -10,8 +10,10 @@ from jaxtyping import Array, UInt8
 
 from lficam_jax import methods, structs
 from lficam_jax.data import Dataset, dataset_info, normalise
+from lficam_jax.errors import UserError
 from lficam_jax.interop.export import pixels
 from lficam_jax.methods.split import split_model
+from lficam_jax.models.answers import kind_of, told
 from lficam_jax.models.geometry import places
 
 OUTPUTS = ("logits", "probabilities", "map")
@@ -40,9 +42,11 @@ def program(run: structs.Run) -> Program:
     The map is the network's own; of a network without one it is Grad-CAM's of the predicted class.
 
     Raises:
-      UserError: if pictures are scaled by a filter that cannot be exported.
+      UserError: if pictures are scaled by a filter that cannot be exported; of a predicted number.
     """
-    info = dataset_info(run.config.data)
+    info, kind = dataset_info(run.config.data), kind_of(run.model)
+    if kind == "number":
+        raise UserError("a network that predicts a number (model.loss=regression) is not exported")
     method = "grad_cam" if run.config.model.head == "plain" else "own"
 
     def call(images: UInt8[Array, "b y x 3"]) -> dict[str, Array]:
@@ -50,7 +54,7 @@ def program(run: structs.Run) -> Program:
         split = split_model(run.model, run.variables, fed)
         logits = jnp.asarray(split.logits, jnp.float32)
         drawn = methods.draw(method, split)
-        return {"logits": logits, "probabilities": jax.nn.softmax(logits), "map": drawn}
+        return {"logits": logits, "probabilities": told(kind, logits), "map": drawn}
 
     return Program(call, method, _about(run, info, method))
 

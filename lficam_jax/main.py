@@ -69,7 +69,7 @@ def run(mode: str, words: Sequence[str], prog: str) -> int:
         cli.show(config_file.keys_text(config_file.load_config(text) if text else default_config()))
         return 0
     pretrained = flags.get("pretrained", "")
-    alone = mode in ("explain", "export")  # --pretrained stands for the run
+    alone = mode in ("explain", "export", "serve")  # --pretrained stands for the run
     if not address and mode not in FREE and not (pretrained and alone):
         without = "; without a run, --pretrained efficientnet_lite0" if alone else ""
         raise UserError(f"--workdir is missing; for example --workdir runs/first{without}")

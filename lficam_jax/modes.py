@@ -135,6 +135,21 @@ def export(
     return 0
 
 
+def serve(
+    config: ConfigDict, workdir: str | None, *, port: int, pretrained: str = "", weights: str = "",
+) -> int:  # fmt: skip
+    """Serves a page that explains pictures, until Ctrl-C."""
+    from lficam_jax.explaining.serve import HOST, PageServer
+
+    with PageServer(_opened(config, workdir, pretrained, weights), port) as running:
+        print(f"http://{HOST}:{running.server_port}/  (Ctrl-C ends it)", flush=True)
+        try:
+            running.serve_forever()
+        except KeyboardInterrupt:
+            print()
+    return 0
+
+
 def compare(config: ConfigDict | None, workdir: str, runs: list[str], **asked: Any) -> int:
     """Compares the maps of several runs; `config` says where the data and the maps lie, no more."""
     if config is None:
@@ -211,7 +226,8 @@ def per_label(result: Mapping[str, Any]) -> str:
 RUN: dict[str, Callable[..., int]] = {
     "train": train, "evaluate": evaluate, "explain": explain, "describe": describe,
     "faithfulness": faithfulness, "stability": compare, "robustness": robustness,
-    "sanity": sanity, "export": export, "benchmark": measure_speed,
+    "sanity": sanity, "export": export, "serve": serve,
+    "benchmark": measure_speed,
 }  # fmt: skip
 
 

@@ -86,6 +86,7 @@ FLAGS: dict[str, dict[str, Any]] = {
         "of --to page: the archive of onnxruntime-web (default: downloaded once, 33 MB)",
         default="", metavar="FILE",
     ),
+    "port": _flag("to listen at (default: 8000; 0: one that is free)", cli.whole(0, 65535), 8000),
     "runs": _flag("workdirs of the runs to compare", default=[], metavar="DIR", **_LIST),
     "perturbations": _flag(
         f"with commas between: {', '.join(PERTURBATIONS)} (default: all)",
@@ -163,6 +164,10 @@ MODES = {
     "export": Mode(
         "writes its network for others: StableHLO, ONNX, safetensors, or a page for browsers",
         ("to", "out", "runtime", "pretrained", "from"), True, "--workdir runs/a --to onnx",
+    ),
+    "serve": Mode(
+        "shows a page on this machine: pictures, camera or a drawing, explained live by jax",
+        ("port", "pretrained", "from"), True, "--workdir runs/a",
     ),
     "describe": Mode(
         "layers, parameters, FLOPs and schedule of a config; no data, but those of `folder`",

@@ -1,0 +1,97 @@
+"""Serves the page on this machine alone, the network run by jax: no WebAssembly is needed."""
+
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+from jaxtyping import UInt8
+
+from lficam_jax import structs
+from lficam_jax.data import dataset_info
+from lficam_jax.errors import UserError
+from lficam_jax.explaining.explain import explain
+from lficam_jax.explaining.explanation import Explanation
+from lficam_jax.explaining.live import MOST_PIXELS, page
+from lficam_jax.interop.export.program import program
+
+HOST = "127.0.0.1"
+
+
+class PageServer(HTTPServer):
+    """Serves the page at `HOST`, which nobody but this machine reaches, one request at a time.
+
+    Args:
+      run: the network.
+      port: 0: one that is free.
+
+    Attributes:
+      html: the page.
+
+    Raises:
+      UserError: if the port is taken.
+    """
+
+    def __init__(self, run: structs.Run, port: int) -> None:
+        self._run, self._info = run, dataset_info(run.config.data)
+        self.html = page(run, program(run), {}, "'unsafe-inline'", "'self'").encode()
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            raise UserError(f"--port {port}: {error.strerror}; choose another, or 0") from error
+
+    def look(self, pixels: UInt8[np.ndarray, "y x 3"]) -> Explanation:
+        """Returns what the network says of a picture, and where it looked."""
+        run = self._run
+        (told,) = explain(
+            run.model, run.variables, pixels, preprocess=self._info, align=run.config.explain.align
+        )
+        return told
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: "PageServer"
+
+    def do_GET(self) -> None:
+        self._answer(200 if self._asks("/") else 404, "text/html; charset=utf-8", self.server.html)
+
+    def do_POST(self) -> None:
+        pixels = self._pixels() if self._asks("/explain") else None
+        if pixels is None:
+            self._answer(400, "text/plain", b"pixels are uint8 [height width 3]")
+            return
+        told = self.server.look(pixels)
+        found = {
+            "probabilities": told.probabilities.tolist(), "map": told.map.ravel().tolist(),
+            "grid": told.map.shape,
+        }  # fmt: skip
+        self._answer(200, "application/json", json.dumps(found).encode())
+
+    def _asks(self, path: str) -> bool:
+        """Another host's name would be another site's page that asks through this browser."""
+        name = self.headers.get("Host", "").rpartition(":")[0]
+        return urlsplit(self.path).path == path and name in (HOST, "localhost")
+
+    def _pixels(self) -> np.ndarray | None:
+        asked = parse_qs(urlsplit(self.path).query)
+        try:
+            height, width = (int(asked[name][0]) for name in ("height", "width"))
+            length = int(self.headers["Content-Length"])
+        except (KeyError, TypeError, ValueError):
+            return None
+        fits = 0 < height <= MOST_PIXELS and 0 < width <= MOST_PIXELS
+        if not fits or length != 3 * height * width:
+            return None
+        return np.frombuffer(self.rfile.read(length), np.uint8).reshape(height, width, 3)
+
+    def _answer(self, code: int, kind: str, content: bytes) -> None:
+        content = content if code != 404 else b"there is one page: /"
+        self.send_response(code)
+        for name, value in (("Content-Type", kind), ("Content-Length", str(len(content)))):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing of single requests."""
+        return

@@ -80,10 +80,12 @@ Box = tuple[float, float, float, float]  # top, left, height, width: pixels of t
 
 
 def _checked_size(given: Any) -> Size:
-    if isinstance(given, tuple | list) and len(given) == 2:
-        rows, columns = (check_whole("Preprocess: image_size", side) for side in given)
-        return as_size((rows, columns))
-    return check_whole("Preprocess: image_size", given)
+    each = given if isinstance(given, tuple | list) and len(given) == 2 else (given, given)
+    try:
+        rows, columns = (check_whole("Preprocess: image_size", side) for side in each)
+    except UserError as error:
+        raise UserError(f"{error}, or two of them: rows, columns") from error
+    return as_size((rows, columns))
 
 
 def _per_channel(name: str, given: Any) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ from lficam_jax.models.classifier import init_variables
 
 SMALLEST = {
     "cifar_resnet": 8, "resnet": 18, "densenet": 121, "vgg": 16, "mobilenet": 2,
-    "convnext": 18, "efficientnet_lite": 0, "wide_resnet": 10, "resnext": 11, "cifar_densenet": 10,
+    "convnext": 18, "efficientnet_lite": 0,
 }  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_onnx_answers_as_the_network(backbone, head):
 @pytest.mark.crosscheck
 @pytest.mark.parametrize("head", ["plain", "abn", "lfi"])
 @pytest.mark.parametrize("backbone", [n for n in SMALLEST if n != "cifar_resnet"])
-def test_onnx_answers_as_every_network(backbone, head):
+def test_onnx_answers_as_larger_networks(backbone, head):
     off = compared(fresh(backbone, head, 64), drawn(1, 64, 64, 3))
     assert off["logits"] <= 1e-5 and off["map"] <= 1e-4, off
 

@@ -28,7 +28,7 @@ from lficam_jax.interop.export.weights import find_weights
 from lficam_jax.interop.listing import names
 from lficam_jax.measure.faithfulness import faithfulness
 from lficam_jax.measure.measures import Measures
-from lficam_jax.methods.perturbation import CHUNK_SIZE
+from lficam_jax.methods.loops import CHUNK_SIZE
 from lficam_jax.models.answers import kind_of
 from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.folder import read_config

@@ -15,7 +15,7 @@ from lficam_jax.cli import commands
 from lficam_jax.errors import UserError, check_platform
 from lficam_jax.measure.observe import PERTURBATIONS
 from lficam_jax.measure.scoreboard import GROUPS
-from lficam_jax.methods import ATTENTION, METHODS
+from lficam_jax.methods import ATTENTION, METHODS, WRAPPERS
 from lficam_jax.modes import RUN
 from lficam_jax.speed import benchmark, lowering
 
@@ -44,6 +44,7 @@ def test_the_names_that_help_knows_are_those_of_the_code():
     assert {*commands.MODES} == {*RUN}
     # A run's network has no attention weights to roll out.
     assert commands.METHODS == tuple(name for name in METHODS if name not in ATTENTION)
+    assert commands.WRAPPERS == WRAPPERS
     assert commands.MEASURES == tuple(GROUPS)
     assert commands.PERTURBATIONS == PERTURBATIONS
     assert commands.SECTIONS == benchmark.SECTIONS

@@ -16,7 +16,7 @@ import pytest
 
 from lficam_jax import methods, targets
 from lficam_jax.errors import UserError
-from lficam_jax.methods import ATTENTION, METHODS, TRIVIAL, Split, draw, maps_of
+from lficam_jax.methods import ATTENTION, METHODS, PIXELS, TRIVIAL, Split, draw, maps_of
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import predict
 
@@ -29,12 +29,19 @@ FEATURES = np.stack([RAMP, SPOT, DEAD], axis=-1)[None]
 WEIGHTS = np.array([[2, 0], [-1, 3], [5, 5]], np.float32)  # [channel, class]
 
 
+def red_and_green(images):
+    """Class 0 scores the sum of red, class 1 that of green."""
+    return images[..., :2].sum(axis=(1, 2))
+
+
 def linear(features):
     return features.mean(axis=(1, 2)) @ WEIGHTS
 
 
 def split(features=FEATURES, **fields):
-    return Split(jnp.asarray(features), linear, **{"weights": jnp.asarray(WEIGHTS), **fields})
+    images = jnp.ones((len(features), 6, 6, 3))
+    given = {"weights": jnp.asarray(WEIGHTS), "images": images, "network": red_and_green, **fields}
+    return Split(jnp.asarray(features), linear, again=lambda x: split(features, **fields), **given)
 
 
 def raw(name, class_index=0, features=FEATURES, **options):
@@ -60,6 +67,8 @@ HAND_MADE = {
     "layer_cam": (2 * RAMP / 9, SPOT / 3),
     # Without the ramp (mean 4) class 0 falls by 8, without the spot (mean 1) it rises by 1.
     "ablation_cam": (relu(8 * RAMP - SPOT), 3 * SPOT),
+    # The only noise that could matter is in the gradient, and that is constant.
+    "smooth_grad_cam_pp": (9 / 10 * 2 / 9 * RAMP, 9 / 5 / 3 * SPOT),
     "mean_features": ((RAMP + SPOT) / 3,) * 2,
     "fakecam": (np.array([[0, 1, 1], [1, 1, 1], [1, 1, 1]]),) * 2,
 }
@@ -70,11 +79,6 @@ HAND_MADE = {
 def test_by_hand(name, class_index):
     expected = HAND_MADE[name][class_index]
     np.testing.assert_allclose(raw(name, class_index), expected, rtol=1e-5, atol=1e-6)
-
-
-def red_and_green(images):
-    """Class 0 scores the sum of red, class 1 that of green."""
-    return images[..., :2].sum(axis=(1, 2))
 
 
 def test_score_cam_by_hand():
@@ -94,6 +98,44 @@ def test_score_cam_by_hand():
     powers = np.exp(1 / (1 + np.exp([2 / 8 - 36 / 8, 1 - 1])))
     found = METHODS["score_cam"](seen, jnp.array([0]), score="probability")[0]
     np.testing.assert_allclose(found, (powers[0] * RAMP + powers[1] * SPOT) / powers.sum(), 1e-5)
+
+
+def test_ss_cam_and_is_cam_mean_over_masks():
+    """The sum of red is linear in the mask, so a mean of scores is the score of the mean mask."""
+    red = np.zeros((1, 3, 3, 3), np.float32)
+    red[0, 0, :2, 0] = 1  # the ramp's mask, 0..8 over 8, lets 1 / 8 through, the spot's nothing
+    seen = split(images=jnp.asarray(red), network=red_and_green)
+    # IS-CAM's masks are the channel's times 1/2 and 3/2.
+    powers = np.exp([1 / 8 * (1 / 2 + 3 / 2) / 2, 0])
+    found = METHODS["is_cam"](seen, jnp.array([0]), samples=2)[0]
+    np.testing.assert_allclose(found, (powers[0] * RAMP + powers[1] * SPOT) / powers.sum(), 1e-5)
+    quiet = METHODS["ss_cam"](seen, jnp.array([0]), samples=2, deviation=0.0)
+    np.testing.assert_allclose(quiet, METHODS["score_cam"](seen, jnp.array([0])), rtol=1e-5)
+    # Noise of deviation 2 on two pixels moves the mean score of 400 masks by 2 * sqrt(2 / 400).
+    loud = np.asarray(METHODS["ss_cam"](seen, jnp.array([0]), samples=400))[0]
+    share = np.exp(1 / 8) / (1 + np.exp(1 / 8))  # of the ramp, which alone has values at the end
+    assert 0 < abs(loud[2, 2] / 8 - share) < 0.2
+
+
+def test_eigen_grad_cam_is_centred_and_signed():
+    """Of one channel that lives, its terms G F less their mean; far from 0 is positive."""
+    one = FEATURES * np.array([1, 0, 0], np.float32)
+    np.testing.assert_allclose(
+        raw("eigen_grad_cam", features=one), 2 * (RAMP - 4) / 9, rtol=1e-4, atol=1e-5
+    )
+    one = FEATURES * np.array([0, 1, 0], np.float32)  # its gradient is -1/9: the spot is below 0
+    found = raw("eigen_grad_cam", features=one)
+    np.testing.assert_allclose(found, (SPOT - 1) / 9, rtol=1e-4, atol=1e-5)  # turned
+
+
+def test_own_class_is_what_the_attention_adds():
+    attention = jnp.asarray(SPOT[None] / 9)
+    before = jnp.asarray(FEATURES)
+    seen = split(before * (1 + attention[..., None]), attention=attention, unattended=before)
+    found = METHODS["own_class"](seen, jnp.array([1]))[0]
+    np.testing.assert_allclose(found, 3 * SPOT / 9, rtol=1e-5)  # w / 9 times the spot, once more
+    added = linear(seen.features)[0, 1] - linear(before)[0, 1]
+    np.testing.assert_allclose(found.sum(), added, rtol=1e-5)
 
 
 def test_eigen_cam_is_the_first_principal_direction():
@@ -135,8 +177,9 @@ def test_random_is_uniform_and_a_key_per_image_follows_the_image():
 @pytest.mark.parametrize("level", [0.0, 2.0])
 def test_constant_features_give_a_constant_map_that_stays(level):
     features = np.full((1, 3, 3, 3), level, np.float32)
-    seen = split(features, images=jnp.ones((1, 6, 6, 3)), network=red_and_green)
-    names = sorted({*METHODS} - {*ATTENTION, "own", "gaussian", "random", "fakecam"})
+    seen = split(features)
+    # What looks at the image alone sees no constant features.
+    names = sorted({*OURS} - {"own", "own_class", "gaussian", "random", "fakecam", *PIXELS})
     every = jax.jit(lambda: {name: draw(name, seen, 1) for name in names})()
     for name, drawn in jax.device_get(every).items():
         assert np.ptp(drawn) < 1e-5 and np.isfinite(drawn).all(), name
@@ -176,7 +219,9 @@ def network(head="lfi", backbone="cifar_resnet", depth=8, **options):
 def all_maps(head):
     """One compiled function that draws every method; `cam` exists on all ResNets."""
     model, _, _ = network(head)
-    names = [name for name in OURS if name != "own" or head != "plain"]
+    names = [name for name in OURS if "own" not in name or head != "plain"]
+    if head != "lfi":  # to what looks at the whole network, heads are all the same
+        names = [name for name in names if name not in (*PIXELS, "own_class", "ss_cam", "is_cam")]
 
     def every(variables, images, class_index):
         seen = methods.split_model(model, variables, images)
@@ -189,9 +234,9 @@ def all_maps(head):
 def test_every_method_draws_on_every_head(head):
     _, variables, images = network(head)
     drawn = all_maps(head)(variables, images, jnp.array([0, 1, 2]))
-    size = (8, 8) if head == "abn" else (4, 4)
+    sizes = {"own": (8, 8) if head == "abn" else (4, 4)} | dict.fromkeys(PIXELS, (16, 16))
     for name, maps in drawn.items():
-        assert maps.shape == (3, *(size if name == "own" else (4, 4))), name
+        assert maps.shape == (3, *sizes.get(name, (4, 4))), name
         assert np.isfinite(maps).all() and maps.min() == 0 and maps.max() == 1, name
 
 
@@ -231,7 +276,7 @@ def test_identities_on_a_network():
     seen, outputs = cut_network()
     classes = jnp.array([0, 1, 2])
     maps = {name: np.asarray(METHODS[name](seen, classes)) for name in ("cam", "hires_cam",
-            "grad_cam", "xgrad_cam", "ablation_cam", "own")}  # fmt: skip
+            "grad_cam", "xgrad_cam", "ablation_cam", "own", "own_class")}  # fmt: skip
     cells = 16
     np.testing.assert_allclose(maps["hires_cam"] * cells, maps["cam"], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(maps["grad_cam"] * cells, relu(maps["cam"]), rtol=1e-4, atol=1e-5)
@@ -240,6 +285,8 @@ def test_identities_on_a_network():
     bias = np.asarray(variables["params"]["classifier"]["bias"])[classes]
     np.testing.assert_allclose(maps["cam"].mean(axis=(1, 2)) + bias, logits, rtol=1e-4)
     np.testing.assert_array_equal(maps["own"], outputs.attention)
+    added = logits - np.asarray(seen.classify(seen.unattended))[np.arange(3), classes]
+    np.testing.assert_allclose(maps["own_class"].sum(axis=(1, 2)), added, rtol=1e-3, atol=1e-5)
 
 
 def test_what_is_tapped():
@@ -349,12 +396,13 @@ def test_bfloat16_maps_are_float32():
         ({"name": "gradcam"}, "'gradcam' is unknown.*'grad_cam'"),
         ({"name": "score_cam", "score": "logits"}, "score 'logits' is unknown.*'logit'"),
         ({"name": "score_cam", "chunk_size": 0}, "chunk_size=0"),
+        ({"name": "rise", "sample": 3}, "rise: option 'sample' is unknown.*'samples'"),
+        ({"name": "grad_cam", "samples": 3}, "grad_cam: option 'samples' is unknown"),
     ],
 )
 def test_bad_options_are_told(options, fragment):
-    seen = split(images=jnp.ones((1, 3, 3, 3)), network=red_and_green)
     with pytest.raises(UserError, match=fragment):
-        draw(split=seen, **options)
+        draw(split=split(), **options)
 
 
 def test_methods_that_a_model_cannot_give_say_why():
@@ -364,8 +412,12 @@ def test_methods_that_a_model_cannot_give_say_why():
         jax.eval_shape(lambda x: maps_of("grad_cam", model, variables, x), images)
     with pytest.raises(UserError, match="draws no map of its own.*grad_cam"):
         draw("own", split(), 0)
-    with pytest.raises(UserError, match=r"Split\(images="):
-        draw("score_cam", split(), 0)
+    with pytest.raises(UserError, match="own_class: this model has no map of its own.*hires_cam"):
+        draw("own_class", split(), 0)
+    bare = Split(jnp.asarray(FEATURES), linear)
+    for name in ("score_cam", "ss_cam", "smooth_grad_cam_pp", "occlusion", "grad_cam+augmented"):
+        with pytest.raises(UserError, match=r"looks at changed images; give Split\(images="):
+            draw(name, bare, 0)
 
 
 # Memory
@@ -411,7 +463,8 @@ def test_the_size_of_a_chunk_changes_nothing():
 
 def test_the_registry_is_whole():
     assert set(TRIVIAL) < set(METHODS)
-    covered = {*HAND_MADE, *ATTENTION, "own", "score_cam", "eigen_cam", "gaussian", "random"}
+    covered = {*HAND_MADE, *ATTENTION, *PIXELS, "own", "own_class", "score_cam", "ss_cam", "is_cam",
+               "eigen_cam", "eigen_grad_cam", "gaussian", "random"}  # fmt: skip
     assert covered == set(METHODS)
 
 

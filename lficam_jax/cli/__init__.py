@@ -108,14 +108,24 @@ class Parser(argparse.ArgumentParser):
         return nearest(f"--{name}", known)
 
 
-def names(known: Sequence[str], several: bool = True) -> Callable[[str], Any]:
-    """Returns an argparse type: one of the names, or a list of them with commas."""
+def names(
+    known: Sequence[str], several: bool = True, after: Sequence[str] = ()
+) -> Callable[[str], Any]:
+    """Returns an argparse type: one of the names, or a list of them with commas.
+
+    Args:
+      known: the names.
+      several: whether there may be more than one.
+      after: words that may stand behind a name, each with a + before it.
+    """
 
     def check(text: str) -> Any:
         words = [word for word in text.split(",") if word] if several else [text]
         for word in words:
-            if word not in known:
-                raise argparse.ArgumentTypeError(f"{word!r} is unknown{nearest(word, [*known])}")
+            name, *more = word.split("+") if after else [word]
+            for one, those in [(name, known), *((each, after) for each in more)]:
+                if one not in those:
+                    raise argparse.ArgumentTypeError(f"{one!r} is unknown{nearest(one, [*those])}")
         return words if several else text
 
     return check

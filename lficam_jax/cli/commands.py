@@ -11,9 +11,12 @@ from lficam_jax import cli, config_file
 # The names that flags take, here so that help and typos need no jax; tests hold them to the code.
 SPLITS = ("train", "validation", "test")
 METHODS = (
-    "own", "cam", "grad_cam", "grad_cam_pp", "xgrad_cam", "hires_cam", "layer_cam", "score_cam",
-    "ablation_cam", "eigen_cam", "mean_features", "gaussian", "random", "fakecam",
+    "own", "own_class", "cam", "grad_cam", "grad_cam_pp", "smooth_grad_cam_pp", "xgrad_cam",
+    "hires_cam", "layer_cam", "eigen_grad_cam", "score_cam", "ss_cam", "is_cam", "ablation_cam",
+    "eigen_cam", "gradient", "input_x_gradient", "smooth_grad", "integrated_gradients",
+    "guided_backprop", "occlusion", "rise", "mean_features", "gaussian", "random", "fakecam",
 )  # fmt: skip
+WRAPPERS = ("smoothed", "augmented")  # behind a method's name: grad_cam+augmented
 MEASURES = (
     "confidence", "deletion", "insertion", "road", "adcc", "sparseness", "localisation",
     "sensitivity",
@@ -36,7 +39,10 @@ _LIST = {"nargs": "+", "action": "extend"}
 FLAGS: dict[str, dict[str, Any]] = {
     "split": _flag("train, validation or test (default: test)", cli.names(SPLITS, False), "test"),
     "limit": _flag("examples of the split (default: 1000)", cli.whole(1, 10**9), 1000),
-    "methods": _flag(f"maps, with commas between: {', '.join(METHODS)}", cli.names(METHODS), []),
+    "methods": _flag(
+        f"maps, with commas between: {', '.join(METHODS)}; +{' or +'.join(WRAPPERS)} may stand "
+        "behind a name (docs/maps.md)", cli.names(METHODS, after=WRAPPERS), [],
+    ),
     "images": _flag("files, folders or globs of your own", default=[], metavar="FILE", **_LIST),
     "measures": _flag(
         f"with commas between: {', '.join(MEASURES)} (default: all but sensitivity; "
@@ -47,7 +53,8 @@ FLAGS: dict[str, dict[str, Any]] = {
         f"of what --topology compiles (default: {','.join(COMPILED)})", cli.names(COMPILED), []
     ),
     "describe methods": _flag(
-        "maps that --topology compiles (default: own,score_cam)", cli.names(METHODS), []
+        "maps that --topology compiles (default: own,score_cam)",
+        cli.names(METHODS, after=WRAPPERS), [],
     ),
     "topology": _flag(
         "TPU to compile for, without one: v5e:2x4, v5litepod-8, v6e-8, v4-16, v5p-8 "

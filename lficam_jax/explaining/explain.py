@@ -23,7 +23,7 @@ from lficam_jax.explaining.explanations import Explanations
 from lficam_jax.explaining.inputs import Inputs, read_inputs
 from lficam_jax.explaining.look import BATCH, FUSIONS, Plan, Source, look
 from lficam_jax.explaining.sources import source_of
-from lficam_jax.methods.perturbation import CHUNK_SIZE
+from lficam_jax.methods.loops import CHUNK_SIZE
 from lficam_jax.models.geometry import check_alignment
 
 

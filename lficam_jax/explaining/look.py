@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from lficam_jax import methods as maps
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.asking import check_range
-from lficam_jax.methods.perturbation import CHUNK_SIZE
+from lficam_jax.methods.loops import CHUNK_SIZE
 from lficam_jax.methods.split import Split, split_model
 from lficam_jax.methods.targets import Output, Target
 from lficam_jax.models.answers import kind_of, told

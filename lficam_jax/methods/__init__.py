@@ -1,7 +1,7 @@
 """The one registry of maps: every method has one signature, is batched and traced under jit.
 
-`method(split, target, **options) -> raw maps [b h w]`, at the grid of the features. The
-equations and costs stand side by side in docs/maps.md.
+`method(split, target, **options) -> raw maps [b h w]`, at the grid of the features, or (`PIXELS`)
+as large as the image. The equations and costs stand side by side in docs/maps.md.
 """
 
 import inspect
@@ -18,15 +18,36 @@ from lficam_jax.methods.attention import attention_rollout, gradient_rollout
 from lficam_jax.methods.classless import eigen_cam, fakecam, gaussian, mean_features, own, random
 from lficam_jax.methods.gradient import (
     cam,
+    eigen_grad_cam,
     grad_cam,
     grad_cam_pp,
     hires_cam,
     layer_cam,
+    own_class,
+    smooth_grad_cam_pp,
     xgrad_cam,
 )
-from lficam_jax.methods.perturbation import CHUNK_SIZE, SCORES, ablation_cam, score_cam
+from lficam_jax.methods.loops import CHUNK_SIZE, SCORES
+from lficam_jax.methods.perturbation import ablation_cam, is_cam, score_cam, ss_cam
+from lficam_jax.methods.pixels import (
+    gradient,
+    guided_backprop,
+    input_x_gradient,
+    integrated_gradients,
+    occlusion,
+    rise,
+    smooth_grad,
+)
 from lficam_jax.methods.split import Maps, Split, split_model
+from lficam_jax.methods.sums import principal
 from lficam_jax.methods.targets import Target, for_images
+from lficam_jax.methods.wrappers import (
+    WRAPPERS,
+    augmented,
+    check_smoothed,
+    parts,
+    place_of_augmented,
+)
 from lficam_jax.models.fit import check_network
 from lficam_jax.models.geometry import Places
 from lficam_jax.ops.maps import Place, min_max
@@ -35,23 +56,14 @@ from lficam_jax.structs import Key, Variables
 Method = Callable[..., Maps]
 
 METHODS: dict[str, Method] = {
-    "own": own,
-    "cam": cam,
-    "grad_cam": grad_cam,
-    "grad_cam_pp": grad_cam_pp,
-    "xgrad_cam": xgrad_cam,
-    "hires_cam": hires_cam,
-    "layer_cam": layer_cam,
-    "score_cam": score_cam,
-    "ablation_cam": ablation_cam,
-    "eigen_cam": eigen_cam,
-    "attention_rollout": attention_rollout,
-    "gradient_rollout": gradient_rollout,
-    "mean_features": mean_features,
-    "gaussian": gaussian,
-    "random": random,
-    "fakecam": fakecam,
-}
+    method.__name__: method
+    for method in (
+        own, own_class, cam, grad_cam, grad_cam_pp, smooth_grad_cam_pp, xgrad_cam, hires_cam,
+        layer_cam, eigen_grad_cam, score_cam, ss_cam, is_cam, ablation_cam, eigen_cam,
+        attention_rollout, gradient_rollout, gradient, input_x_gradient, smooth_grad, integrated_gradients, guided_backprop, occlusion, rise,
+        mean_features, gaussian, random, fakecam,
+    )
+}  # fmt: skip
 # A map whose values differ by less than this share is constant: float32 rounding drew the rest.
 ROUNDING = 1e-6
 ATTENTION = ("attention_rollout", "gradient_rollout")  # read from a transformer's attention
@@ -59,12 +71,29 @@ TRIVIAL = ("mean_features", "gaussian", "random", "fakecam")  # rows that every 
 UNSEEN = ("gaussian", "random", "fakecam")  # no network looks there: they lie by half-pixels
 # Whose maps are as a rule the same for every class.
 CLASSLESS = ("own", "eigen_cam", "attention_rollout", *TRIVIAL)
+PIXELS = (  # whose maps are as large as the image
+    "gradient", "input_x_gradient", "smooth_grad", "integrated_gradients", "guided_backprop",
+    "occlusion", "rise",
+)  # fmt: skip
 
 
 def check(*names: str) -> None:
-    """Raises a UserError for a name that is no method; it names the nearest."""
+    """Raises a UserError for a name that is no method; it names the nearest.
+
+    Args:
+      *names: keys of `METHODS`, with or without `+smoothed` and `+augmented` behind them.
+    """
     for name in names:
-        check_word("method", name, METHODS)
+        base, words = parts(name)
+        check_word("method", base, METHODS)
+        for word in words:
+            check_word(f"{base}+…: what stands behind a method's name,", word, WRAPPERS)
+        if len({*words}) < len(words):
+            raise UserError(f"method {name}: say each word behind the + once")
+        if words and base in TRIVIAL:
+            raise UserError(f"method {name}: {base} is there to compare with, as it is; say {base}")
+        if "smoothed" in words:
+            check_smoothed(base, METHODS[base])
 
 
 def asks(name: str, network: Any) -> bool:
@@ -73,7 +102,8 @@ def asks(name: str, network: Any) -> bool:
     A network whose classes look through maps of their own (head `classwise`) draws `own` and
     `eigen_cam` of the class, too.
     """
-    return name not in (TRIVIAL if getattr(network, "classwise", False) else CLASSLESS)
+    classless = TRIVIAL if getattr(network, "classwise", False) else CLASSLESS
+    return parts(name)[0] not in classless
 
 
 def check_asked(target: Any, names: Iterable[str], network: Any) -> None:
@@ -81,9 +111,10 @@ def check_asked(target: Any, names: Iterable[str], network: Any) -> None:
 
     Args:
       target: the class; None: none is asked about.
-      names: keys of `METHODS`.
+      names: of methods, as for `check`.
       network: whose maps they are.
     """
+    names = list(names)
     if target is None or any(asks(name, network) for name in names):
         return
     raise UserError(
@@ -96,33 +127,39 @@ def place_of(name: str, grid: tuple[int, ...], places: Places) -> Place | None:
     """Returns where the maps of a method lie on the image; None: by half-pixels.
 
     Args:
-      name: a key of `METHODS`.
+      name: of a method, as for `check`.
       grid: rows and columns of the map.
       places: of `models.geometry.places`.
     """
-    return None if name in UNSEEN else places.get(grid)
+    base, words = parts(name)
+    place = None if base in (*UNSEEN, *PIXELS) else places.get(grid)
+    if place is None or "augmented" not in words:
+        return place
+    return place_of_augmented(place, grid[1])
 
 
 def maps_of(
     name: str, model: nn.Module, variables: Variables, images: Float[Array, "b y x c"],
     target: Any = None, *,
-    key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str = "logit",
+    key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str | None = None, **options: Any,
 ) -> Maps:  # fmt: skip
     """Draws one method's maps of a batch; fast under jit, with `name` and `model` static.
 
     Args:
-      name: a key of `METHODS`.
+      name: a key of `METHODS`; `+smoothed` or `+augmented` may stand behind it.
       model: built by `create_model`.
       variables: its weights and statistics.
       images: float, normalised as the network was trained; `lficam_jax.explain` takes pixels.
       target: what is asked about: the number of a class, of each image or of all, one of
         `lficam_jax.targets`, or a function of the answers; None: the predicted class.
-      key: for `random`; one, or one for each image.
-      chunk_size: images in one pass of `score_cam` and `ablation_cam`; bounds their memory.
-      score: what `score_cam` weighs, `logit` or `probability`.
+      key: for methods that draw at random; one, or one for each image.
+      chunk_size: images in one pass of methods that look at each many times; bounds their memory.
+      score: what `score_cam`, its kin and `rise` weigh, `logit` or `probability`; default: as
+        published.
+      **options: what the method alone has, such as `samples=4000` of `rise`.
 
     Returns:
-      Maps in [0, 1] at the grid of the features, as `draw` scales them.
+      Maps in [0, 1] at the grid of the features, or of the image's pixels, as `draw` scales them.
 
     Raises:
       UserError: for an unknown method or class, a method that this model cannot give, images of
@@ -144,12 +181,12 @@ def maps_of(
     check_network(model, variables, images.shape[1:])
     variables = jax.tree.map(jnp.asarray, variables)  # numpy does not trace
     split = split_model(model, variables, images)
-    return draw(name, split, target, key=key, chunk_size=chunk_size, score=score)
+    return draw(name, split, target, key=key, chunk_size=chunk_size, score=score, **options)
 
 
 def draw(
     name: str, split: Split, target: Any = None, *,
-    key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str = "logit",
+    key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str | None = None, **options: Any,
 ) -> Maps:  # fmt: skip
     """Draws one method's maps of a split, each min-maxed to [0, 1]; the arguments are `maps_of`'s.
 
@@ -164,18 +201,40 @@ def draw(
     """
     check(name)
     check_whole("chunk_size", chunk_size)
-    check_word("score", score, SCORES)
-    method, batch = METHODS[name], split.features.shape[0]
+    if score is not None:
+        check_word("score", score, SCORES)
+    (base, words), batch = parts(name), split.features.shape[0]
     _check_key(key, batch)
     chosen = for_images(_predicted(name, split) if target is None else target, batch)
     exists = None if target is None else _exists(chosen, split.shape)
-    options = {"key": key, "chunk_size": chunk_size, "score": score}
-    taken = [name for name in options if name in inspect.signature(method).parameters]
-    raw = method(split.asked(chosen), chosen, **{name: options[name] for name in taken})
-    maps = jnp.clip(min_max(_without_rounding(raw)), 0, 1)
+    more = {"key": key, "chunk_size": chunk_size} | ({"score": score} if score else {})
+    more |= {"project": principal} if "smoothed" in words else {}
+    taken = _taken(base, more, options)
+
+    def scaled(split: Split) -> Maps:
+        raw = METHODS[base](split.asked(chosen), chosen, **taken)
+        return jnp.clip(min_max(_without_rounding(raw)), 0, 1)
+
+    if "augmented" in words:
+        maps = min_max(_without_rounding(augmented(scaled, split, chosen)))
+    else:
+        maps = scaled(split)
     if exists is None or not asks(name, split):
         return maps
     return jnp.where(exists[:, None, None], maps, jnp.nan)
+
+
+def _taken(name: str, given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a method: what it takes of those of all, and its own options.
+
+    Raises:
+      UserError: for an option that it does not have.
+    """
+    known = inspect.signature(METHODS[name]).parameters
+    own_options = [key for key in known if key not in ("split", "target", "project", *given)]
+    for key in options:
+        check_word(f"{name}: option", key, own_options)
+    return {key: value for key, value in given.items() if key in known} | options
 
 
 def _array(what: str, given: Any, wanted: str) -> Array:

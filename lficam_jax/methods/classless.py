@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lficam_jax.errors import UserError
+from lficam_jax.methods.loops import keys_of
 from lficam_jax.methods.split import Maps, Split
+from lficam_jax.methods.sums import first_component
 from lficam_jax.methods.targets import Target
 from lficam_jax.structs import Key
 
@@ -36,23 +38,15 @@ def own(split: Split, target: Target) -> Maps:
 def eigen_cam(split: Split, target: Target) -> Maps:
     """Returns `F v`, v the first right singular vector of F as a matrix `[h w, d]`.
 
-    F v is also the first eigenvector of F F^T times its singular value, which is what is computed.
     An eigenvector has no sign: the one is taken that makes the map's sum positive (for features
     after a ReLU no value is negative then). F is not centred, as in the paper; pytorch-grad-cam
     centres it.
 
     Source: Muhammad and Yeasin, "Eigen-CAM", IJCNN 2020, section III.
     """
-    batch, height, width, channels = split.features.shape
-    flat = split.features.reshape(batch, height * width, channels)
-    # Scaled, because the squares of large or small features leave float32.
-    scale = jnp.max(jnp.abs(flat), axis=(1, 2), keepdims=True)
-    flat = flat / jnp.where(scale == 0, 1, scale)
-    gram = jnp.einsum("bid,bjd->bij", flat, flat, precision="highest")
-    values, vectors = jnp.linalg.eigh(gram)
-    first: Array = vectors[..., -1] * jnp.sqrt(jnp.maximum(values[..., -1:], 0))
-    sign = jnp.where(jnp.sum(first, axis=1, keepdims=True) < 0, -1, 1)
-    return (sign * first * scale[..., 0]).reshape(batch, height, width)
+    first = first_component(split.features)
+    sign = jnp.where(jnp.sum(first, axis=(1, 2), keepdims=True) < 0, -1, 1)
+    return sign * first
 
 
 def mean_features(split: Split, target: Target) -> Maps:
@@ -88,8 +82,6 @@ def random(split: Split, target: Target, *, key: Key | None = None) -> Maps:
         image's map does not depend on its place in a batch. None: `jax.random.key(0)`.
     """
     batch, *grid, _ = split.features.shape
-    key = jax.random.key(0) if key is None else key
-    if key.ndim == 0:
-        key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
-    draw: Float[Array, "b h w"] = jax.vmap(lambda one: jax.random.uniform(one, tuple(grid)))(key)
+    keys = keys_of(key, batch)
+    draw: Float[Array, "b h w"] = jax.vmap(lambda one: jax.random.uniform(one, tuple(grid)))(keys)
     return draw

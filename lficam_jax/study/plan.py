@@ -12,6 +12,7 @@ from lficam_jax.data import dataset_info, has_mask, open_source
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.measure.faithfulness import chosen as chosen_measures
 from lficam_jax.methods import METHODS
+from lficam_jax.methods.wrappers import parts
 
 # Changes to the base config. The names stand in tables and folders.
 MODELS: Mapping[str, Any] = {
@@ -143,7 +144,7 @@ def plan(study: ConfigDict) -> list[Run]:
     _check_names("ablation_settings", chosen, settings)
     measure = study.measure
     for key in ("methods", "ablation_methods", "stability_methods"):
-        _check_names(f"measure.{key}", measure[key], METHODS)
+        _check_names(f"measure.{key}", [parts(name)[0] for name in measure[key]], METHODS)
     try:
         chosen_measures(measure.measures, _has_mask(study.base.data, measure.split))
     except UserError as error:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lficam_jax.models import create_model
     from lficam_jax.run import Predictions, Run, load
     from lficam_jax.training.train import train
+    from lficam_jax.workdir.watch import progress
 
 try:
     __version__ = version("lficam_jax")
@@ -42,6 +43,7 @@ __all__ = [
     "list_models",
     "load",
     "maps_of",
+    "progress",
     "targets",
     "train",
 ]
@@ -61,6 +63,7 @@ _PLACES = {
     "list_models": "interop.listing",
     "load": "run",
     "maps_of": "methods",
+    "progress": "workdir.watch",
     "targets": "methods",
     "train": "training.train",
 }

@@ -21,6 +21,7 @@ from lficam_jax.models.answers import kind_of, told
 from lficam_jax.models.fit import check_network
 from lficam_jax.models.geometry import Places, places
 from lficam_jax.ops.maps import Place, min_max, resize
+from lficam_jax.workdir.watch import each, watching
 
 BATCH = 64
 FUSIONS = ("mean", "max")
@@ -95,6 +96,7 @@ class Plan(NamedTuple):
       chunk_size: masked images in one forward pass.
       fuse: how maps of several layers become one.
       align: where they lie then.
+      watched: whether it tells how far it is (`workdir.watch`).
     """
 
     source: Source
@@ -103,6 +105,7 @@ class Plan(NamedTuple):
     chunk_size: int = CHUNK_SIZE
     fuse: str = FUSIONS[0]
     align: str = "centres"
+    watched: bool = False
 
 
 def look(
@@ -126,9 +129,10 @@ def look(
     count = len(images)
     plan.source.check(weights, images.shape[1:])
     size = min(batch_size, _program_size(count))
+    plan = plan._replace(watched=watching())
     draw, weights, targets = _program(plan), jax.device_put(weights), jax.device_get(targets)
     parts: list[Any] = []
-    for start in range(0, count, size):
+    for start in each(range(0, count, size), -(-count // size)):
         # The last batch is filled up with repetitions of the last image.
         rows = np.minimum(np.arange(start, start + size), count - 1)
         asked = jax.tree.map(lambda leaf, rows=rows: leaf[rows], targets)

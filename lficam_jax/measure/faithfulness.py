@@ -28,6 +28,7 @@ from lficam_jax.models.classifier import predict
 from lficam_jax.models.geometry import places
 from lficam_jax.ops.maps import Place
 from lficam_jax.structs import Variables
+from lficam_jax.workdir.watch import each, watching
 
 METHODS = ("own", "grad_cam", "score_cam")  # unless others are asked for
 COSTLY = ("sensitivity",)  # draws each map ten times more; only when asked for
@@ -176,7 +177,7 @@ class Measurement:
         self._model, self._groups, self._baseline, self._steps = model, groups, baseline, steps
         mean, std = np.asarray(info.mean), np.asarray(info.std)
         self._black, self._target = (-mean / std).astype(np.float32), target
-        self._maps: dict[tuple[str, bool], Callable[..., Array]] = {}
+        self._maps: dict[tuple[str, bool, bool], Callable[..., Array]] = {}
         self._clean = over_rows(partial(self._see, info))
         self._rows = over_rows(self._measure)
 
@@ -234,9 +235,10 @@ class Measurement:
                 return sanity.max_sensitivity(explain, seen["image"], seen["key"])
             return explain(seen["image"])
 
-        if (name, sensitivity) not in self._maps:
-            self._maps[name, sensitivity] = over_rows(draw)
-        return self._maps[name, sensitivity]
+        asked = name, sensitivity, watching()
+        if asked not in self._maps:
+            self._maps[asked] = over_rows(draw)
+        return self._maps[asked]
 
     def _measure(self, variables: Variables, seen: Any) -> dict[str, Array]:
         images, classes, before, maps = (seen[k] for k in ("image", "class", "before", "map"))
@@ -295,7 +297,8 @@ def stream(
     """Measures a sample batch by batch; returns the rows of each named method, one per image."""
     parts: dict[str, list[Rows]] = {name: [] for name in names}
     pace = session.pace(len(names))
-    for batch in session.batches():
+    count = -(-len(session.sample) // session.size)
+    for batch in each(session.batches(), count):
         seen, found = measure.see(session.variables, batch), {}
         for name in names:
             found[name] = measure.rows(name, session.variables, seen, batch.get("mask"))

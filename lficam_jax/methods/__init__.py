@@ -60,8 +60,9 @@ METHODS: dict[str, Method] = {
     for method in (
         own, own_class, cam, grad_cam, grad_cam_pp, smooth_grad_cam_pp, xgrad_cam, hires_cam,
         layer_cam, eigen_grad_cam, score_cam, ss_cam, is_cam, ablation_cam, eigen_cam,
-        attention_rollout, gradient_rollout, gradient, input_x_gradient, smooth_grad, integrated_gradients, guided_backprop, occlusion, rise,
-        mean_features, gaussian, random, fakecam,
+        attention_rollout, gradient_rollout, gradient, input_x_gradient, smooth_grad,
+        integrated_gradients, guided_backprop, occlusion, rise, mean_features, gaussian, random,
+        fakecam,
     )
 }  # fmt: skip
 # A map whose values differ by less than this share is constant: float32 rounding drew the rest.

@@ -11,17 +11,19 @@ from lficam_jax.methods.split import Split
 from lficam_jax.methods.targets import Target, count_classes, pick, rows
 from lficam_jax.models.answers import told
 from lficam_jax.structs import Key
+from lficam_jax.workdir.watch import tell
 
 SCORES = ("logit", "probability")
 CHUNK_SIZE = 64
 
 
 def over_pairs(
-    scores: Callable[[Array, Array], Array], batch: int, count: int, chunk_size: int
+    name: str, scores: Callable[[Array, Array], Array], batch: int, count: int, chunk_size: int
 ) -> Float[Array, "b n"]:
     """Returns `scores(sample, look)` of all pairs, computed in chunks, one after the other.
 
     Args:
+      name: of the method, for who watches.
       scores: of pairs of an image's place in the batch and a look's number, `[m] [m] -> [m]`.
       batch: how many images.
       count: how many looks at each.
@@ -32,7 +34,13 @@ def over_pairs(
     parts = -(-pairs // size)
     # The last chunk is filled up with repetitions of the last pair.
     index = jnp.minimum(jnp.arange(parts * size), pairs - 1).reshape(parts, size)
-    found: Array = jax.lax.map(lambda i: scores(i // count, i % count), index)
+
+    def part(given: tuple[Array, Array]) -> Array:
+        number, pair = given
+        tell(name, number, parts)
+        return scores(pair // count, pair % count)
+
+    found: Array = jax.lax.map(part, (jnp.arange(parts), index))
     return found.reshape(-1)[:pairs].reshape(batch, count)
 
 
@@ -43,7 +51,7 @@ def masked_scores(
     """Returns the scores of each image times each of `count` masks.
 
     Args:
-      name: of the method, for messages.
+      name: of the method, for messages and who watches.
       split: with `images` and `network`.
       target: what is asked, of each image.
       count: how many masks.
@@ -64,7 +72,7 @@ def masked_scores(
             answers = told(split.kind, answers)
         return pick(answers, rows(target, sample))
 
-    return over_pairs(scores, len(images), count, chunk_size)
+    return over_pairs(name, scores, len(images), count, chunk_size)
 
 
 def seen(name: str, split: Split) -> tuple[Float[Array, "b y x c"], Callable[[Array], Array]]:

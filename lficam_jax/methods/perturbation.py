@@ -134,7 +134,7 @@ def ablation_cam(
         return pick(split.answers_of(changed, sample), rows(target, sample))
 
     whole = pick(split.classify(features), target)
-    fall = whole[:, None] - over_pairs(scores, batch, channels, chunk_size)
+    fall = whole[:, None] - over_pairs("ablation_cam", scores, batch, channels, chunk_size)
     return jax.nn.relu(weigh(features, fall, project))
 
 

@@ -16,6 +16,7 @@ from lficam_jax.methods.split import Split
 from lficam_jax.methods.targets import Target, pick
 from lficam_jax.ops.maps import resize
 from lficam_jax.structs import Key
+from lficam_jax.workdir.watch import tell
 
 Maps = Float[Array, "b y x"]
 Pixels = Float[Array, "b y x c"]
@@ -58,6 +59,7 @@ def smooth_grad(
     span = jnp.ptp(images, axis=(1, 2, 3), keepdims=True)
 
     def look(total: Array, number: Array) -> tuple[Array, None]:
+        tell("smooth_grad", number, samples)
         noisy = images + deviation * span * noise(keys, number, images.shape[1:])
         return total + _gradient("smooth_grad", split, target, noisy.astype(images.dtype)), None
 
@@ -86,13 +88,14 @@ def integrated(split: Split, target: Target, samples: int) -> Pixels:
     images, _ = seen("integrated_gradients", split)
     places, weights = np.polynomial.legendre.leggauss(samples)
 
-    def look(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
-        place, weight = step
+    def look(total: Array, step: tuple[Array, ...]) -> tuple[Array, None]:
+        number, place, weight = step
+        tell("integrated_gradients", number, samples)
         found = _gradient("integrated_gradients", split, target, images * place)
         return total + weight * found, None
 
-    steps = jnp.asarray((places + 1) / 2, images.dtype), jnp.asarray(weights / 2, images.dtype)
-    total, _ = jax.lax.scan(look, jnp.zeros_like(images), steps)
+    steps = (jnp.asarray(of, images.dtype) for of in ((places + 1) / 2, weights / 2))
+    total, _ = jax.lax.scan(look, jnp.zeros_like(images), (jnp.arange(samples), *steps))
     return images * total
 
 

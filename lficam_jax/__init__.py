@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lficam_jax.explaining.explanation import Explanation
     from lficam_jax.explaining.explanations import Explanations
     from lficam_jax.explaining.layers import layers
+    from lficam_jax.explaining.video import explain_video
     from lficam_jax.interop.listing import list_models
     from lficam_jax.measure.measures import Measures
     from lficam_jax.methods import maps_of, targets
@@ -39,6 +40,7 @@ __all__ = [
     "UserError",
     "create_model",
     "explain",
+    "explain_video",
     "layers",
     "list_models",
     "load",
@@ -59,6 +61,7 @@ _PLACES = {
     "UserError": "errors",
     "create_model": "models",
     "explain": "explaining.explain",
+    "explain_video": "explaining.video",
     "layers": "explaining.layers",
     "list_models": "interop.listing",
     "load": "run",

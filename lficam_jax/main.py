@@ -73,7 +73,7 @@ def run(mode: str, words: Sequence[str], prog: str) -> int:
     if not address and mode not in FREE and not (pretrained and alone):
         without = "; without a run, --pretrained efficientnet_lite0" if alone else ""
         raise UserError(f"--workdir is missing; for example --workdir runs/first{without}")
-    if pretrained and not (address or flags.get("images", True)):
+    if pretrained and not (address or flags.get("images", True) or flags.get("video")):
         raise UserError(f"say which pictures {pretrained} should explain: --images photo.jpg")
     address, spec = address or None, flags.pop("distributed", "")
     source = cli.Source(

@@ -16,6 +16,7 @@ from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.render import confusion_picture
 from lficam_jax.explaining.run import run as explain_run
+from lficam_jax.explaining.run import run_video
 from lficam_jax.explaining.session import Session
 from lficam_jax.interop.pretrained import load_pretrained
 from lficam_jax.measure import stability
@@ -85,14 +86,19 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
 
 def explain(
     config: ConfigDict, workdir: str | None, *, images: Sequence[str] = (),
-    target: str | None = None, out: str = "", **asked: Any,
+    video: str = "", target: str | None = None, out: str = "", **asked: Any,
 ) -> int:  # fmt: skip
     """Draws the maps of the best checkpoint on a split's sample, or on the user's own files."""
-    split = None if images else config.explain.split
+    if images and video:
+        raise UserError("say --images or --video, not both: they leave a page and a video")
+    split = None if images or video else config.explain.split
     session = _session(config, workdir, split=split, limit=config.explain.limit, **asked)
     drawn = session.methods() or session.methods("own", "grad_cam")[:1]
     check_asked(target, drawn, session.run.model)  # before a file is read
-    return explain_run(session, images, target=_class(target, session.classes), out=out)
+    wanted = _class(target, session.classes)
+    if video:
+        return run_video(session, video, target=wanted, out=out)
+    return explain_run(session, images, target=wanted, out=out)
 
 
 def faithfulness(

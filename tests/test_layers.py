@@ -26,6 +26,7 @@ DOORS = {
     "matplotlib": {"explaining", "study"}, "tensorboardX": {"workdir"}, "torch": set(),
     "huggingface_hub": {"interop"}, "onnx": {"interop"}, "cv2": {"data"},
     "simplejpeg": {"data"}, "pydicom": {"data"}, "pillow_heif": {"data"}, "tensorflow": set(),
+    "av": {"explaining"},
     "scipy": {"data", "metrics"},
 }  # fmt: skip
 

@@ -44,6 +44,10 @@ FLAGS: dict[str, dict[str, Any]] = {
         "behind a name (docs/maps.md)", cli.names(METHODS, after=WRAPPERS), [],
     ),
     "images": _flag("files, folders or globs of your own", default=[], metavar="FILE", **_LIST),
+    "video": _flag(
+        "a video, drawn anew with maps over its frames (pip install 'lficam_jax[video]')",
+        default="", metavar="FILE",
+    ),
     "measures": _flag(
         f"with commas between: {', '.join(MEASURES)} (default: all but sensitivity; "
         "docs/measures.md)", cli.names(MEASURES), [],
@@ -73,8 +77,9 @@ FLAGS: dict[str, dict[str, Any]] = {
         "and some others ask about none", metavar="CLASS",
     ),
     "out": _flag(
-        "folder for the page (default: a new one in DIR/explanations); an earlier explanation in "
-        "it is replaced", default="", metavar="DIR",
+        "folder for the page (default: a new one in DIR/explanations), an earlier explanation in "
+        "it is replaced; of a --video: the new file (default: NAME-maps.mp4)", default="",
+        metavar="DIR",
     ),
     "pretrained": _flag(
         "a network that others trained, by name, instead of a run: efficientnet_lite0, "
@@ -145,7 +150,7 @@ MODES = {
     ),
     "explain": Mode(
         "draws its maps on a sample of the data, or on your own files; makes a page",
-        ("images", "methods", "target", "out", "pretrained", "from"), True,
+        ("images", "video", "methods", "target", "out", "pretrained", "from"), True,
         "--workdir runs/a --images photo.jpg",
     ),
     "faithfulness": Mode(

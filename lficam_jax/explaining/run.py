@@ -12,10 +12,12 @@ from lficam_jax.data import find_images, normalise
 from lficam_jax.errors import UserError, legible
 from lficam_jax.explaining.explain import explain_inputs
 from lficam_jax.explaining.explanation import Explanation, by_image, distinct
-from lficam_jax.explaining.inputs import Inputs, fit_files
+from lficam_jax.explaining.explanations import Explanations
+from lficam_jax.explaining.inputs import Inputs, fit_files, read_inputs
 from lficam_jax.explaining.look import Ours
 from lficam_jax.explaining.saving import Folder
 from lficam_jax.explaining.session import Session
+from lficam_jax.explaining.video import explain_video
 from lficam_jax.workdir.progress import Pace
 
 AT_ONCE = 256  # images in memory
@@ -80,6 +82,32 @@ def run(
     if session.run.workdir is not None:
         session.write("explain", result | {"folder": str(place.target)})
     return 1 if skipped else 0
+
+
+def run_video(
+    session: Session, video: str, *, target: str | int | None = None, out: str = ""
+) -> int:
+    """Draws maps over a video; says where the new one is.
+
+    Args:
+      session: whose network and methods.
+      video: its path.
+      target: the class that maps are asked about, by name or number; None: the predicted one.
+      out: of the new video; '': its name with `-maps` behind it, in the folder one stands in.
+
+    Raises:
+      UserError: as `video.explain_video` does.
+    """
+
+    def look(frames: Sequence[np.ndarray]) -> Explanations:
+        return explain_inputs(
+            Ours(session.run.model), session.variables, read_inputs(frames, session.info),
+            session.methods(), target=target, classes=session.classes, align=session.align,
+        )  # fmt: skip
+
+    name = Path(video).stem
+    print(f"video  {explain_video(look, video, out=out or f'{name}-maps.mp4')}")
+    return 0
 
 
 def _opened(

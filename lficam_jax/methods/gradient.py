@@ -128,7 +128,7 @@ def smooth_grad_cam_pp(
         raise UserError(
             "smooth_grad_cam_pp looks at changed images; give Split(images=..., again=...) as well"
         )
-    images, again, keys = split.images, split.again, keys_of(key, len(split.features))
+    images, again, keys = split.images, split.again, keys_of(key, split.features.shape[0])
     # Relative to the gradient without noise, or the cubes of a small one leave float32.
     scale = jnp.max(jnp.abs(split.gradient(target)), axis=(1, 2, 3), keepdims=True)
     scale = jnp.where(scale == 0, 1, scale)

@@ -72,7 +72,7 @@ def masked_scores(
             answers = told(split.kind, answers)
         return pick(answers, rows(target, sample))
 
-    return over_pairs(name, scores, len(images), count, chunk_size)
+    return over_pairs(name, scores, images.shape[0], count, chunk_size)
 
 
 def seen(name: str, split: Split) -> tuple[Float[Array, "b y x c"], Callable[[Array], Array]]:

@@ -72,7 +72,7 @@ def ss_cam(
     """
     images, _ = seen("ss_cam", split)
     size, channels = images.shape[1:3], split.features.shape[-1]
-    keys, plain = keys_of(key, len(images)), _channels(split, size)
+    keys, plain = keys_of(key, images.shape[0]), _channels(split, size)
 
     def mask(sample: Int[Array, " m"], look: Int[Array, " m"]) -> Float[Array, "m y x"]:
         each = jax.vmap(jax.random.fold_in)(keys[sample], look)

@@ -55,7 +55,7 @@ def smooth_grad(
     Source: Smilkov et al., "SmoothGrad", arXiv 1706.03825, section 3; 50 samples, 10 to 20 %.
     """
     images, _ = seen("smooth_grad", split)
-    keys = keys_of(key, len(images))
+    keys = keys_of(key, images.shape[0])
     span = jnp.ptp(images, axis=(1, 2, 3), keepdims=True)
 
     def look(total: Array, number: Array) -> tuple[Array, None]:
@@ -168,17 +168,17 @@ def rise(
     Source: Petsiuk et al., "RISE", BMVC 2018, eq. 6 and section 3.2.
     """
     images, _ = seen("rise", split)
-    size, keys = images.shape[1:3], keys_of(key, len(images))
+    size, keys = images.shape[1:3], keys_of(key, images.shape[0])
 
     def mask(sample: Int[Array, " m"], look: Int[Array, " m"]) -> Float[Array, "m y x"]:
         each = jax.vmap(jax.random.fold_in)(keys[sample], look)
         return jax.vmap(lambda one: random_mask(one, size, cells, share))(each)
 
     scores = masked_scores("rise", split, target, samples, mask, chunk_size, score)
-    every = jnp.arange(len(images))
+    every = jnp.arange(images.shape[0])
 
     def add(total: Array, number: Array) -> tuple[Array, None]:
-        masks = mask(every, jnp.full(len(images), number))
+        masks = mask(every, jnp.full(images.shape[0], number))
         return total + scores[:, number, None, None] * masks, None
 
     total, _ = jax.lax.scan(add, jnp.zeros(images.shape[:3]), jnp.arange(samples))

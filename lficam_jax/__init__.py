@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lficam_jax.explaining.explanation import Explanation
     from lficam_jax.explaining.explanations import Explanations
     from lficam_jax.explaining.layers import layers
+    from lficam_jax.explaining.tiles import explain_tiled
     from lficam_jax.explaining.video import explain_video
     from lficam_jax.interop.listing import list_models
     from lficam_jax.measure.measures import Measures
@@ -40,6 +41,7 @@ __all__ = [
     "UserError",
     "create_model",
     "explain",
+    "explain_tiled",
     "explain_video",
     "layers",
     "list_models",
@@ -61,6 +63,7 @@ _PLACES = {
     "UserError": "errors",
     "create_model": "models",
     "explain": "explaining.explain",
+    "explain_tiled": "explaining.tiles",
     "explain_video": "explaining.video",
     "layers": "explaining.layers",
     "list_models": "interop.listing",

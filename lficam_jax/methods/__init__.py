@@ -186,10 +186,12 @@ def maps_of(
 
 
 def draw(
-    name: str, split: Split, target: Any = None, *,
-    key: Key | None = None, chunk_size: int = CHUNK_SIZE, score: str | None = None, **options: Any,
+    name: str, split: Split, target: Any = None, *, key: Key | None = None,
+    chunk_size: int = CHUNK_SIZE, score: str | None = None, raw: bool = False, **options: Any,
 ) -> Maps:  # fmt: skip
     """Draws one method's maps of a split, each min-maxed to [0, 1]; the arguments are `maps_of`'s.
+
+    With `raw` they stay as the method makes them.
 
     A constant map (but for rounding, which min-max would blow up) stays constant, clipped to
     [0, 1]: `metrics.localisation.constant` counts it.
@@ -212,14 +214,15 @@ def draw(
     more |= {"project": principal} if "smoothed" in words else {}
     taken = _taken(base, more, options)
 
-    def scaled(split: Split) -> Maps:
-        raw = METHODS[base](split.asked(chosen), chosen, **taken)
-        return jnp.clip(min_max(_without_rounding(raw)), 0, 1)
+    def once(split: Split) -> Maps:
+        found = METHODS[base](split.asked(chosen), chosen, **taken)
+        return found if raw else scaled(found)
 
     if "augmented" in words:
-        maps = min_max(_without_rounding(augmented(scaled, split, chosen)))
+        maps = augmented(once, split, chosen)
+        maps = maps if raw else scaled(maps)
     else:
-        maps = scaled(split)
+        maps = once(split)
     if exists is None or not asks(name, split):
         return maps
     return jnp.where(exists[:, None, None], maps, jnp.nan)
@@ -291,6 +294,11 @@ def _exists(target: Target, outputs: Any) -> Bool[Array, " b"] | None:
         most = target.count(outputs) - 1
         raise UserError(f"class {wrong} does not exist; classes are 0 to {most}")
     return None
+
+
+def scaled(raw: Maps) -> Maps:
+    """Returns maps as all see them: min-maxed to [0, 1]; a constant one as it is, clipped."""
+    return jnp.clip(min_max(_without_rounding(raw)), 0, 1)
 
 
 def _without_rounding(raw: Maps) -> Maps:

@@ -121,6 +121,7 @@ def _items(
         yield Explanation(
             id=id, name=name, method=method, picture=picture, map=found, probabilities=share,
             classes=known, class_index=index if asks else None, asked=title,
+            kind=getattr(tiler.plan.source, "kind", "class"),
         )  # fmt: skip
 
 

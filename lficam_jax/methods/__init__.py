@@ -72,6 +72,9 @@ TRIVIAL = ("mean_features", "gaussian", "random", "fakecam")  # rows that every 
 UNSEEN = ("gaussian", "random", "fakecam")  # no network looks there: they lie by half-pixels
 # Whose maps are as a rule the same for every class.
 CLASSLESS = ("own", "eigen_cam", "attention_rollout", *TRIVIAL)
+LONG = (  # that look at an image tens or thousands of times; timed only when asked for
+    "ss_cam", "is_cam", "smooth_grad", "integrated_gradients", "occlusion", "rise",
+)  # fmt: skip
 PIXELS = (  # whose maps are as large as the image
     "gradient", "input_x_gradient", "smooth_grad", "integrated_gradients", "guided_backprop",
     "occlusion", "rise",

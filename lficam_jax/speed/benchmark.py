@@ -11,7 +11,7 @@ from lficam_jax.config.size import told
 from lficam_jax.devices.parallel import check_divides
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.measure.faithfulness import chosen
-from lficam_jax.methods import METHODS, check
+from lficam_jax.methods import LONG, METHODS, check
 from lficam_jax.speed.programs import MAPS_BATCH, Program, Programs
 from lficam_jax.speed.timing import compile_seconds, flops, in_turn, peak_flops, ratio
 from lficam_jax.workdir.table import aligned
@@ -30,7 +30,8 @@ def run(
     Args:
       config: whose network, sizes and batches are measured.
       sections: of `SECTIONS`; default: all.
-      methods: keys of `methods.METHODS`; default: all that the network can give.
+      methods: keys of `methods.METHODS`; default: all that the network can give,
+        without those that take very long (`methods.LONG`).
       measures: keys of `scoreboard.GROUPS`; default: all but the costly.
 
     Returns:
@@ -105,7 +106,7 @@ class Benchmark:
         """Each map; those that the network cannot give are named, or refused if asked for."""
         size, make = MAPS_BATCH * jax.device_count(), self._programs
         programs = {"logits": make.forward(lambda out: out.logits, size)}
-        for name in self._methods or METHODS:
+        for name in self._methods or [name for name in METHODS if name not in LONG]:
             try:
                 programs[name] = make.draw(name, size)
             except UserError as error:

@@ -209,7 +209,7 @@ def test_smoothed_is_the_first_component_of_the_terms():
         ("grad_cam+augmented+augmented", "each word behind the \\+ once"),
         ("gaussian+augmented", "gaussian is there to compare with"),
         ("rise+smoothed", "rise sums none; leave it out"),
-        ("grad_cam+", "'' is unknown"),
+        ("grad_cam++", "method 'grad_cam\\+\\+' is unknown.*did you mean"),
     ],
 )
 def test_a_wrapped_name_that_means_nothing(name, fragment):

@@ -123,6 +123,8 @@ def names(
         words = [word for word in text.split(",") if word] if several else [text]
         for word in words:
             name, *more = word.split("+") if after else [word]
+            if name not in known or "" in more:  # gradcam++ is a wrong name, not one with words
+                name, more = word, []
             for one, those in [(name, known), *((each, after) for each in more)]:
                 if one not in those:
                     raise argparse.ArgumentTypeError(f"{one!r} is unknown{nearest(one, [*those])}")

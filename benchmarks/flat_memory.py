@@ -16,7 +16,7 @@ import lficam_jax as lfi
 from lficam_jax.explaining import look
 
 IMAGES, EACH, EVERY = 10_000, 8, 2_000
-METHODS = ["own", "grad_cam", "score_cam", "gradient"]
+METHODS = ["own", "grad_cam", "gradient"]
 
 
 def held() -> float:

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, shortened
 from lficam_jax.interop.torch_names import translate, unwrapped
 from lficam_jax.models.classifier import MAY_START_FRESH, Classifier, group
 from lficam_jax.structs import Variables
 
 NESTED = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights
+DEEPEST = 8  # such dictionaries in one another
 _LEAVES = {
     "bias": ("params", "bias"),
     "running_mean": ("batch_stats", "mean"),
@@ -98,6 +99,7 @@ class _Match:
       names: our path -> torch name.
       wrong: our path -> a line about a shape or a second name for it.
       unknown: torch name -> (our module or None, its shape), where the model has no such leaf.
+      damaged: lines about numbers that no network has; such a file is not taken in part either.
     """
 
     wanted: dict[str, tuple[int, ...]]
@@ -106,6 +108,7 @@ class _Match:
     names: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, tuple[str | None, list[int]]] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
 
     @property
     def missing(self) -> list[str]:
@@ -117,6 +120,7 @@ class _Match:
         missing = [p for p in self.missing if concerns(group(p))]
         unknown = [n for n, (m, _) in self.unknown.items() if concerns(group(m or "unknown"))]
         return [
+            *self.damaged,
             *(f"missing from the file: {path} {list(self.wanted[path])}" for path in missing),
             *(text for path, text in self.wrong.items() if concerns(group(path))),
             *(f"only in the file: {name} {self.unknown[name][1]}" for name in unknown),
@@ -139,10 +143,18 @@ def _match(state: Mapping[str, Any], model: Classifier) -> _Match:
             match.wrong[path] = f"{name} and {match.names[path]} both stand for {path}"
         else:
             match.names[path], match.values[path] = name, value
+            match.damaged += [f"{name} {bad}"] if (bad := _damage(leaf, value)) else []
             if value.shape != wanted[path]:
                 text = f"{list(value.shape)} in the file, {list(wanted[path])} in the model"
                 match.wrong[path] = f"shape of {name} ({path}): {text}"
     return match
+
+
+def _damage(leaf: str, value: np.ndarray) -> str:
+    """Says what is wrong with the numbers of an array; '' if nothing is."""
+    if not np.isfinite(value).all():
+        return "holds NaN or infinity"
+    return "holds a negative variance" if leaf == "running_var" and (value < 0).any() else ""
 
 
 def _leaf(
@@ -170,7 +182,9 @@ def flat_state(content: object) -> dict[str, np.ndarray]:
     Raises:
       UserError: if there are none.
     """
-    while isinstance(content, Mapping):
+    for _ in range(DEEPEST):  # a dictionary may hold itself
+        if not isinstance(content, Mapping):
+            break
         inner = [content[k] for k in NESTED if isinstance(content.get(k), Mapping)]
         if not inner:
             break
@@ -178,15 +192,28 @@ def flat_state(content: object) -> dict[str, np.ndarray]:
     if not isinstance(content, Mapping):
         raise UserError("the checkpoint holds no weights: it is not a dictionary of names")
     arrays = {
-        str(name): np.asarray(value)
+        str(name): _numbers(str(name), value)
         for name, value in content.items()
         if hasattr(value, "shape") and not str(name).endswith("num_batches_tracked")
     }
     if not arrays:
         raise UserError(
-            f"the checkpoint holds no weights; its keys: {', '.join(map(str, content))}"
+            f"the checkpoint holds no weights; its keys: {shortened(', '.join(map(str, content)))}"
         )
     return arrays
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    """Returns a tensor as an array in the precision that it has here."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "biuf":
+            with np.errstate(over="ignore"):  # what becomes infinite is told as such
+                return array.astype(np.float32, copy=False)
+        told = f"are of type {array.dtype}"
+    except Exception as error:  # of torch, whose tensors may be sparse, or on another device
+        told = f"cannot be read ({shortened(str(error), 100)})"
+    raise UserError(f"the numbers of {shortened(name)} {told}; give dense arrays of floats")
 
 
 def _mismatch(problems: list[str]) -> UserError:

@@ -4,7 +4,9 @@ Both forms: the zip archive (torch 1.6 and later) and the file of pickles before
 only what makes tensors, dictionaries and numpy numbers is understood, so nothing in it can run.
 """
 
+import math
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from typing import IO, Any, Literal
 import numpy as np
 
 MAGIC = 0x1950A86A20F9469CFC6C  # how the older form begins
+MOST_NAMES = 8 << 20  # bytes of a pickle, whose numbers lie beside it: 40,000 tensors or so
 _BFLOAT16 = "bfloat16"
 _KINDS = {
     "DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BFloat16Storage": _BFLOAT16,
@@ -23,8 +26,16 @@ _KINDS = {
 }  # fmt: skip
 
 
+# What makes tensors that are no plain array of numbers, and what they are called.
+_OTHER = {"sparse": "sparse", "qtensor": "quantised", "meta": "without numbers (device meta)"}
+
+
 class Refused(Exception):
     """The file asks for something that is not data; the message names it."""
+
+
+class NotDense(Exception):
+    """The file holds tensors that are no plain numbers; the message says of which kind."""
 
 
 @dataclass
@@ -67,13 +78,20 @@ class _Tensor:
             return np.zeros(self.shape, values.dtype)
         if min((self.offset, *self.shape, *self.strides)) < 0 or last >= len(values):
             raise ValueError("a tensor lies outside of its numbers")
+        if math.prod(self.shape) > len(values):  # a stride of 0 makes terabytes of one number
+            raise ValueError("a tensor is larger than its numbers")
         strides = [s * values.itemsize for s in self.strides]
         view = np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides)
         native: np.ndarray = view.astype(values.dtype.newbyteorder("="))
         return native
 
 
-def _tensor(storage: Any, offset: int, shape: Any, strides: Any, *_: Any) -> _Tensor:
+def _tensor(
+    storage: Any, offset: int, shape: Any, strides: Any, grad: Any = False, hooks: Any = None,
+    marks: Any = None,
+) -> _Tensor:  # fmt: skip
+    if marks:  # numbers that stand for others: negated ones, say
+        raise NotDense("of another kind (a view)")
     return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
@@ -109,6 +127,8 @@ class _Unpickler(pickle.Unpickler):
         if module == "torch" and name in _KINDS:
             return _KINDS[name]
         if f"{module}.{name}" not in _MEANT:
+            if kind := _other_kind(module, name):
+                raise NotDense(kind)
             raise Refused(f"{module}.{name}")
         return _MEANT[f"{module}.{name}"]
 
@@ -120,6 +140,17 @@ class _Unpickler(pickle.Unpickler):
         return self._storage(str(name), kind, int(count))
 
 
+def _other_kind(module: str, name: str) -> str:
+    """Says what tensors a name of torch's own makes; '' for what makes none."""
+    if module == "torch" and name.endswith("Storage"):
+        return "complex" if "Complex" in name else f"of another kind ({name})"
+    if module not in ("torch._utils", "torch._tensor") or not name.startswith("_rebuild"):
+        return ""
+    return next(
+        (said for word, said in _OTHER.items() if word in name), f"of another kind ({name})"
+    )
+
+
 def read(path: Path) -> Any:
     """Returns the content of a file, its tensors as arrays; bfloat16 becomes float32.
 
@@ -128,6 +159,7 @@ def read(path: Path) -> Any:
 
     Raises:
       Refused: if the content is more than data.
+      NotDense: if tensors are no plain numbers.
       Exception: of any kind, if the file is damaged or something else.
     """
     with path.open("rb") as file:
@@ -147,11 +179,15 @@ def _zipped(file: IO[bytes]) -> Any:
         def storage(key: str, kind: str, count: int) -> _Storage:
             if key not in known:
                 known[key] = _Storage(kind, count)
+                if archive.getinfo(f"{root}data/{key}").file_size != count * known[key].bytes_each:
+                    raise EOFError("a storage is of another length")  # it may unpack to terabytes
                 known[key].fill(archive.read(f"{root}data/{key}"), ">" if big else "<")
             return known[key]
 
+        if archive.getinfo(pickled).file_size > MOST_NAMES:
+            raise ValueError("too many names")
         with archive.open(pickled) as names:
-            return _Unpickler(names, storage).load()
+            return _load(names, storage)
 
 
 def _sequence(file: IO[bytes]) -> Any:
@@ -162,7 +198,7 @@ def _sequence(file: IO[bytes]) -> Any:
         return known.setdefault(key, _Storage(kind, count))
 
     def load() -> Any:
-        return _Unpickler(file, storage).load()
+        return _load(file, storage)
 
     if load() != MAGIC:
         raise ValueError("not a torch file")
@@ -174,6 +210,18 @@ def _sequence(file: IO[bytes]) -> Any:
             raise ValueError("a storage is of another length")
         held.fill(file.read(count * held.bytes_each))
     return content
+
+
+def _load(file: IO[bytes], storage: Callable[[str, str, int], _Storage]) -> Any:
+    """Reads one pickle, which is looked through first: it must not ask for much memory."""
+    start = file.tell()
+    for code, argument, place in pickletools.genops(file):
+        if (place or 0) - start > MOST_NAMES or (
+            code.name == "LONG_BINPUT" and int(argument or 0) > MOST_NAMES
+        ):
+            raise ValueError("a pickle asks for too much")
+    file.seek(start)
+    return _Unpickler(file, storage).load()
 
 
 def _arrays(content: Any) -> Any:

@@ -1,6 +1,7 @@
 """What is told to the person at the keyboard: `UserError` and its kinds, and who raises them."""
 
 import difflib
+import errno
 import math
 import numbers
 import operator
@@ -32,6 +33,29 @@ class LostError(UserError):
     """Another process is gone or a step is stuck; the same command, given again, goes on."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again
+
+
+# What a machine or its owner says, and no program can help: of these a path is named in one line.
+REFUSALS = {
+    getattr(errno, name, -1) for name in (
+        "EACCES", "EPERM", "EROFS", "ENAMETOOLONG", "ELOOP", "ENOTDIR", "EISDIR", "ENOSPC",
+        "EDQUOT", "EFBIG", "EIO", "ENXIO", "ENODEV", "ESTALE", "EMFILE", "ENFILE", "ENOMEM",
+        "ETIMEDOUT", "ENOTCONN", "EREMOTEIO", "EHOSTDOWN",
+    )
+}  # fmt: skip
+
+
+def as_refusal(error: BaseException) -> UserError | None:
+    """Returns what to say where the system refused a file; None if something else went wrong.
+
+    >>> as_refusal(PermissionError(errno.EACCES, "Permission denied", "/root/a.txt"))
+    UserError('the system refuses /root/a.txt: Permission denied')
+    """
+    if not isinstance(error, OSError) or error.errno not in REFUSALS or error.filename is None:
+        return None
+    return UserError(
+        f"the system refuses {shortened(legible(os.fsdecode(error.filename)))}: {error.strerror}"
+    )
 
 
 PLATFORMS = {"Linux": ("x86_64", "aarch64"), "Darwin": ("arm64",)}

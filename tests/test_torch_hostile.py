@@ -122,7 +122,7 @@ def test_what_torch_itself_saves_is_read_or_told_by_its_kind(tmp_path):
     torch = pytest.importorskip("torch")
     one = torch.ones(2, 2)
     kinds = {
-        "sparse": one.to_sparse(), "quantised": torch.quantize_per_tensor(one, 0.1, 0, torch.qint8),
+        "sparse": one.to_sparse(),
         "complex": one.to(torch.complex64), "without numbers": one.to("meta"),
         "a view": torch._neg_view(one), "_rebuild_tensor_v3": one.to(torch.float8_e4m3fn),
     }  # fmt: skip

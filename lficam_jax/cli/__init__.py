@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, default_config
 from lficam_jax.config_file import configured, keys_meant, leaves, overridden
-from lficam_jax.errors import UserError, check_platform, nearest
+from lficam_jax.errors import UserError, as_refusal, check_platform, nearest
 
 
 def run(main: Callable[[list[str]], int]) -> None:
@@ -45,9 +45,9 @@ def run(main: Callable[[list[str]], int]) -> None:
             _end(UserError(f"cannot write to standard output: {why}"))
         from lficam_jax.devices.distributed import as_lost, leave
 
-        lost = as_lost(error)
-        if lost is not None:
-            _end(lost)
+        told = as_lost(error) or as_refusal(error)
+        if told is not None:
+            _end(told)
         traceback.print_exc()  # a bug of ours
         leave(1)
 

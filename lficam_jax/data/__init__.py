@@ -33,7 +33,7 @@ from lficam_jax.data.sampling import covering, fitting, sampling
 from lficam_jax.data.sources import TfdsSource, data_directory, tfds_dataset
 from lficam_jax.data.synthetic import SyntheticSource, synthetic
 from lficam_jax.data.transforms import Preprocess, denormalise, fit_box, fit_image, normalise
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError, check_path, nearest
 
 __all__ = [
     "ALL",
@@ -152,7 +152,7 @@ def split_table_fits(data: ConfigDict, file: Path, before: str) -> bool:
       before: the folder as the run knew it. If it is still there, pictures of one name must be the
         same: `cat/1.jpg` is in many folders.
     """
-    folder, former = local_path(data.folder), Path(before).expanduser()
+    folder, former = local_path(data.folder), check_path("data.folder", before or ".")
     paths = [path for rows in from_csv(file).values() for path, _ in rows]
     both = [path for path in paths if (folder / path).is_file()]
     some = [p for p in both[:: len(both) // 8 + 1] if before and (former / p).is_file()]

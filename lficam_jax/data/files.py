@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, check_path
 
 MAX_BYTES = 2**31  # of a picture's file; larger ones are volumes, films and mistakes
 
@@ -74,4 +74,4 @@ def local_path(text: str) -> Path:
         raise UserError(
             f"data.folder={text} must be a local path; mount the bucket and name the mount"
         )
-    return Path(text).expanduser()
+    return check_path("data.folder", text)

@@ -15,7 +15,7 @@ from lficam_jax.data.listing import subfolders, told, walk
 from lficam_jax.data.notes import notes_of
 from lficam_jax.data.objects import Objects, check_masks
 from lficam_jax.data.transforms import cut_note
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, check_path
 
 # What people call the folder of a split, in any case of the letters.
 NAMES = {
@@ -47,7 +47,9 @@ class Folder:
             raise UserError(f"data.folder={path} is not a directory")
         self.path = path
         self._all = split_file == ALL
-        self._file = Path(split_file).expanduser() if split_file and not self._all else None
+        self._file = (
+            check_path("data.split_file", split_file) if split_file and not self._all else None
+        )
         self._top, self._passed = subfolders(path)
         self._parts = self._find_parts()
         self._nested: list[Path] = []

@@ -16,7 +16,7 @@ from lficam_jax.data.examples import Example
 from lficam_jax.data.imagenet import in_words
 from lficam_jax.data.images import decode
 from lficam_jax.data.inside import inside
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError, check_path, nearest
 
 _MASKS = ("mask", "segmentation_mask")  # what data sets call it
 _PATCHING = threading.Lock()
@@ -103,7 +103,7 @@ def as_path(text: str) -> Path:
       UserError: if the package that reads buckets is missing.
     """
     if "://" not in text:
-        return Path(text).expanduser()
+        return check_path("data.dir", text)
     if not text.startswith("gs://"):
         raise UserError(f"{text}: of the addresses only gs:// is known; mount or copy the data")
     if find_spec("gcsfs") is None:

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from lficam_jax.errors import UserError, check_path, shortened
+from lficam_jax.errors import REFUSALS, UserError, check_path, shortened
 from lficam_jax.interop import torch_pickle
 from lficam_jax.interop.torch import flat_state
 
@@ -60,11 +60,9 @@ def _pickled(path: Path) -> object:
         raise UserError(
             f"{path}: holds tensors that are {error}; save it anew, with dense tensors of floats"
         ) from None
-    except OSError as error:
-        if error.strerror:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
-        raise UserError(f"{path}: {_DAMAGED} ({error})") from None
     except Exception as error:  # a damaged pickle fails in any way
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
         raise UserError(f"{path}: {_DAMAGED} ({type(error).__name__})") from None
 
 

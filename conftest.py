@@ -104,6 +104,61 @@ def run(trained):
     return lfi.load(trained)
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """A TFDS set `shades`: 10 pictures, in one split, in files not in order. Not to be changed."""
+    import io
+
+    import numpy as np
+    import tensorflow_datasets as tfds
+    from PIL import Image
+
+    def jpeg(shade):
+        content = io.BytesIO()
+        Image.new("RGB", (20, 10), (shade,) * 3).save(content, "jpeg")
+        return content.getvalue()
+
+    directory = tmp_path_factory.mktemp("tfds")
+    with tfds.core.registered.skip_registration():
+
+        class Shades(tfds.core.GeneratorBasedBuilder):
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self):
+                features = {
+                    "image": tfds.features.Image(),
+                    "label": tfds.features.ClassLabel(names=["dark", "light"]),
+                    "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
+                    "id": tfds.features.Text(),
+                }
+                return tfds.core.DatasetInfo(
+                    builder=self, features=tfds.features.FeaturesDict(features)
+                )
+
+            def _split_generators(self, dl_manager):
+                return {"train": self._generate_examples()}
+
+            def _generate_examples(self):
+                trimap = Image.fromarray(np.repeat(np.uint8([[1, 2, 3, 2]]), 5, 0))
+                for i in range(10):
+                    picture = b"broken" if i == 7 else jpeg(25 * i)
+                    row = {"image": io.BytesIO(picture), "label": int(i > 4)}
+                    yield i, {**row, "segmentation_mask": trimap, "id": f"number {i}"}
+
+    Shades(data_dir=str(directory), file_format="array_record").download_and_prepare()
+    return directory
+
+
+@pytest.fixture
+def foreign(prepared, tmp_path):
+    """A copy of the prepared set, and its files of metadata."""
+    import shutil
+
+    shutil.copytree(prepared, tmp_path / "data")
+    (features,) = (tmp_path / "data").rglob("features.json")
+    return tmp_path / "data", features, features.with_name("dataset_info.json")
+
+
 @pytest.fixture(autouse=True)
 def _where_examples_run(request, tmp_path, monkeypatch):
     """Examples in docstrings find a run in runs/quickstart, and photo.png beside it."""

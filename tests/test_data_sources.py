@@ -1,9 +1,7 @@
 """Folders, prepared TFDS splits, picture files, and what goes wrong with each."""
 
 import io
-import json
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -47,40 +45,6 @@ def folder(tmp_path):
                 (tmp_path / split / name / f"{i}.jpg").write_bytes(jpeg(100 * label + 10 * i))
     (tmp_path / "train/cat/notes.txt").write_text("not a picture, by its name")
     return tmp_path
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
-    """A TFDS set `shades`: 10 pictures, in one split, in files that are not in order."""
-    directory = tmp_path_factory.mktemp("tfds")
-    with tfds.core.registered.skip_registration():
-
-        class Shades(tfds.core.GeneratorBasedBuilder):
-            VERSION = tfds.core.Version("1.0.0")
-
-            def _info(self):
-                features = {
-                    "image": tfds.features.Image(),
-                    "label": tfds.features.ClassLabel(names=["dark", "light"]),
-                    "segmentation_mask": tfds.features.Image(shape=(None, None, 1)),
-                    "id": tfds.features.Text(),
-                }
-                return tfds.core.DatasetInfo(
-                    builder=self, features=tfds.features.FeaturesDict(features)
-                )
-
-            def _split_generators(self, dl_manager):
-                return {"train": self._generate_examples()}
-
-            def _generate_examples(self):
-                trimap = Image.fromarray(np.repeat(np.uint8([[1, 2, 3, 2]]), 5, 0))
-                for i in range(10):
-                    picture = b"broken" if i == 7 else jpeg(25 * i)
-                    row = {"image": io.BytesIO(picture), "label": int(i > 4)}
-                    yield i, {**row, "segmentation_mask": trimap, "id": f"number {i}"}
-
-    Shades(data_dir=str(directory), file_format="array_record").download_and_prepare()
-    return directory
 
 
 def test_folder_labels_are_the_sorted_class_names(data, folder):
@@ -195,45 +159,6 @@ def test_unprepared_and_unknown_names_say_what_to_type(data, tmp_path, name, exp
     with pytest.raises(UserError) as caught:
         open_pipeline(data, "train", batch_size=2, train=True)
     assert expected.replace("DIR", str(tmp_path)) in str(caught.value)
-
-
-@pytest.fixture
-def foreign(prepared, tmp_path):
-    """A copy of the prepared set, and its files of metadata."""
-    shutil.copytree(prepared, tmp_path / "data")
-    (features,) = (tmp_path / "data").rglob("features.json")
-    return tmp_path / "data", features, features.with_name("dataset_info.json")
-
-
-@pytest.mark.parametrize("deep", [False, True])
-@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
-def test_code_that_came_with_a_prepared_set_is_not_run(foreign, tmp_path, monkeypatch, deep, key):
-    directory, features, _ = foreign
-    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path(__file__ + '.ran').touch()")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    said = json.loads(features.read_text())
-    one = said["featuresDict"]["features"]["image"] if deep else said
-    del one["pythonClassName"]
-    features.write_text(json.dumps(one | {key: "evil.Feature"} if not deep else said))
-    if deep:
-        one[key] = "evil.Feature"
-        features.write_text(json.dumps(said))
-    with pytest.raises(UserError, match="names evil.Feature, .* is not run"):
-        tfds_dataset("shades", directory)
-    legacy = {"type": "evil.Feature", "content": {}}
-    features.write_text(json.dumps(legacy))
-    with pytest.raises(UserError, match="names evil.Feature, .* is not run"):
-        tfds_dataset("shades", directory)
-    assert not (tmp_path / "evil.py.ran").exists()
-
-
-def test_files_outside_a_prepared_set_are_not_read(foreign):
-    directory, _, info = foreign
-    said = json.loads(info.read_text())
-    said["splits"][0]["filepathTemplate"] = "../../../{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-    info.write_text(json.dumps(said))
-    with pytest.raises(UserError, match="no name of a file inside a folder"):
-        tfds_dataset("shades", directory)
 
 
 @pytest.mark.parametrize("name", ["../shades", "/shades", "a/../shades", "shades/.."])

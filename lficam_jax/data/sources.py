@@ -16,7 +16,7 @@ from lficam_jax.data.examples import Example
 from lficam_jax.data.imagenet import in_words
 from lficam_jax.data.images import decode
 from lficam_jax.data.inside import inside
-from lficam_jax.errors import UserError, check_path, nearest
+from lficam_jax.errors import UserError, check_path, nearest, shortened
 
 _MASKS = ("mask", "segmentation_mask")  # what data sets call it
 _PATCHING = threading.Lock()
@@ -42,7 +42,7 @@ class TfdsSource:
         self._split, self._start, self._stop = _slice(builder, dataset.splits[split], dataset.name)
         self._records = _records(builder, self._split)
         features = builder.info.features
-        names = in_words(features["label"].names)  # ImageNet's are WordNet ids
+        names = in_words(_label_names(builder, dataset.name))  # ImageNet's are WordNet ids
         self.classes = classes or names
         self._label = places(names, in_words(self.classes), f"{dataset.name} in {directory}")
         self._own_id = "id" in features and np.issubdtype(features["id"].np_dtype, np.integer)
@@ -68,20 +68,21 @@ class TfdsSource:
           UserError: if the file is damaged (it carries its own check sums) or gone.
         """
         places = range(self._start + start, min(self._start + stop, self._stop))
-        try:
+        with _whole(self._name, self._path):
             records = self._records.__getitems__(places)
-        except RuntimeError as error:
-            raise UserError(
-                f"the prepared files of {self._name} are damaged ({error}); remove {self._path} "
-                f"and prepare {self._name} again"
-            ) from error
-        return [self._example(i, r) for i, r in zip(places, records, strict=True)]
+            return [self._example(i, r) for i, r in zip(places, records, strict=True)]
 
     def _example(self, place: int, record: dict[str, Any]) -> Example:
         name = f"example {place} of {self._name} {self._split}"
+        label = int(record["label"])
+        if not 0 <= label < len(self._label):
+            raise UserError(
+                f"{name} has the label {label}, and {self._path} names {len(self._label)} classes; "
+                "remove that example, or prepare the data set again"
+            )
         example = {
             "image": decode(record["image"], channels=self._channels, name=name).pixels,
-            "label": self._label[int(record["label"])],
+            "label": self._label[label],
             "id": int(record["id"]) if self._own_id else place,
         }
         if self._mask:
@@ -123,19 +124,16 @@ def tfds_dataset(name: str, directory: Path) -> Dataset:
         raise UserError(
             f"data set {name!r} is unknown{nearest(name, [*DATASETS, 'folder', *_tfds_names()])}"
         )
-    info = open_builder(name, directory).info
-    if not {"image", "label"} <= set(info.features):
-        raise UserError(
-            f"{name} has the features {', '.join(info.features)}; `image` and `label` are needed"
-        )
+    builder = open_builder(name, directory)
+    info, names = builder.info, _label_names(builder, name)
     height, width, channels = info.features["image"].shape
     square = height if height and height == width else 0
     splits = _three_splits(tuple(info.splits), name)
     return Dataset(
         name=name,
         tfds_name=name,
-        num_classes=info.features["label"].num_classes,
-        classes=tuple(info.features["label"].names),
+        num_classes=len(names),
+        classes=names,
         image_size=square or 224,
         stored_size=square,
         channels=channels or 3,
@@ -155,19 +153,70 @@ def open_builder(tfds_name: str, directory: Path) -> Any:
     import tensorflow_datasets as tfds
 
     inside(directory, tfds_name, "data.name")
-    try:
-        with _features_of_tfds():
-            builder = tfds.core.read_only_builder.builder_from_files(
-                tfds_name, data_dir=str(directory)
-            )
-    except tfds.core.registered.DatasetNotFoundError as error:
-        raise UserError(not_prepared(tfds_name, directory)) from error
-    except OSError as error:  # of a disk, or of a bucket's network
-        raise UserError(f"cannot read data sets from {directory}: {error}") from error
-    for split in builder.info.splits.values():
-        for path in map(str, split.filepaths):
-            inside(directory, path.removeprefix(f"{builder.data_path}/"), str(builder.data_path))
+    with _whole(tfds_name, directory / tfds_name):
+        try:
+            with _features_of_tfds():
+                builder = tfds.core.read_only_builder.builder_from_files(
+                    tfds_name, data_dir=str(directory)
+                )
+        except tfds.core.registered.DatasetNotFoundError as error:
+            raise UserError(not_prepared(tfds_name, directory)) from error
+        except OSError as error:  # of a disk, or of a bucket's network
+            raise UserError(f"cannot read data sets from {directory}: {error}") from error
+        for split in builder.info.splits.values():
+            for path in map(str, split.filepaths):
+                inside(
+                    directory, path.removeprefix(f"{builder.data_path}/"), str(builder.data_path)
+                )
     return builder
+
+
+@contextlib.contextmanager
+def _whole(name: str, path: Path) -> Iterator[None]:
+    """Around what reads prepared files and their metadata, which may say anything.
+
+    Raises:
+      UserError: for whatever TFDS and protobuf raise of what is damaged.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except NotImplementedError as error:
+        raise UserError(
+            f"{path} is not in the format array_record; convert it once with\n"
+            f"  tfds convert_format --dataset_version_dir {path} --out_file_format array_record"
+        ) from error
+    except Exception as error:
+        why = shortened(" ".join(str(error).split()) or type(error).__name__)
+        raise UserError(
+            f"the prepared files of {name} are damaged ({why}); remove {path} and prepare {name} "
+            "again"
+        ) from error
+
+
+def _label_names(builder: Any, name: str) -> tuple[str, ...]:
+    """Returns the class names of a prepared set that has pictures and classes.
+
+    Raises:
+      UserError: for one that has not, or whose classes are not told apart.
+    """
+    import tensorflow_datasets as tfds
+
+    with _whole(name, builder.data_path):
+        features = dict(builder.info.features)
+        kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
+        if not all(isinstance(features.get(key), kind) for key, kind in kinds.items()):
+            raise UserError(
+                f"{name} has the features {shortened(', '.join(features))}; `image` and `label` "
+                "are needed, a picture and a class"
+            )
+        names: tuple[str, ...] = tuple(features["label"].names)
+        if len({*names}) < len(names) or "" in names:
+            raise ValueError("two classes have one name")
+        if len(features["image"].shape) != 3:
+            raise ValueError(f"the shape of a picture is {features['image'].shape}")
+    return names
 
 
 @contextlib.contextmanager
@@ -182,6 +231,8 @@ def _features_of_tfds() -> Iterator[None]:
     found = FeatureConnector.__dict__["cls_from_name"]
 
     def named(cls: Any, name: str) -> Any:
+        if not name:
+            raise ValueError("a feature has no type")
         if not name.startswith("tensorflow_datasets."):
             raise UserError(
                 f"features.json names {name}, which is code that came with the data and is not "
@@ -216,14 +267,8 @@ def _records(builder: Any, split: str) -> Any:
 
     skip = tfds.decode.SkipDecoding()
     decoders = {name: skip for name in ("image", *_MASKS) if name in builder.info.features}
-    try:
+    with _whole(builder.name, builder.data_path):
         return builder.as_data_source(split, decoders=decoders)
-    except NotImplementedError as error:
-        raise UserError(
-            f"{builder.data_path} is not in the format array_record; convert it once with\n"
-            f"  tfds convert_format --dataset_version_dir {builder.data_path} "
-            f"--out_file_format array_record"
-        ) from error
 
 
 def _slice(builder: Any, expression: str, name: str) -> tuple[str, int, int]:
@@ -235,7 +280,8 @@ def _slice(builder: Any, expression: str, name: str) -> tuple[str, int, int]:
     except (AssertionError, ValueError, KeyError) as error:
         held = ", ".join(f"{s} ({i.num_examples})" for s, i in builder.info.splits.items())
         raise UserError(
-            f"{name} needs the split {expression}, but {builder.data_path} holds {held or 'none'}; "
+            f"{name} needs the split {expression}, but {builder.data_path} holds "
+            f"{shortened(held) or 'none'}; "
             f"remove that folder and prepare {name} again"
         ) from error
     return part.splitname, part.from_ or 0, _stop(part, builder)
@@ -248,7 +294,7 @@ def _stop(part: Any, builder: Any) -> int:
 
 def _three_splits(theirs: tuple[str, ...], name: str) -> dict[str, str]:
     if "train" not in theirs:
-        raise UserError(f"{name} has no split `train`; it holds {', '.join(theirs)}")
+        raise UserError(f"{name} has no split `train`; it holds {shortened(', '.join(theirs))}")
     if {*SPLITS} <= {*theirs}:
         return {split: split for split in SPLITS}
     held_back = next((split for split in ("test", "validation") if split in theirs), None)

@@ -95,7 +95,7 @@ def test_a_set_without_a_class_or_with_another_kind_of_it_is_told(foreign):
 @pytest.mark.parametrize(
     ("names", "says"),
     [("dark", "example [0-9] of shades train has the label 1, and .* names 1 classes"),
-     ("dark\ndark", "two classes have one name"), ("", r"has the label \d, and .* names 0 classes")],
+     ("dark\ndark", "two classes have one name"), ("", "has the label [01]")],
 )  # fmt: skip
 def test_labels_beyond_the_classes_are_told_not_taken_for_others(foreign, names, says):
     directory, features, _ = foreign

@@ -140,8 +140,8 @@ examples:
   lficam explain --workdir runs/a --images photo.jpg
 
 exit codes: 0 done; 1 some of --images could not be read, or a bug, with its traceback; 2 bad input;
-3 training diverged; 143 / 130 stopped by SIGTERM / SIGINT after saving, 75 stuck or another process
-lost: give the same command again to continue."""
+3 training diverged; 143 / 130 / 129 stopped by SIGTERM / SIGINT / SIGHUP after saving, 75 stuck or
+another process lost: give the same command again to continue."""
 
 if __name__ == "__main__":
     cli.run(main)

@@ -269,7 +269,7 @@ def test_another_network_is_told(tmp_path):
         checkpoints.restore_model(like, 1)
 
 
-def test_a_full_disk_is_told_and_the_step_before_stays(tmp_path):
+def test_a_full_disk_is_told_and_the_step_before_stays(tmp_path, caplog):
     """The system refuses to write files larger than 8 KiB; the state needs 16."""
     save(tmp_path, 0.5)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -281,6 +281,7 @@ def test_a_full_disk_is_told_and_the_step_before_stays(tmp_path):
                 checkpoints.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [record for record in caplog.records if record.name == "absl"]  # pages of orbax's
     with Checkpoints(tmp_path) as checkpoints:
         same(checkpoints.restore_latest(state_at(9)), state_at(1))
 

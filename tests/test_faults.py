@@ -1,6 +1,8 @@
 """What machines do to a run: full disks, vanished data, stuck steps, odd clocks, and kill -9."""
 
 import contextlib
+import errno
+import io
 import json
 import os
 import random
@@ -216,6 +218,25 @@ def test_the_loop_is_watched_step_by_step_and_sigint_ends_it(tiny, tmp_path, mon
         train(tiny, tmp_path)
     assert stop.value.exit_code == 130 and (tmp_path / "checkpoints" / "3").is_dir()
     assert "step 3" in barked and "step 2" not in barked
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed, or a disk that is full."""
+
+    def write(self, text):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_run_whose_terminal_is_gone_saves_and_says_so_once(tiny, tmp_path, monkeypatch, capsys):
+    """All that it prints fails, and SIGHUP comes; under nohup it would go on."""
+    monkeypatch.setattr(sys, "stdout", Gone())
+    at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGHUP))
+    with pytest.raises(Interrupted, match="SIGHUP: saved step 2") as stop:
+        train(tiny, tmp_path)
+    assert stop.value.exit_code == 129 and newest(tmp_path / "checkpoints") == 2
+    told = capsys.readouterr().err
+    assert "warning: standard output cannot be written (Input/output error); the run go" in told
+    assert told.count("\n") == 1
 
 
 def place_of_programs(monkeypatch):

@@ -180,11 +180,12 @@ class Source:
         if self.pretrained:
             return self._pretrained(path)
         wanted = self.mode != "stability" and (self.reads or not self.text)
-        if not (wanted and path and (Path(path) / "config.json").exists()):
+        places = [Path(path) / name for name in ("config.json", "checkpoints")] if path else []
+        if not (wanted and any(place.exists() for place in places)):
             return None
         from lficam_jax.workdir.folder import read_config  # here, for it brings jax
 
-        return read_config(path)
+        return read_config(str(path))
 
     def _pretrained(self, path: str | None) -> ConfigDict:
         if self.text:

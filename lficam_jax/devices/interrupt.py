@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask the loop to save and leave; no step is torn down half-way."""
+"""SIGTERM, SIGINT and SIGHUP ask the loop to save and leave; no step is torn down half-way."""
 
 import os
 import signal
@@ -16,15 +16,15 @@ class Interrupted(Exception):
     def __init__(self, signum: int, step: int) -> None:
         name = signal.Signals(signum).name
         super().__init__(f"{name}: saved step {step}; the same command continues from there")
-        self.exit_code = 128 + signum  # as a shell reports it: 143 for SIGTERM, 130 for SIGINT
+        self.exit_code = 128 + signum  # as a shell reports it: 143, 130, 129
 
 
 class Interruption:
     """Inside the context, the first signal is remembered; a second SIGINT stops at once.
 
     With several processes jax listens for SIGTERM, since all must stop behind the same step,
-    whichever of them was told; a SIGINT is handed on to it. Python lets the main thread alone
-    listen: in any other, signals stay whoever's they are.
+    whichever of them was told; SIGINT and SIGHUP are handed on to it. Python lets the main thread
+    alone listen: in any other, signals stay whoever's they are.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,9 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         # A handler of ours for SIGTERM would take the place of jax's.
-        ours = [signal.SIGINT] if self._shared else [signal.SIGTERM, signal.SIGINT]
+        ours = [signal.SIGINT, *([] if self._shared else [signal.SIGTERM])]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            ours.append(signal.SIGHUP)
         if threading.current_thread() is not threading.main_thread():
             ours = []
         self._before = {s: signal.signal(s, self._note) for s in ours}

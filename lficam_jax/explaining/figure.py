@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from lficam_jax.errors import UserError
 from lficam_jax.explaining.render import Picture
+from lficam_jax.workdir.results import replacing, teaching
 
 NUMBERED = 8  # things up to which the squares of pairs carry their numbers
 
@@ -101,7 +101,5 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _write(figure: Any, path: str | Path) -> None:
-    try:
-        figure.savefig(path, dpi=130)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    with teaching(Path(path)), replacing(path) as scratch:
+        figure.savefig(scratch, dpi=130)

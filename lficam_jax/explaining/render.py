@@ -16,6 +16,7 @@ from jaxtyping import Float, Int, UInt8
 
 from lficam_jax.errors import UserError, brief, check_word, is_number
 from lficam_jax.ops import maps
+from lficam_jax.workdir.results import replacing, teaching
 
 COLOR_MAPS = ("inferno", "viridis", "turbo", "jet", "gray")  # the first is the default
 # How a map lies over its picture, and how opaque it is where hottest if nobody says. fade: opacity
@@ -238,10 +239,8 @@ def confusion_picture(
         _write_counts(axes, confusion, share)
     if beside is not None:
         _list_mistakes(beside, confusion, classes)
-    try:
-        figure.savefig(path, dpi=110, bbox_inches="tight")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    with teaching(Path(path)), replacing(path) as scratch:
+        figure.savefig(scratch, dpi=110, bbox_inches="tight")
 
 
 def _confusion_axes(k: int) -> tuple[Any, Any, Any | None]:

@@ -1,6 +1,7 @@
 """`lficam explain`: a sample of a split, or the user's own files, as a folder of explanations."""
 
 import contextlib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from lficam_jax.explaining.saving import Folder
 from lficam_jax.explaining.session import Session
 from lficam_jax.explaining.video import explain_video
 from lficam_jax.workdir.progress import Pace
+from lficam_jax.workdir.results import teaching
 
 AT_ONCE = 256  # images in memory
 
@@ -123,11 +125,11 @@ def _opened(
         place, name = Path(), run.name.replace(":", "_")
     else:
         place, name = run.workdir / "explanations", f"{run.step}{'-images' * own_files}"
-    if own_files and not out:
-        names = (f"{name}{f'-{n}' * (n > 1)}" for n in range(1, 10**6))
-        chosen = next(place / free for free in names if not (place / free).exists())
     details = session.details | {"maps": ", ".join(methods)}
     try:
+        if own_files and not out:
+            chosen = _new_folder(place, name)
+            stack.callback(_remove_if_empty, chosen)
         return stack.enter_context(
             Folder(
                 chosen or place / name, title="Where the model looked", details=details,
@@ -138,6 +140,27 @@ def _opened(
         if out:
             raise
         return error
+
+
+def _new_folder(place: Path, name: str) -> Path:
+    """Makes the first of NAME, NAME-2, … that is not there; several processes get one each."""
+    names = (f"{name}{f'-{n}' * (n > 1)}" for n in itertools.count(1))
+    with teaching(place / name):
+        place.mkdir(parents=True, exist_ok=True)
+        return next(place / free for free in names if _made(place / free))
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _examples(session: Session) -> Iterator[Part]:

@@ -1,6 +1,5 @@
 """How like the first map is a later one? Rows (what was done) by methods: table, CSV, picture."""
 
-import csv
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.data import Dataset, denormalise
-from lficam_jax.errors import UserError
 from lficam_jax.explaining.figure import labelled_grid
 from lficam_jax.explaining.render import Picture, colorize, enlarge, overlay, upsample
 from lficam_jax.explaining.session import Session, closing
@@ -18,7 +16,8 @@ from lficam_jax.measure.observe import METHODS, Seen
 from lficam_jax.methods import TRIVIAL, place_of
 from lficam_jax.metrics.bootstrap import summary
 from lficam_jax.ops.maps import Place
-from lficam_jax.workdir.table import aligned
+from lficam_jax.workdir.results import replace_text, teaching
+from lficam_jax.workdir.table import aligned, csv_text
 
 # What was done -> {"network": {measure: summary}, "methods": {method: {"constant", "not_finite",
 # "statistics": {statistic: summary, perhaps with "chance" and "adjusted"}}}}
@@ -78,11 +77,8 @@ def write_csv(path: Path, found: Found) -> None:
             for statistic, cell in of["statistics"].items():
                 values = [cell.get(k, "") for k in numbers]
                 lines.append([what, method, statistic, *values, *counts])
-    try:
-        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            csv.writer(file).writerows(lines)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    with teaching(path):
+        replace_text(path, csv_text(lines))
 
 
 def leave(

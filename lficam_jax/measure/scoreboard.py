@@ -1,6 +1,5 @@
 """From the measures of each image to the table of methods: means, intervals, marks, CSV."""
 
-import csv
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from lficam_jax.methods import TRIVIAL
 from lficam_jax.metrics import faithfulness as measures
 from lficam_jax.metrics import localisation
 from lficam_jax.metrics.bootstrap import interval, wilson
-from lficam_jax.workdir.table import aligned
+from lficam_jax.workdir.results import replace_text, teaching
+from lficam_jax.workdir.table import aligned, csv_text
 
 # What --measures may name, and the columns that each fills: +1 if higher is better, else -1.
 GROUPS: dict[str, dict[str, int]] = {
@@ -182,12 +182,12 @@ def _cell(column: str, summary: Mapping[str, float] | None, mark: str) -> str:
 
 def write_csv(path: Path, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes one line per method and measure."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.writer(file)
-        head = ["value", "low", "high", "n"]
-        writer.writerow(["method", "trivial", "measure", *head, "constant", "not_finite"])
-        for name, method in found.items():
-            for column, summary in method["measures"].items():
-                numbers = [summary[k] for k in head]
-                counts = [method["constant"], method["not_finite"]]
-                writer.writerow([name, method["trivial"], column, *numbers, *counts])
+    head = ["value", "low", "high", "n"]
+    lines = [["method", "trivial", "measure", *head, "constant", "not_finite"]]
+    for name, method in found.items():
+        for column, summary in method["measures"].items():
+            numbers = [summary[k] for k in head]
+            counts = [method["constant"], method["not_finite"]]
+            lines.append([name, method["trivial"], column, *numbers, *counts])
+    with teaching(path):
+        replace_text(path, csv_text(lines))

@@ -1,6 +1,5 @@
 """What is kept of the single images while a sample is measured: some to look at, all as numbers."""
 
-import csv
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ from lficam_jax.measure.scoreboard import COLUMNS, PERCENT, Rows
 from lficam_jax.methods import asks, place_of
 from lficam_jax.models.answers import kind_of
 from lficam_jax.models.geometry import Places
+from lficam_jax.workdir.results import replace_text, teaching
+from lficam_jax.workdir.table import csv_text
 
 SHOWN = 24  # images whose maps are on the page
 COUNTED = ("constant", "not_finite")
@@ -103,9 +104,7 @@ class Table:
 
     def write(self, path: Path) -> Path:
         """Writes a CSV file; a measure that does not exist for an image is empty."""
-        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.DictWriter(file, list(self._rows[0]))
-            writer.writeheader()
-            for row in self._rows:
-                writer.writerow({k: "" if v != v else v for k, v in row.items()})  # NaN
+        rows = [["" if v != v else v for v in row.values()] for row in self._rows]  # NaN
+        with teaching(path):
+            replace_text(path, csv_text([list(self._rows[0]), *rows]))
         return path

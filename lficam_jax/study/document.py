@@ -8,7 +8,6 @@ Between `<!-- RECORD.json TABLE -->` and `<!-- end -->` it writes that table of 
 finds side by side. Everything else in the document stays as it is.
 """
 
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from lficam_jax.study.claims import answers
 from lficam_jax.study.formats import markdown
 from lficam_jax.study.headline import headline
 from lficam_jax.study.tables import tables
-from lficam_jax.workdir.results import replace_text
+from lficam_jax.workdir.results import Unreadable, read_object, replace_text, understood
 
 PLACE = re.compile(r"(<!-- (\S+\.json) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MARK = re.compile(r"<!-- (?:(end)|\S+\.json \S+) -->")
@@ -61,9 +60,10 @@ def _written(folder: Path, pattern: str, name: str) -> str:
         paths = sorted(folder.glob(pattern)) or [folder / pattern]
         return markdown(headline([_read(path) for path in paths]))
     record = _read(folder / pattern)
-    if whole := {"about": page.about, "all": page.as_markdown}.get(name):
-        return whole(record)
-    found = {table.name: table for table in (answers(record), *tables(record))}
+    with understood(folder / pattern):
+        if whole := {"about": page.about, "all": page.as_markdown}.get(name):
+            return whole(record)
+        found = {table.name: table for table in (answers(record), *tables(record))}
     if name not in found:
         meant = nearest(name, (*found, "about", "all", "headline"))
         raise UserError(f"{folder / pattern} gives no table {name!r}{meant}")
@@ -72,10 +72,9 @@ def _written(folder: Path, pattern: str, name: str) -> str:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        record: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}; is it a study's study.json?") from None
-    return record
+        return read_object(path)
+    except Unreadable as error:
+        raise UserError(f"{error}; is it a study's study.json?") from None
 
 
 def _filled(path: Path, text: str) -> str:

@@ -1,10 +1,16 @@
 """A table of text as Markdown, CSV, LaTeX and HTML."""
 
-import csv
-import io
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
+
+from lficam_jax.workdir.table import csv_text
+
+NONE = "–"  # where there is no number
+_NUMBER = rf"([+-]?[\d.]+|{NONE})"
+# As `tables.with_interval` and `signed` write it.
+INTERVAL = re.compile(rf"(?:\*\*)?{_NUMBER} \[{_NUMBER}, {_NUMBER}\](?:\*\*)?")
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,17 @@ def markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Writes header and rows."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([table.header, *table.rows])
-    return stream.getvalue()
+    """Writes header and rows; an estimate with its interval has three columns, all of numbers."""
+    columns: list[list[str]] = []
+    for name, *cells in zip(table.header, *table.rows, strict=True):
+        found = [INTERVAL.fullmatch(cell) for cell in cells]
+        if not any(found):
+            columns.append([name, *("" if cell == NONE else cell.strip("*") for cell in cells)])
+            continue
+        for place, end in enumerate(("", " low", " high"), 1):
+            numbers = (m[place].removeprefix("+").replace(NONE, "") if m else "" for m in found)
+            columns.append([name + end, *numbers])
+    return csv_text(list(zip(*columns, strict=True)))
 
 
 def latex(table: Table) -> str:

@@ -1,17 +1,18 @@
 """What a study leaves to read: a page, tables in three forms and a Markdown report."""
 
 import base64
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from lficam_jax.data.inside import inside
 from lficam_jax.explaining.report import style
 from lficam_jax.study import plots
 from lficam_jax.study.claims import Claim, answers, claims, opening
 from lficam_jax.study.formats import FORMS, html, markdown
 from lficam_jax.study.tables import tables
+from lficam_jax.workdir.results import read_object, replace_text, teaching, understood
 
 # Of each topic of the claims: its headline and its pictures with their captions.
 SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
@@ -55,19 +56,25 @@ def report(workdir: Path) -> Path:
 
     `results/tables/NAME.{md,csv,tex}`, `results/{accuracy,maps,stability,fin}.png`,
     `results/study.md` and `results/index.html`.
+
+    Raises:
+      UserError: for a record that is damaged or of another version, or what cannot be written.
     """
     results = workdir / "results"
-    record = json.loads((results / "study.json").read_text(encoding="utf-8"))
-    plots.draw_all(record, results)
-    (results / "tables").mkdir(exist_ok=True)
-    for table in tables(record):
-        for suffix, written in FORMS.items():
-            path = results / "tables" / f"{table.name}.{suffix}"
-            path.write_text(written(table), encoding="utf-8")
-    (results / "study.md").write_text(as_markdown(record), encoding="utf-8")
-    page = results / "index.html"
-    page.write_text(page_of(record, results), encoding="utf-8")
-    return page
+    path = results / "study.json"
+    record = read_object(path)
+    with understood(path):
+        plots.draw_all(record, results)
+        texts = {
+            f"tables/{table.name}.{suffix}": written(table)
+            for table in tables(record) for suffix, written in FORMS.items()
+        }  # fmt: skip
+        texts |= {"study.md": as_markdown(record), "index.html": page_of(record, results)}
+    with teaching(results):
+        (results / "tables").mkdir(exist_ok=True)
+        for name, text in texts.items():
+            replace_text(inside(results, name, str(path)), text)
+    return results / "index.html"
 
 
 def as_markdown(record: Mapping[str, Any]) -> str:

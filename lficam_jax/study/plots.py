@@ -14,6 +14,7 @@ from lficam_jax.ops.maps import Place
 from lficam_jax.study.plan import OURS
 from lficam_jax.study.summary import FIN
 from lficam_jax.study.tables import shown
+from lficam_jax.workdir.results import replacing, teaching
 
 INK, MUTED, ACCENT = "#1b1b1f", "#8a8a94", "#c2410c"
 
@@ -24,7 +25,9 @@ def draw_all(record: Mapping[str, Any], directory: Path) -> list[Path]:
     paths = []
     for name, draw in drawn.items():
         path = directory / f"{name}.png"
-        draw(record).savefig(path, dpi=130)
+        figure = draw(record)
+        with teaching(path), replacing(path) as scratch:
+            figure.savefig(scratch, dpi=130)
         paths.append(path)
     return paths
 

@@ -1,9 +1,9 @@
 """Trains and measures every run of a study; what is done already is not done again."""
 
 import copy
-import json
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from lficam_jax.config import as_json
 from lficam_jax.data import normalise
 from lficam_jax.data.builders import sources
-from lficam_jax.errors import DivergedError, UserError
+from lficam_jax.errors import DivergedError, UserError, shortened
 from lficam_jax.explaining.session import BATCH, Session
 from lficam_jax.measure.faithfulness import Measurement, stream
 from lficam_jax.methods import TRIVIAL, maps_of
@@ -26,9 +26,18 @@ from lficam_jax.structs import Variables
 from lficam_jax.study.plan import CONTROL, Run
 from lficam_jax.training import train
 from lficam_jax.training.experiment import load_run
+from lficam_jax.workdir.damage import ABSENT
 from lficam_jax.workdir.folder import check
 from lficam_jax.workdir.progress import duration_text
-from lficam_jax.workdir.results import write_result
+from lficam_jax.workdir.results import (
+    Unreadable,
+    read_object,
+    replacing,
+    set_aside,
+    teaching,
+    understood,
+    write_result,
+)
 
 Arrays = dict[str, np.ndarray]
 
@@ -51,7 +60,7 @@ def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
     for place, run in enumerate(runs, 1):
         here = folder(workdir, run)
         told = f"[{place}/{len(runs)}] {run.name}"
-        if not (here / "results" / "train.json").exists():
+        if not _trained(here):
             print(f"{told}: training", flush=True)
             _train(run, here)
         if not _measured(here, study, run):
@@ -70,6 +79,9 @@ def _check(runs: Sequence[Run], workdir: Path) -> None:
 
 
 def _train(run: Run, here: Path) -> None:
+    damaged = here / "results" / "train.json"
+    if damaged.exists():  # its run ended, so what it says is measured again from its checkpoints
+        print(f"{damaged} is kept as {set_aside(damaged)}", flush=True)
     try:
         train.train(run.config, here)
     except DivergedError as error:
@@ -88,7 +100,8 @@ def so_far(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> tuple[Confi
       UserError: if fewer than two settings are done, or runs were trained under another config.
     """
     _check(runs, workdir)
-    done = [run for run in runs if _measured(folder(workdir, run), study, run)]
+    places = {run.name: folder(workdir, run) for run in runs}
+    done = [r for r in runs if _trained(places[r.name]) and _measured(places[r.name], study, r)]
     names = {run.name for run in done}
     everywhere = [*study.models, *({CONTROL} & {*study.ablations})]
     whole = [s for s in study.settings if all(f"{m}/{s}" in names for m in everywhere)]
@@ -106,17 +119,29 @@ def so_far(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> tuple[Confi
 
 
 def result_of(here: Path) -> dict[str, Any]:
-    """Returns what training left behind."""
-    return _read(here, "train")
+    """Returns what training left behind.
+
+    Raises:
+      Unreadable: if it is damaged, or of another version.
+    """
+    result = read_object(path := here / "results" / "train.json")
+    with understood(path):
+        test, validation = result["test"], result["validation"]
+        numbers = test["accuracy"], test["loss"], validation["accuracy"], result["seconds"]
+        _ = [float(n) for n in (*numbers, result["best_step"], result["step"])]
+    return result
 
 
 def asked_of(here: Path) -> dict[str, Any]:
-    """Returns what was measured of a run, and in how many `seconds`."""
-    return _read(here, "measures")
+    """Returns what was measured of a run, and in how many `seconds`.
 
-
-def _read(here: Path, mode: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((here / "results" / f"{mode}.json").read_text())
+    Raises:
+      Unreadable: if it is damaged, or of another version.
+    """
+    result = read_object(path := here / "results" / "measures.json")
+    with understood(path):
+        float(result["seconds"])
+        dict(result["asked"])
     return result
 
 
@@ -127,9 +152,21 @@ def arrays_of(here: Path) -> Arrays:
     `METHOD/MEASURE`, `map/METHOD` `[n h w]`, and `place/METHOD` `[2 2]`: where its cells lie
     (`ops.maps.Place`); absent for half-pixels. Clusters name the source that an image was made of
     (`data.builders.sources`); absent where each has its own.
+
+    Raises:
+      Unreadable: if it is damaged.
+      UserError: if the system refuses to read it.
     """
-    with np.load(here / "results" / "measures.npz") as stored:
-        return dict(stored)
+    path = here / "results" / "measures.npz"
+    try:
+        with np.load(path) as stored:
+            arrays = dict(stored)
+            len(arrays["correct"]), len(arrays["id"])
+    except Exception as error:  # whatever a damaged archive makes zipfile and numpy raise
+        if isinstance(error, OSError) and error.errno not in (None, *ABSENT):
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise Unreadable(f"{path} is damaged ({shortened(str(error))})") from error
+    return arrays
 
 
 def place_of(arrays: Arrays, method: str) -> Place | None:
@@ -163,12 +200,27 @@ def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:
     return measure | {"methods": methods_of(study, run), "align": run.config.explain.align}
 
 
+def _trained(here: Path) -> bool:
+    return (here / "results" / "train.json").exists() and _is_whole(result_of, here)
+
+
 def _measured(here: Path, study: ConfigDict, run: Run) -> bool:
-    path = here / "results" / "measures.json"
-    if not (path.exists() and (here / "results" / "measures.npz").exists()):
+    if not all((here / "results" / f"measures.{kind}").exists() for kind in ("json", "npz")):
+        return False
+    if not (_is_whole(asked_of, here) and _is_whole(arrays_of, here)):
         return False
     # what was measured under another plan is measured again; that is minutes, not a training
     return bool(asked_of(here)["asked"] == _asked(study, run))
+
+
+def _is_whole(read: Callable[[Path], Any], here: Path) -> bool:
+    """Tells whether a file of a run can be read; a damaged one costs that run alone."""
+    try:
+        read(here)
+    except Unreadable as error:
+        print(f"warning: {error}; it counts as not there", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def _measure(study: ConfigDict, run: Run, here: Path) -> None:
@@ -195,9 +247,9 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
         and (made_of := sources(run.config.data.name, asked.split)) is not None
     ):
         arrays |= {"correct_cluster": made_of[everybody], "cluster": made_of[arrays["id"]]}
-    partial = here / "results" / ".measures.npz"
-    np.savez_compressed(partial, **arrays)
-    partial.replace(here / "results" / "measures.npz")
+    path = here / "results" / "measures.npz"
+    with teaching(path), replacing(path) as scratch:
+        np.savez_compressed(scratch, **arrays)
     done = {
         "asked": _asked(study, run),
         "step": trained.step,

@@ -34,9 +34,9 @@ from lficam_jax.training.transfer import as_pretrained, start_from
 from lficam_jax.workdir import folder
 from lficam_jax.workdir.checkpoint import Checkpoints
 from lficam_jax.workdir.lock import Lock
-from lficam_jax.workdir.progress import say
+from lficam_jax.workdir.progress import lasting_streams, say
 from lficam_jax.workdir.remote import is_remote
-from lficam_jax.workdir.results import write_result
+from lficam_jax.workdir.results import Unreadable, read_object, set_aside, write_result
 
 
 def train(
@@ -60,14 +60,12 @@ def train(
     Raises:
       UserError: for bad input, or if another process trains there; DivergedError: for a loss,
       gradient or weight that is not finite;
-      Interrupted: after SIGTERM or SIGINT, once the state is saved.
+      Interrupted: after SIGTERM, SIGINT or SIGHUP, once the state is saved.
     """
     workdir, config = _place(workdir), _configured(config)
-    config = as_pretrained(recall(config, workdir))
-    if finished := _finished(workdir, config):
-        return finished
-    with contextlib.ExitStack() as lock:
-        return _trained(config, workdir, profile, lock)
+    with lasting_streams(), contextlib.ExitStack() as lock:
+        config = as_pretrained(recall(config, workdir))
+        return _finished(workdir, config) or _trained(config, workdir, profile, lock)
 
 
 def _trained(
@@ -145,10 +143,16 @@ def _finished(workdir: Path, config: ConfigDict) -> dict[str, Any]:
     distributed.first(lambda: folder.check(workdir, asked, resize=True), None)
     path = workdir / "results" / "train.json"
     there = jax.process_index() == 0 and path.exists() and not folder.resized(workdir, asked)
-    (text, *_) = distributed.gather(path.read_text(encoding="utf-8") if there else "")
-    if text:
+    found: dict[str, Any] = {}
+    if there:
+        try:
+            found = read_object(path)
+        except Unreadable as error:
+            say(f"warning: {error}; what it said is measured again")
+    (text, *_) = distributed.gather(json.dumps(found))
+    if found:
         say(f"this run is finished; its result is {path}")
-    return {name: value for name, value in json.loads(text or "{}").items() if name != "made_by"}
+    return {name: value for name, value in json.loads(text).items() if name != "made_by"}
 
 
 def _claimed(workdir: Path, config: ConfigDict, data: Pipeline, recipe: Recipe) -> ConfigDict:
@@ -196,8 +200,11 @@ def _claim(workdir: Path, config: ConfigDict, total_steps: int, division: str) -
     done = folder.newest_step(workdir) or 0
     former = workdir / "results" / "train.json"
     if former.exists():  # first, for a folder with a result counts as finished
-        kept = former.replace(former.with_name(f"train_{done}.json"))
-        say(f"this run goes on to step {total_steps}; the result so far is {kept}")
+        if folder.resized(workdir, as_json(config)):
+            kept = former.replace(former.with_name(f"train_{done}.json"))
+            say(f"this run goes on to step {total_steps}; the result so far is {kept}")
+        else:
+            say(f"the damaged result is kept as {set_aside(former)}")
     folder.claim(workdir, as_json(config), division, resize=True)
 
 

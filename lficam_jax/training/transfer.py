@@ -175,7 +175,7 @@ def _read_model(workdir: Path, step: int | None, source: str) -> tuple[int, Vari
 
 def _locate(source: str) -> tuple[str, int | None]:
     place, _, step = source.rstrip("/").rpartition("/checkpoints/")  # of a folder or a bucket
-    return (place, int(step)) if place and step.isdigit() else (source, None)
+    return (place, int(step)) if place and step.isdecimal() else (source, None)
 
 
 def _problems(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:

@@ -29,7 +29,7 @@ from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.structs import TrainState, Variables
 from lficam_jax.workdir.damage import refused
 from lficam_jax.workdir.measured import Manager, checksum, goodness
-from lficam_jax.workdir.results import plain
+from lficam_jax.workdir.results import plain, teaching
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +56,25 @@ class Checkpoints:
         self._ours = jax.process_index() == 0
         if not self._ours:
             return
+        if self.directory.exists() and not self.directory.is_dir():
+            raise UserError(f"{self.directory} is a file, and should be the folder of checkpoints")
         if not read_only:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            with teaching(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
         with _without_advice():
             self.manager = _manager(self.directory, keep_latest, read_only)
 
     def __enter__(self) -> "Checkpoints":
+        # A save that fails in the background is told in a line, not in pages of orbax's.
+        self._silence = contextlib.ExitStack()
+        self._silence.enter_context(_without_advice(logging.CRITICAL))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._silence:
+            self._close(kind)
+
+    def _close(self, kind: type[BaseException] | None) -> None:
         if not self._ours:
             return
         if kind is None:
@@ -296,11 +306,11 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
+def _without_advice(level: int = logging.ERROR) -> Iterator[None]:
     """Silences orbax's warnings of what `read_only` or no metrics mean, advice to programmers."""
     logger = logging.getLogger("absl")
     before = logger.level
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(max(level, before))
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from lficam_jax.config import as_json, default_config, validate
 from lficam_jax.data import ALL, RECORDED, dataset_info, is_synthetic, resolved, split_table_fits
 from lficam_jax.errors import UserError
-from lficam_jax.workdir.results import replace_text
+from lficam_jax.workdir.results import Unreadable, read_object, replace_text, understood
 
 # Keys that change where things are read, how often something is written, or how a step is spread
 # over devices and their memory: a run may go on with others, on other machines.
@@ -111,13 +112,17 @@ def resized(workdir: Path | str, config: Mapping[str, Any]) -> bool:
 
 def newest_step(workdir: Path | str) -> int | None:
     """Returns the step of the newest checkpoint, damaged or not; None if there is none."""
+    return max(_steps(workdir), default=None)
+
+
+def _steps(workdir: Path | str) -> list[int]:
     names = [path.name for path in (Path(workdir) / "checkpoints").glob("*")]
-    return max((int(name) for name in names if name.isdigit()), default=None)
+    return [int(name) for name in names if name.isdecimal()]
 
 
 def holds_run(workdir: Path | str) -> bool:
-    """Tells whether the folder belongs to a run: whether it has a config and a checkpoint."""
-    return (Path(workdir) / "config.json").exists() and newest_step(workdir) is not None
+    """Tells whether the folder belongs to a run: whether it has a checkpoint."""
+    return newest_step(workdir) is not None
 
 
 def recorded(workdir: Path | str, data: ConfigDict, *, reads: bool = False) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def recorded(workdir: Path | str, data: ConfigDict, *, reads: bool = False) -> d
     """
     if not holds_run(workdir):
         return {}
-    theirs = _read(Path(workdir) / "config.json", data)["data"]
+    theirs = _read(workdir, data)["data"]
     known = {key: theirs[key] for key in RECORDED if theirs[key] and not data[key]}
     file = Path(workdir) / SPLIT_FILE
     if data.name == "folder" and data.folder and not data.split_file:
@@ -146,8 +151,8 @@ def recorded(workdir: Path | str, data: ConfigDict, *, reads: bool = False) -> d
 
 def read_data(workdir: Path | str) -> dict[str, Any]:
     """Returns the group `data` of a run's config; {} where there is none."""
-    path = Path(workdir) / "config.json"
-    return dict(_read(path)["data"]) if path.exists() else {}
+    known = (Path(workdir) / "config.json").exists() or holds_run(workdir)
+    return dict(_read(workdir)["data"]) if known else {}
 
 
 def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
@@ -156,7 +161,7 @@ def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
     Raises:
       UserError: if the folder holds no run, or one of another network.
     """
-    if not (Path(workdir) / "config.json").exists():
+    if not ((Path(workdir) / "config.json").exists() or holds_run(workdir)):
         raise UserError(f"{workdir} holds no run (no config.json); train first, with lficam train")
     differing = [d for d in _differing(workdir, config) if among(d, MODEL)]
     _check(workdir, [d for d in differing if not among(d, FREE)])
@@ -169,18 +174,38 @@ def read_config(workdir: Path | str, data: ConfigDict | None = None) -> ConfigDi
       UserError: if the folder holds no run, or one that this version cannot read.
     """
     path, config = Path(workdir) / "config.json", default_config().lock()
+    theirs = _stored(workdir)
     try:
-        config.update(json.loads(path.read_text()))
-    except FileNotFoundError as error:
-        raise UserError(f"{workdir} holds no run (no config.json)") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+        config.update(theirs)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot read {path}: {reason}; is the folder a run's?") from error
     if data is not None:
         config.data.dir = data.dir or config.data.dir
         config.data.folder = data.folder or config.data.folder
     validate(config)
     return config
+
+
+def _stored(workdir: Path | str) -> dict[str, Any]:
+    """Returns what `config.json` holds or, where it is gone or damaged, the newest checkpoint.
+
+    Raises:
+      UserError: if the folder holds no run, or the system refuses to read it.
+    """
+    path = Path(workdir) / "config.json"
+    try:
+        return read_object(path)
+    except Unreadable as error:
+        for step in sorted(_steps(workdir), reverse=True):
+            beside = path.with_name("checkpoints") / str(step) / "meta" / "metadata"
+            with contextlib.suppress(Unreadable), understood(beside):
+                found = dict(read_object(beside)["config"])
+                print(f"warning: {error}; its run's checkpoint {step} knows it", file=sys.stderr)
+                return found
+        if not path.exists():
+            raise UserError(f"{workdir} holds no run (no config.json)") from error
+        raise UserError(f"{error}; is the folder a run's?") from error
 
 
 def differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
@@ -209,7 +234,7 @@ def among(difference: str, prefixes: tuple[str, ...]) -> bool:
 
 
 def _differing(workdir: Path | str, config: Mapping[str, Any]) -> list[str]:
-    return differing(config, _read(Path(workdir) / "config.json", ConfigDict(config["data"])))
+    return differing(config, _read(workdir, ConfigDict(config["data"])))
 
 
 def _check(workdir: Path | str, lines: list[str]) -> None:
@@ -220,17 +245,16 @@ def _check(workdir: Path | str, lines: list[str]) -> None:
         )
 
 
-def _read(path: Path, given: ConfigDict | None = None) -> dict[str, Any]:
+def _read(workdir: Path | str, given: ConfigDict | None = None) -> dict[str, Any]:
     """Returns a run's config; a key that is newer than the run has its default.
 
     What a run from before it was recorded has to derive is derived here, from its data or, if they
     moved, from those of `given`.
     """
-    try:
-        theirs = _filled(json.loads(path.read_text()), as_json(default_config()))
+    stored = _stored(workdir)
+    with understood(Path(workdir) / "config.json"):
+        theirs = _filled(stored, as_json(default_config()))
         data = ConfigDict(theirs["data"])
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"cannot read {path}: {error}; is the folder a run's?") from error
     if not all(data[key] for key in RECORDED):
         if given is not None:
             data.dir = given.dir or data.dir

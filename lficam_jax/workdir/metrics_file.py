@@ -100,7 +100,7 @@ def _drop_after(path: Path, step: int) -> None:
     """Keeps the lines up to `step`, and no line that a kill cut short."""
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
     replace_text(path, "".join(kept))

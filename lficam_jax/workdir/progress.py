@@ -2,11 +2,12 @@
 
 import contextlib
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TextIO, cast
 
 import jax
 from rich.console import Console
@@ -21,6 +22,58 @@ def say(text: str) -> None:
     """Prints a line of process 0 at once, whatever standard output is."""
     if jax.process_index() == 0:
         print(text, flush=True)
+
+
+class Lasting:
+    """A stream that a run outlives: behind `| head`, on a full disk, after its terminal is gone.
+
+    Args:
+      stream: standard output or error; what cannot be written to it is dropped.
+      name: of it, to be told once on standard error; '' tells nothing.
+    """
+
+    def __init__(self, stream: TextIO, name: str = "") -> None:
+        self._stream, self._name = stream, name
+
+    def write(self, text: str) -> int:
+        """Writes if it can."""
+        with self._lasts():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes if it can."""
+        with self._lasts():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextlib.contextmanager
+    def _lasts(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            with contextlib.suppress(OSError, ValueError):  # of a notebook, which has no number
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if self._name:
+                print(
+                    f"warning: {self._name} cannot be written ({error.strerror}); the run goes on, "
+                    "and metrics.jsonl says where it is", file=sys.stderr, flush=True,
+                )  # fmt: skip
+                self._name = ""
+
+
+@contextlib.contextmanager
+def lasting_streams() -> Iterator[None]:
+    """Inside, nothing that cannot be printed ends the run."""
+    with contextlib.ExitStack() as stack:
+        if sys.stderr is not None:  # None: closed by the shell
+            stack.enter_context(contextlib.redirect_stderr(cast(TextIO, Lasting(sys.stderr))))
+        if sys.stdout is not None:
+            out = Lasting(sys.stdout, "standard output")
+            stack.enter_context(contextlib.redirect_stdout(cast(TextIO, out)))
+        yield
 
 
 class Progress:

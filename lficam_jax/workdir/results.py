@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -14,7 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, brief, shortened
+from lficam_jax.workdir.damage import ABSENT
 from lficam_jax.workdir.origin import origin
 
 
@@ -67,6 +69,67 @@ def as_text(value: Any, indent: int | None = None) -> str:
     return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
+class Unreadable(UserError):
+    """A file of results that is damaged, or of another version; the message names it."""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the object that a JSON file of ours holds.
+
+    Raises:
+      Unreadable: if it is absent or damaged.
+      UserError: if the system refuses to read it, which says nothing of the file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        kind = Unreadable if error.errno in ABSENT else UserError
+        raise kind(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(f"{path} is damaged ({shortened(str(error))})") from error
+    if not isinstance(found, dict):
+        raise Unreadable(f"{path} is damaged: it holds {brief(found, 40)}")
+    return found
+
+
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Around what uses the content of a file: what is absent or of another kind is told.
+
+    Raises:
+      Unreadable: naming the file.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        told = shortened(f"{type(error).__name__}: {error}")
+        raise Unreadable(f"{path} is damaged, or of another version ({told})") from error
+
+
+def set_aside(path: Path) -> Path:
+    """Renames a damaged file to `NAME.damaged`, `NAME.damaged-2`, …; returns the new path."""
+    names = (f"{path.name}.damaged{f'-{n}' * (n > 1)}" for n in itertools.count(1))
+    kept = next(p for name in names if not (p := path.with_name(name)).exists())
+    with teaching(path):
+        return path.rename(kept)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a path to write to, whose file then takes the place of `path`, in one step.
+
+    A link at `path` is replaced, not followed. Nothing is left of what fails.
+    """
+    path = Path(path)
+    scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        scratch.unlink(missing_ok=True)  # of a killed process, or a link that leads elsewhere
+        yield scratch
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
 def replace_text(path: Path, text: str, errors: str = "backslashreplace") -> None:
     """Writes a file in one step: a reader sees the old text or the new, never half.
 
@@ -78,16 +141,10 @@ def replace_text(path: Path, text: str, errors: str = "backslashreplace") -> Non
       errors: what becomes of the bytes of file names that are no UTF-8; by default `\\udcXX`, which
         JSON reads as they were.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        scratch.unlink(missing_ok=True)  # of a killed process, or a link that leads elsewhere
-        with scratch.open("x", encoding="utf-8", errors=errors) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name with no content
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(path) as scratch, scratch.open("x", encoding="utf-8", errors=errors) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave the new name with no content
 
 
 @contextlib.contextmanager

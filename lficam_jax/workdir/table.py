@@ -1,6 +1,9 @@
-"""Text in aligned columns."""
+"""Tables for people, in aligned columns, and for programs, as CSV."""
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int = 0) -> str:
@@ -24,3 +27,25 @@ def aligned(rows: Sequence[Sequence[str]], width: int = 0) -> str:
             block = first
         block = [line + cell for line, cell in zip(block, cells, strict=True)]
     return "\n\n".join("\n".join(block) for block in [*blocks, block])
+
+
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
+    """Returns rows as CSV, in which no text is a formula: names of files may begin with anything.
+
+    >>> csv_text([["image", "drop"], ["=1+1.png", -0.5], ["-0.5", None]])
+    "image,drop\\n'=1+1.png,-0.5\\n-0.5,\\n"
+    """
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([*map(_inert, row)] for row in rows)
+    return stream.getvalue()
+
+
+def _inert(cell: Any) -> Any:
+    """Puts ' before what a spreadsheet would compute; numbers stay."""
+    if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        try:
+            float(cell)
+        except ValueError:
+            return f"'{cell}"
+        return cell.removeprefix("+")
+    return cell

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from lficam_jax.config import CHOICES, DURATIONS, default_config, keys
 from lficam_jax.config.size import parsed
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError, check_path, nearest
 
 HELP = "a config by name, or your own .py file; options behind a colon, as in cifar10:depth=20"
 # What other libraries call our keys.
@@ -147,6 +147,7 @@ def load_config(text: str) -> ConfigDict:
       UserError: naming file and line, if it is absent, does not run or returns something else.
     """
     word, _, options = text.partition(":")
+    check_path("--config", word)
     path = _find(word)
     found = _get_config(path, options)
     if not isinstance(found, ConfigDict):
@@ -200,7 +201,9 @@ def _get_config(path: Path, options: str) -> Any:
         if error.filename != str(path):
             raise _failed(path, error) from error
         raise UserError(f"cannot read the config file {path}: {error.strerror}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise _failed(path, error) from error
     finally:
         sys.path.remove(folder)

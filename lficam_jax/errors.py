@@ -184,9 +184,14 @@ def check_path(what: str, given: Any) -> Path:
     if not text or "\0" in text:
         raise UserError(f"{what} is {brief(text)}, which names no file; give a path")
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
+        path.lstat()
     except RuntimeError as error:
         raise UserError(f"{what} {brief(text)}: there is no such user; write it out") from error
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise UserError(f"{what} {brief(text)}: {error.strerror}") from error
+    return path
 
 
 def _letters(name: str) -> str:

@@ -147,7 +147,10 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]], found: Listing) -> No
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
+    try:
+        status = folder.stat()
+    except OSError as error:  # it went while its parent was read
+        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from error
     return status.st_dev, status.st_ino
 
 

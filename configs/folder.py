@@ -5,7 +5,7 @@
 
 A few pictures need a network that has seen others: `backbone=efficientnet-lite0` with
 `--config.init_from=efficientnet_lite0`, or `--config.init_from=RUN`; or a small one: see
-"Few pictures" in README.md.
+"Few pictures" in docs/usage.md.
 Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50 |
 efficientnet-lite0 | efficientnet-lite1 | efficientnet-lite2,
 head=lfi | abn | plain, depth=n, loss=softmax | sigmoid | regression. Several labels, or a number to

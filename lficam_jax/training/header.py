@@ -70,7 +70,7 @@ def _doubts(config: ConfigDict, recipe: Recipe, data: Pipeline) -> Iterator[str]
         yield (
             f"{data.examples} pictures are few to train a network from its first weights: go on "
             "from a run that has learnt from more, --config.init_from=RUN with a lower "
-            "--config.optim.lr, or take a small network (README: Few pictures)"
+            "--config.optim.lr, or take a small network (docs/usage.md: Few pictures)"
         )
     if recipe.total_steps < FEW_STEPS:
         enough = -(-ENOUGH_STEPS // data.steps_per_epoch)

@@ -147,12 +147,17 @@ def _pool(kind: str, **more: int) -> Rule:
     def rule(graph: Graph, equation: Any, image: Value) -> Value:
         p = equation.params
         window = p["window_dimensions"]
-        if len(window) != 4 or window[0] != 1 or window[3] != 1 or set(p["base_dilation"]) != {1}:
+        if (
+            len(window) != 4
+            or window[0] != 1
+            or window[3] != 1
+            or {*p["base_dilation"], *p["window_dilation"]} != {1}
+        ):
             raise UserError(f"pooling over {tuple(window)} is not exported to ONNX")
         edges = p["padding"][1:3]
         found = graph.add(
             kind, _turned(graph, image, (0, 3, 1, 2)), kernel_shape=list(window[1:3]),
-            strides=list(p["window_strides"][1:3]), dilations=list(p["window_dilation"][1:3]),
+            strides=list(p["window_strides"][1:3]),
             pads=[low for low, _ in edges] + [high for _, high in edges], **more,
         )  # fmt: skip
         if kind == "AveragePool":  # jax sums

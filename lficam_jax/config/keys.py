@@ -68,7 +68,7 @@ def _model() -> ConfigDict:
     model.cardinality = 0  # cifar_resnext (8), resnet (1): groups of a 3x3 convolution
     model.widen = 0  # cifar_resnext (4), wide_resnet (10), resnet (1): times as many channels
     model.stem_stride = 0  # resnet, se_resnet: 1 | 2 (heads lfi, classwise: 1, a finer map)
-    model.head = "lfi"  # classwise: every class has a map of its own, without FIN | abn | plain
+    model.head = "lfi"  # plain | lfi | abn | classwise: a map of each class, without FIN
     model.loss = "softmax"  # one class of all; sigmoid: one output for two classes, or one for each
     # of several labels; regression: a number, by its squared error
     model.dtype = "float32"  # of activations; parameters, statistics, softmax and loss stay float32

@@ -170,4 +170,17 @@ def _where_examples_run(request, tmp_path, monkeypatch):
         (tmp_path / "runs").mkdir()
         (tmp_path / "runs" / "quickstart").symlink_to(request.getfixturevalue("trained"))
         Image.new("RGB", (64, 48), (200, 120, 40)).save(tmp_path / "photo.png")
+        if any("clip.mp4" in example.source for example in request.node.dtest.examples):
+            _clip(tmp_path / "clip.mp4", Image.open(tmp_path / "photo.png"))
         monkeypatch.chdir(tmp_path)
+
+
+def _clip(path, picture):
+    """Writes a video of two frames, or skips where no video can be written."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height = picture.size
+        for frame in (av.VideoFrame.from_image(picture),) * 2:
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())

@@ -52,7 +52,7 @@ def test_what_is_no_path_is_told(run, trained, tmp_path):
     for step in ("x", 1.5, -1, True):
         refused("step=", lfi.load, trained, step=step)
     for long in ("a" * 300 + ".png", "a/" * 3000, "a" * 300 + "*.png"):
-        with pytest.raises(lfi.UserError, match="no image found at .*…") as told:
+        with pytest.raises(lfi.UserError, match="no image found at .*…|File name too long") as told:
             run.explain(long)
         assert len(str(told.value)) < 250
     refused("File name too long", run.explain(ONE).save, tmp_path / ("a" * 300))

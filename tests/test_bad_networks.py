@@ -69,7 +69,7 @@ def test_a_network_is_refused_before_it_is_built(given, says):
         ({"mean": "abc"}, "mean='abc'"),
         ({"image_size": 0}, "image_size=0 must be a whole number, 1 at least"),
         ({"image_size": "16"}, "image_size='16'"),
-        ({"image_size": (16, 16)}, "image_size="),
+        ({"image_size": (16, 16, 3)}, "image_size="),
         ({"channels": 2}, "channels=2 must be 1 or 3"),
         ({"crop_share": 2}, "crop_share=2 must be in"),
         ({"crop_share": "x"}, "crop_share='x'"),

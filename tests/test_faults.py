@@ -227,8 +227,12 @@ class Gone(io.StringIO):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-def test_a_run_whose_terminal_is_gone_saves_and_says_so_once(tiny, tmp_path, monkeypatch, capsys):
+def test_a_run_whose_terminal_is_gone_saves_and_says_so_once(
+    tiny, tmp_path, monkeypatch, capsys, request
+):
     """All that it prints fails, and SIGHUP comes; under nohup it would go on."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     monkeypatch.setattr(sys, "stdout", Gone())
     at_step(monkeypatch, 2, lambda: os.kill(os.getpid(), signal.SIGHUP))
     with pytest.raises(Interrupted, match="SIGHUP: saved step 2") as stop:

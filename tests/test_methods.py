@@ -260,9 +260,8 @@ def cut_network():
     def compute(variables, images):
         seen = methods.split_model(model, variables, images)
         arrays = {f.name: getattr(seen, f.name) for f in dataclasses.fields(Split)}
-        return {k: v for k, v in arrays.items() if not callable(v)}, predict(
-            model, variables, images
-        )
+        kept = {k: v for k, v in arrays.items() if not callable(v) and k != "kind"}
+        return kept, predict(model, variables, images)
 
     arrays, outputs = jax.jit(compute)(variables, images)
     whole = Split(classify=None, **arrays)

@@ -86,7 +86,7 @@ def test_every_import_is_of_a_declared_dependency(wheel):
     declared = {re.split(r"[<>=!~ \[;]", line)[0].lower().replace("_", "-") for line in requires}
     owners = importlib.metadata.packages_distributions()
     # Asked for in words where they are needed.
-    optional = {"torch", "etils", "pillow_heif", "pydicom", "huggingface_hub", "onnx"}
+    optional = {"torch", "etils", "pillow_heif", "pydicom", "huggingface_hub", "onnx", "av"}
     for path in SHIPPED:
         if not path.endswith(".py"):
             continue

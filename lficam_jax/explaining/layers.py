@@ -118,8 +118,8 @@ def layers(
       >>> images = np.zeros((1, 16, 16, 3), np.float32)
       >>> variables = jax.jit(model.init)(jax.random.key(0), images)
       >>> found = lfi.layers(model, variables, images, normalised=True)
-      >>> found.names[-3:], found.default
-      (['last_stage/block0/norm1', 'last_stage/block0', 'last_stage'], 'last_stage')
+      >>> found.names[-2:], found.default
+      (['last_stage/block0', 'last_stage'], 'last_stage')
     """
     if not inputs:
         raise UserError("give the images: layers(network, images)")

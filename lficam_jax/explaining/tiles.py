@@ -70,7 +70,7 @@ def explain_tiled(
       >>> run = lfi.load("runs/quickstart")
       >>> e = lfi.explain_tiled(run, "photo.png", method="grad_cam")
       >>> e[0].map.shape
-      (240, 320)
+      (48, 64)
     """
     if hasattr(network, "variables") and hasattr(network, "dataset"):  # a run
         inputs, preprocess = (network.variables, *inputs), network.dataset

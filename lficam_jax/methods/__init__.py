@@ -89,7 +89,8 @@ def check(*names: str) -> None:
     """
     for name in names:
         base, words = parts(name)
-        check_word("method", name if "" in words else base, METHODS)
+        known = isinstance(name, str) and "" not in words
+        check_word("method", base if known else name, METHODS)
         for word in words:
             check_word(f"{base}+…: what stands behind a method's name,", word, WRAPPERS)
         if len({*words}) < len(words):

@@ -87,6 +87,7 @@ def test_every_import_is_of_a_declared_dependency(wheel):
     owners = importlib.metadata.packages_distributions()
     # Asked for in words where they are needed.
     optional = {"torch", "etils", "pillow_heif", "pydicom", "huggingface_hub", "onnx", "av"}
+    optional |= {"equinox"}  # a network of the user's brought it
     for path in SHIPPED:
         if not path.endswith(".py"):
             continue

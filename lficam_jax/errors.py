@@ -48,8 +48,8 @@ REFUSALS = {
 def as_refusal(error: BaseException) -> UserError | None:
     """Returns what to say where the system refused a file; None if something else went wrong.
 
-    >>> as_refusal(PermissionError(errno.EACCES, "Permission denied", "/root/a.txt"))
-    UserError('the system refuses /root/a.txt: Permission denied')
+    >>> as_refusal(PermissionError(errno.EACCES, "Permission denied", "/data/a.txt"))
+    UserError('the system refuses /data/a.txt: Permission denied')
     """
     if not isinstance(error, OSError) or error.errno not in REFUSALS or error.filename is None:
         return None

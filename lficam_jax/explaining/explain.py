@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from lficam_jax import methods as maps
 from lficam_jax.data import Dataset, Preprocess
-from lficam_jax.errors import UserError, check_whole, check_word, legible, words
+from lficam_jax.errors import check_whole, check_word, legible, words
 from lficam_jax.explaining.answer import true_values
 from lficam_jax.explaining.asking import (
     asked_of,
@@ -20,7 +20,7 @@ from lficam_jax.explaining.asking import (
 )
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.explanations import Explanations
-from lficam_jax.explaining.inputs import Inputs, read_inputs
+from lficam_jax.explaining.inputs import Inputs, beside_and_images, read_inputs
 from lficam_jax.explaining.look import BATCH, FUSIONS, Plan, Source, look
 from lficam_jax.explaining.sources import source_of
 from lficam_jax.methods.loops import CHUNK_SIZE
@@ -28,70 +28,44 @@ from lficam_jax.models.geometry import check_alignment
 
 
 def explain(
-    network: Any,
-    *inputs: Any,
-    method: str | Sequence[str] | None = None,
-    target: Any = None,
-    layer: Any = None,
-    fuse: str = FUSIONS[0],
-    reshape: Callable[[Array], Array] | None = None,
-    attentions: Callable[[Array], Sequence[Array]] | None = None,
-    layout: str = "",
-    preprocess: Dataset | Preprocess | None = None,
-    normalised: bool = False,
-    classes: Sequence[str] = (),
-    labels: Sequence[int | str | None] | None = None,
-    names: Sequence[str] | None = None,
-    batch_size: int = BATCH,
-    chunk_size: int = CHUNK_SIZE,
+    network: Any, *inputs: Any, method: str | Sequence[str] | None = None, target: Any = None,
+    layer: Any = None, fuse: str = FUSIONS[0], reshape: Callable[[Array], Array] | None = None,
+    attentions: Callable[[Array], Sequence[Array]] | None = None, layout: str = "",
+    preprocess: Dataset | Preprocess | None = None, normalised: bool = False,
+    classes: Sequence[str] = (), labels: Sequence[int | str | None] | None = None,
+    names: Sequence[str] | None = None, batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE,
     align: str = "centres",
-) -> Explanations:
-    """Explains what a network of any framework says of images of any kind.
+) -> Explanations:  # fmt: skip
+    """Explains what a network of any framework, as evaluation runs it, says of images of any kind.
 
-    `explain(model, variables, images)` of Flax Linen and of `create_model`;
-    `explain(model, images)` of Flax NNX and of Equinox, with its state before the images if it has
-    one; `explain((features, classify), images)` of two functions. The network runs as in
-    evaluation, and is not changed. docs/your_network.md shows each.
+    `explain(model, variables, images)` of Flax Linen and `create_model`; `explain(model, images)`
+    of NNX and Equinox; `explain((features, classify), images)` of functions: docs/your_network.md.
 
     Args:
-      network: a module, or two functions: images `[b y x c]` to features `[b h w d]`, and these to
-        answers.
-      *inputs: the variables or the state, where the framework keeps them beside the module, and
-        then the images: a path, a folder, a glob, a PIL image, an array, or a list of these. An
-        array holds one image or a batch, channels last or first: uint8, or floats in 0..1.
-      method: how the map is made, a key of `methods.METHODS`, or several. Default: `own` if the
-        network draws a map of its own, else `grad_cam`.
-      target: what is asked: a class by name or number, for all images or for each, one of
-        `lficam_jax.targets`, or a function of the answers; default: the predicted class. Some
-        methods ask nothing (`methods.asks`): alone they take no target.
-      layer: where the network is cut, by its name (`layers` lists them) or the submodule itself;
-        several are fused. Default: the last map, or what the classifier of ours takes.
-      fuse: how the maps of several layers become one at the size of the image: `mean`, or `max` as
-        in LayerCAM.
-      reshape: a function of what the layer puts out to `[b h w d]`, for tokens that are no grid in
-        the image's proportions.
-      attentions: a function of the images, as fed, to the attention weights of each block,
-        `[b heads n n]`, where they cannot be read (`attention_rollout`).
-      layout: how the network takes images: `NHWC`, `NCHW`, or `HWC`, `CHW` one at a time; default:
-        as it can.
-      preprocess: says how an image becomes what the network is fed (size, crop, mean, deviation):
-        a `Preprocess`, or the `dataset` of a run.
+      network: a module; or functions: images `[b y x c]` to features `[b h w d]`, these to answers.
+      *inputs: variables or state, where they lie beside the module; then images: a path, folder,
+        glob, PIL image, array, or a list of these. Arrays: one image or a batch, channels last or
+        first, uint8 or floats in 0..1.
+      method: keys of `methods.METHODS`. Default: `own` if the network draws one, else `grad_cam`.
+      target: class names or numbers, a `lficam_jax.targets`, or a function of the answers.
+      layer: where it is cut, one or several: names of `layers`, submodules. Default: the last map.
+      fuse: several layers become one at the image's size by `mean`, or `max` as in LayerCAM.
+      reshape: the layer's output to `[b h w d]`, for tokens that are no grid of the image's shape.
+      attentions: images to each block's weights `[b heads n n]`, if they cannot be read (rollout).
+      layout: of its images: `NHWC`, `NCHW`, or `HWC`, `CHW` one at a time; default: as it can.
+      preprocess: size, crop, mean, deviation: a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
-      classes: class names in label order; default: the indices.
-      labels: the true classes, by name or number; of several labels the names of each image's, or a
-        0 or 1 for each label; of a regression the numbers. None where unknown.
+      classes: names in label order; default: the indices.
+      labels: true classes, names or numbers; a 0 or 1 for each label; or a regression's numbers.
       names: what people read; default: file names, or positions.
-      batch_size: images in one forward pass. The last batch is padded, so one program serves all.
-      chunk_size: masked images in one forward pass of `score_cam` and `ablation_cam`.
+      batch_size, chunk_size: images, masked images in a forward pass; one program serves all.
       align: `centres`, each cell on the middle of what it looks at; `half_pixel`, as tiles.
 
     Returns:
-      One explanation per image; with several methods or targets one for each, those of an image
-      together.
+      One explanation per image, method and target; those of an image together.
 
     Raises:
-      UserError: for an unknown method, layer or class, a method or weights that do not fit the
-        network, images that are none, or a network that answers NaN.
+      UserError: for an unknown word, what does not fit the network, no images, answers of NaN.
 
     Example:
       >>> import jax, numpy as np, lficam_jax as lfi
@@ -105,14 +79,10 @@ def explain(
     maps.check(*(asked := words("method", method)))
     check_alignment(align)
     check_word("fuse", fuse, FUSIONS)
-    if not inputs:
-        raise UserError("give the images: explain(network, images)")
-    *beside, images = inputs
+    beside, images = beside_and_images("explain", inputs)
     read = read_inputs(images, preprocess, normalised=normalised)
-    source, weights = source_of(
-        network, tuple(beside), read.images.shape[1:], layer=layer, reshape=reshape,
-        attentions=attentions, layout=layout,
-    )  # fmt: skip
+    cut = {"layer": layer, "reshape": reshape, "attentions": attentions, "layout": layout}
+    source, weights = source_of(network, beside, read.images.shape[1:], **cut)
     return explain_inputs(
         source, weights, read, asked, target=target, classes=classes, labels=labels, names=names,
         batch_size=batch_size, chunk_size=chunk_size, align=align, fuse=fuse,
@@ -133,17 +103,11 @@ def explain_inputs(
       weights: of it.
       inputs: made by `inputs.read_inputs`.
       methods: keys of `methods.METHODS`; none: the default.
-      target: as for `explain`, like all that is not named here.
-      classes: likewise.
-      labels: likewise.
-      names: likewise.
+      target, classes, labels, names: as for `explain`.
       ids: name the images for ever, and their files; default: file names.
       masks: bool, the object's pixels on the image.
       first: place of the first image among all.
-      batch_size: likewise.
-      chunk_size: likewise.
-      align: likewise.
-      fuse: likewise.
+      batch_size, chunk_size, align, fuse: as for `explain`.
     """
     for what, size in (("batch_size", batch_size), ("chunk_size", chunk_size)):
         check_whole(what, size)

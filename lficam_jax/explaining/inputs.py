@@ -58,6 +58,18 @@ class Inputs:
         return distinct(self.names)
 
 
+def beside_and_images(function: str, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], Any]:
+    """Returns what stands between a network and its images, weights say, and the images.
+
+    Raises:
+      UserError: if there are no images; it shows how `function` is called.
+    """
+    if not inputs:
+        raise UserError(f"give the images: {function}(network, images)")
+    *beside, images = inputs
+    return tuple(beside), images
+
+
 def read_inputs(
     images: Any, dataset: Dataset | Preprocess | None, *, normalised: bool = False
 ) -> Inputs:

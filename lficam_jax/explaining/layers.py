@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from lficam_jax.data import Dataset, Preprocess
-from lficam_jax.errors import UserError
-from lficam_jax.explaining.inputs import read_inputs
+from lficam_jax.explaining.inputs import beside_and_images, read_inputs
 from lficam_jax.interop.networks import network_of
 from lficam_jax.interop.networks.cut import default
 from lficam_jax.interop.networks.grids import grids, told
@@ -121,11 +120,9 @@ def layers(
       >>> found.names[-2:], found.default
       (['last_stage/block0', 'last_stage'], 'last_stage')
     """
-    if not inputs:
-        raise UserError("give the images: layers(network, images)")
-    *beside, images = inputs
+    beside, images = beside_and_images("layers", inputs)
     shape = read_inputs(images, preprocess, normalised=normalised).images.shape[1:]
-    found, weights = network_of(network, tuple(beside), shape, layout)
+    found, weights = network_of(network, beside, shape, layout)
     program = found.program(weights, jax.ShapeDtypeStruct((1, *shape), jnp.float32))
     known = {
         name: grid

@@ -15,7 +15,7 @@ from lficam_jax.errors import UserError, brief, check_whole, is_number, words
 from lficam_jax.explaining.asking import Asked, asked_of, class_names, names_of, of_network
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.explanations import Explanations
-from lficam_jax.explaining.inputs import read_inputs
+from lficam_jax.explaining.inputs import beside_and_images, read_inputs
 from lficam_jax.explaining.look import BATCH, Plan, look
 from lficam_jax.explaining.sources import source_of
 from lficam_jax.methods.loops import CHUNK_SIZE
@@ -35,29 +35,17 @@ def explain_tiled(
 ) -> Explanations:  # fmt: skip
     """Explains large pictures through windows that are as large as the network's input.
 
-    Nothing is scaled down, so an object of ten pixels in a picture of thousands keeps its ten. The
-    windows overlap, and the raw map of each fades out towards its edges: at every pixel the shares
-    of the windows sum to one, and only the whole map is scaled to [0, 1]. What is asked is asked of
-    every window. The probabilities are the mean over the windows, and so is the predicted class.
-
-    Memory: one map of the picture's size for each method, and `batch_size` windows.
+    Nothing is scaled down. The windows overlap and the raw map of each fades out at its edges: at
+    every pixel the shares sum to one, and only the whole map is scaled to [0, 1]. Probabilities are
+    means over the windows. Memory: a map of that size for each method, `batch_size` windows.
 
     Args:
       network: a run, as `lficam_jax.load` opens it; or a network, as `explain` takes it.
       *inputs: as for `explain`; the images are pixels.
-      overlap: of neighbours, as a share of a window, at least 0 and less than 1; the last window of
-        a row or column overlaps more, so as to end with the picture.
-      method: as for `explain`, like all that follows.
-      target: one question for all images.
-      layer: one layer.
-      reshape: likewise.
-      layout: likewise.
-      preprocess: its size is that of a window.
-      classes: likewise.
-      names: likewise.
-      batch_size: windows in one forward pass.
-      chunk_size: likewise.
-      align: likewise.
+      overlap: of neighbours, a share of a window below 1; the last one ends with the picture.
+      method, reshape, layout, classes, names, chunk_size, align: as for `explain`.
+      target, layer: one question for all images, asked of every window at one layer.
+      preprocess, batch_size: the size of a window, and windows in one forward pass.
 
     Returns:
       One explanation per image and method, the map as large as the picture.
@@ -78,21 +66,14 @@ def explain_tiled(
     maps.check(*(chosen := words("method", method)))
     check_alignment(align)
     check_whole("batch_size", batch_size)
-    if not is_number(overlap) or not 0 <= overlap < 1:
-        raise UserError(f"overlap must be at least 0 and less than 1, not {brief(overlap)}")
-    if isinstance(layer, list | tuple):
-        raise UserError("windows are explained at one layer; give one of them, or use explain")
-    if not inputs:
-        raise UserError("give the images: explain_tiled(network, images)")
-    *beside, images = inputs
+    _check(overlap, layer)
+    beside, images = beside_and_images("explain_tiled", inputs)
     read = read_inputs(images, preprocess)
     assert preprocess is not None  # or read_inputs would have said so
-    source, weights = source_of(
-        network, tuple(beside), read.images.shape[1:], layer=layer, reshape=reshape, layout=layout
-    )
+    cut = {"layer": layer, "reshape": reshape, "layout": layout}
+    source, weights = source_of(network, beside, read.images.shape[1:], **cut)
     plan = Plan(source, chosen or None, 1, chunk_size, align=align, raw=True)
-    if chosen:
-        maps.check_asked(target, chosen, source)
+    maps.check_asked(target if chosen else None, chosen, source)
     given, shown = class_names(classes), names or read.names
     asked, shown = asked_of(target, given, 1), names_of(shown, len(read.names))
     if asked.top > 1 or len(asked.targets or ()) > 1:
@@ -105,6 +86,13 @@ def explain_tiled(
     ]
     details = {"maps": ", ".join(dict.fromkeys(item.method for item in items)), "align": align}
     return Explanations(items, details=details | {"overlap": overlap}, skipped=read.skipped)
+
+
+def _check(overlap: Any, layer: Any) -> None:
+    if not is_number(overlap) or not 0 <= overlap < 1:
+        raise UserError(f"overlap must be at least 0 and less than 1, not {brief(overlap)}")
+    if isinstance(layer, list | tuple):
+        raise UserError("windows are explained at one layer; give one of them, or use explain")
 
 
 def _items(

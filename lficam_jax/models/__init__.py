@@ -65,23 +65,17 @@ def create_model(
       backbone: a key of `BACKBONES`, or any flax module that maps images to features `[b h w d]`
         (called with `train=` if it takes that argument); it is in one piece, so head `abn` is out.
       depth: layers of the backbone, in its family's count.
-      head: `lfi` (draws its own map), `classwise` (one of each class), `abn` (a second branch
-        draws it) or `plain`.
+      head: `lfi` (draws its map), `classwise` (one of each class), `abn` (a branch) or `plain`.
       num_classes: outputs of the linear classifier.
-      loss: what they mean: `softmax`, one class of all; `sigmoid`, a label each that is present or
-        not, or with one output one class of two; `regression`, a number each.
-      number: mean and deviation of the numbers to learn (regression).
+      loss: what they mean: `softmax`, one class; `sigmoid`, labels, or of one output one class of
+        two; `regression`, numbers, whose mean and deviation are `number`.
       dtype: of activations, `float32` or `bfloat16`.
       axis_name: mapped axis over which BatchNorm is synchronised; None: per device.
-      remat: training keeps only what goes into each block of the backbone and computes the rest
-        again for the gradient: less memory, about a third more work, the same numbers.
-      fin: options of `FeatureImportanceNetwork`, and `kind` (one of `FIN_KINDS`) and
-        `normalise_features` and `mask_image` of the head around it; the paper's are the defaults.
-        `relu_every=0` is the backbone's own.
-      abn: options of `ABNHead`: `loss`.
-      plain: options of `PlainHead`: `scale`.
-      **options: of the backbone, for example `block="bottleneck"`; 0, None and `auto` mean the
-        family's default.
+      remat: the gradient computes the inside of blocks again: less memory, a third more work.
+      fin: options of `FeatureImportanceNetwork`, and `kind` (one of `FIN_KINDS`),
+        `normalise_features`, `mask_image` of the head; `relu_every=0` is the backbone's own.
+      abn, plain: options of `ABNHead`, `loss`, and of `PlainHead`, `scale`.
+      **options: of the backbone, `block="bottleneck"` say; 0, None, `auto`: the family's default.
 
     Raises:
       UserError: for a name, depth or option that does not exist; it names the nearest.
@@ -108,16 +102,8 @@ def create_model(
         parts = own_backbone(backbone, depth, head, {"remat": remat, **options})
     fin = _options("fin", fin)
     reads = _reads_classifier(head, fin)
-    if reads and parts.flattens:
-        raise UserError(
-            f"{reads} reads its map off a linear classifier, and {backbone} has more between its "
-            "features and its classes than pooling; use head 'lfi' or 'plain', or another backbone"
-        )
-    if head == "lfi" and reads and loss != "softmax" and (loss, num_classes) != ("sigmoid", 1):
-        raise UserError(
-            f"{reads} weighs channels by the probabilities of classes, and loss={loss!r} has none; "
-            "use fin: kind='learned', or head 'classwise', where each label has a map of its own"
-        )
+    if reads:
+        _check_reading(reads, backbone, parts.flattens, head, loss, num_classes)
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
         head=_head(head, parts, layers, num_classes, fin=fin, abn=_options("abn", abn),
@@ -126,6 +112,22 @@ def create_model(
         final_before_head=parts.final_before_head or bool(reads),
         loss=loss, number=number,
     )  # fmt: skip
+
+
+def _check_reading(
+    reads: str, backbone: Any, flattens: bool, head: str, loss: str, num_classes: int
+) -> None:
+    """Raises a UserError where the classifier's weights cannot weigh the channels."""
+    if flattens:
+        raise UserError(
+            f"{reads} reads its map off a linear classifier, and {backbone} has more between its "
+            "features and its classes than pooling; use head 'lfi' or 'plain', or another backbone"
+        )
+    if head == "lfi" and loss != "softmax" and (loss, num_classes) != ("sigmoid", 1):
+        raise UserError(
+            f"{reads} weighs channels by the probabilities of classes, and loss={loss!r} has none; "
+            "use fin: kind='learned', or head 'classwise', where each label has a map of its own"
+        )
 
 
 def _reads_classifier(head: str, fin: Mapping[str, Any]) -> str:

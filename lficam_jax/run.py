@@ -137,6 +137,12 @@ class Run(structs.Run):
         """The class names, in the order of the logits."""
         return self.dataset.classes
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a page of explanations says of the network."""
+        step = {} if self.name else {"step": self.step}
+        return {"model": self.title, "data": "images of your own", **step}
+
     def explain(
         self, images: Any, *, method: str | Sequence[str] | None = None,
         target: Any = None, labels: Sequence[Any] | None = None, names: Sequence[str] | None = None,
@@ -153,9 +159,7 @@ class Run(structs.Run):
             layer=layer, fuse=fuse,
             batch_size=batch_size, chunk_size=chunk_size, align=align or self.config.explain.align,
         )  # fmt: skip
-        step = {} if self.name else {"step": self.step}
-        about = {"model": self.title, "data": "images of your own", **step}
-        found.details = about | found.details
+        found.details = self.about | found.details
         return found
 
     def predict(

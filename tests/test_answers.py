@@ -471,3 +471,13 @@ def test_an_answer_is_the_labels_that_are_at_least_as_probable_as_not():
     nothing = Answer(np.array([0.4, 0.2, 0.1]), COLOURS, "several")
     assert (nothing.text, nothing.shares(), nothing.correct) == ("none", "red 40.0%", None)
     assert true_values([None, [2.5]], "number", ("age",), 2) == [None, 2.5]
+
+
+def test_labels_of_any_form_are_read_or_told():
+    assert true_values([(1, 0), ("b",), None], "several", ("a", "b"), 3) == [(1, 0), (0, 1), None]
+    assert true_values(2.5, "number", ("age",), 2) == [2.5, 2.5]  # one for all
+    for given in ([[1, [2]]], [[]], ["x"]):
+        with pytest.raises(lfi.UserError, match="labels: give a number"):
+            true_values(given, "number", ("age",), 1)
+    with pytest.raises(lfi.UserError, match="2 entries for 3 images"):
+        true_values([1, 2], "number", ("age",), 3)

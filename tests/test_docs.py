@@ -36,7 +36,6 @@ def test_the_backbone_of_ones_own_runs():
 
 
 def test_a_network_of_ones_own_runs_in_every_framework():
-    pytest.importorskip("equinox")
     found = doctest.testfile("../docs/your_network.md")
     assert found.attempted >= 30 and found.failed == 0
 

@@ -1,6 +1,5 @@
 """Exports: what runs without this package answers as the network does here."""
 
-import copy
 import itertools
 import json
 import subprocess
@@ -8,13 +7,14 @@ import sys
 
 import jax
 import numpy as np
+import onnxruntime
 import pytest
 
 import lficam_jax as lfi
 from lficam_jax import structs
 from lficam_jax.cli import commands
-from lficam_jax.config import default_config
-from lficam_jax.data import dataset_info, fit_image
+from lficam_jax.config import as_json, default_config
+from lficam_jax.data import fit_image
 from lficam_jax.explaining.export import ENDINGS, export
 from lficam_jax.interop.export import pixels
 from lficam_jax.interop.export.onnx_file import KEY, onnx_bytes
@@ -92,7 +92,6 @@ assert "lficam_jax" not in sys.modules and network.platforms == ("cpu", "cuda", 
 
 def compared(network, images):
     """The largest differences between onnxruntime and jax, as shares of what is above 1."""
-    onnxruntime = pytest.importorskip("onnxruntime")
     made = program(network)
     session = onnxruntime.InferenceSession(onnx_bytes(made))
     found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), {"images": images}), strict=True))
@@ -140,7 +139,6 @@ def test_onnx_answers_as_larger_networks(backbone, head):
 
 def test_an_onnx_file_takes_pictures_of_any_size():
     """One file, three sizes and counts; grey values may fall either way when they are scaled."""
-    onnxruntime = pytest.importorskip("onnxruntime")
     network = lfi.load("cluttered_digits")
     session = onnxruntime.InferenceSession(onnx_bytes(program(network)))
     assert session.get_inputs()[0].shape == ["b", "y", "x", 3]
@@ -152,7 +150,7 @@ def test_an_onnx_file_takes_pictures_of_any_size():
         assert found["map"].shape == told.maps.shape
 
 
-def test_a_network_with_a_filter_that_is_not_exported_is_told(tiny_config):
+def test_a_network_with_a_filter_that_is_not_exported_is_told():
     network = fresh("cifar_resnet", "plain")
     network.config.data.interpolation = "lanczos"
     with pytest.raises(lfi.UserError, match="interpolation=lanczos is not exported"):
@@ -206,9 +204,10 @@ def test_the_command_writes_into_the_folder_of_the_run(trained, tmp_path, capsys
 def test_without_out_the_file_lies_in_the_run(run, tmp_path, monkeypatch):
     from dataclasses import replace
 
+    before = as_json(run.config)
     (path, _) = export(replace(run, workdir=tmp_path), "safetensors")
+    assert as_json(run.config) == before
     assert path == tmp_path / "export" / "model.safetensors"
     monkeypatch.chdir(tmp_path)
     (path, _) = lfi.load("cluttered_digits").export("safetensors")
     assert str(path) == "cluttered_digits/export/model.safetensors"
-    assert copy.deepcopy(dataset_info(run.config.data)) == run.dataset

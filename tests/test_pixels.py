@@ -187,18 +187,27 @@ def test_an_augmented_map_lies_between_a_map_and_the_mirrored_images():
     assert place_of("gradient+augmented", (16, 16), lie) is None
 
 
-def test_smoothed_is_the_first_component_of_the_terms():
-    seen = quarters(jnp.asarray(IMAGES))
-    terms = np.asarray(seen.features * seen.gradient(FIRST))[0].reshape(16, 3)
+def first_component(terms):
     terms = terms - terms.mean(axis=0)
     _, _, directions = np.linalg.svd(terms)
     along = (terms @ directions[0]).reshape(4, 4)
-    along *= np.sign(along.flat[np.abs(along).argmax()])
+    return along * np.sign(along.flat[np.abs(along).argmax()])
+
+
+def test_smoothed_is_the_first_component_of_the_terms():
+    seen = quarters(jnp.asarray(IMAGES))
+    along = first_component(np.asarray(seen.features * seen.gradient(FIRST))[0].reshape(16, 3))
     for name in ("hires_cam+smoothed", "eigen_grad_cam"):
         np.testing.assert_allclose(draw(name, seen, FIRST)[0], min_max(along), atol=1e-4)
-    cut = np.maximum(along, 0)  # grad_cam's ReLU comes after, as in pytorch-grad-cam
+
+
+def test_smoothed_of_layer_cam_is_that_of_its_own_terms():
+    """They are ReLU(G) F, where hires_cam's are G F."""
+    seen = quarters(jnp.asarray(IMAGES))
+    terms = np.asarray(seen.features * jnp.maximum(seen.gradient(FIRST), 0))[0].reshape(16, 3)
+    along = first_component(terms)
     found = draw("layer_cam+smoothed", seen, FIRST)[0]
-    assert found.min() == 0 and found.shape == cut.shape
+    np.testing.assert_allclose(found, min_max(np.maximum(along, 0)), atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -115,3 +115,31 @@ def test_what_is_said_of_the_picture_is_the_mean_over_windows():
 def test_what_cannot_be_is_told(options, fragment):
     with pytest.raises(UserError, match=fragment):
         tiled(picture(), **options)
+
+
+def test_a_map_that_asks_nothing_needs_no_class():
+    """Of a network that tells one number, too."""
+
+    def one_number(found):
+        return found.mean((1, 2, 3))
+
+    found = tiled(picture(8, 8), (features, one_number), method="eigen_cam")
+    assert found.map.shape == (8, 8) and found.class_index is None
+    with pytest.raises(UserError, match="leave target out"):
+        tiled(picture(), (features, one_number), method="eigen_cam", target=0)
+
+
+def test_a_run_is_explained_as_its_config_says(run):
+    from dataclasses import replace
+
+    half = replace(run, config=run.config.copy_and_resolve_references())
+    half.config.explain.align = "half_pixel"
+    shown = picture(24, 20)
+    found = lfi.explain_tiled(half, shown, method="grad_cam")
+    assert found.details["align"] == "half_pixel" and found.details["model"] == run.title
+    other = lfi.explain_tiled(half, shown, method="grad_cam", align="centres")
+    assert not np.array_equal(found[0].map, other[0].map)
+    with pytest.raises(UserError, match="leave target out"):  # the default map of LFI asks nothing
+        lfi.explain_tiled(run, shown, target=3)
+    with pytest.raises(UserError, match="names has 0 entries"):
+        lfi.explain_tiled(run, shown, names=[])

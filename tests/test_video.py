@@ -3,6 +3,7 @@
 import sys
 from fractions import Fraction
 
+import av
 import jax
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import lficam_jax as lfi
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import video
 
-av = pytest.importorskip("av")
 FRAMES, RATE = 7, Fraction(25, 2)
 
 
@@ -127,3 +127,14 @@ def test_without_the_extra_it_says_how_to_get_it(network, clip, tmp_path, monkey
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UserError, match=r"pip install 'lficam_jax\[video\]'"):
         lfi.explain_video(network, clip, out=tmp_path / "out.mp4")
+
+
+def test_what_the_network_raises_is_not_said_of_the_file(network, clip, tmp_path):
+    def fails(frames):
+        raise ValueError("my own bug")
+
+    with pytest.raises(ValueError, match="^my own bug$"):
+        lfi.explain_video(fails, clip, out=tmp_path / "o.mp4")
+    with pytest.raises(lfi.UserError, match="explained no frame"):
+        lfi.explain_video(lambda frames: network(frames)[:0], clip, out=tmp_path / "o.mp4")
+    assert not [*tmp_path.iterdir()]

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lficam_jax.errors import UserError, brief, check_whole, is_number
+from lficam_jax.explaining.asking import each_of
 from lficam_jax.metrics.answers import PRESENT
 
 
@@ -139,14 +140,14 @@ def true_values(given: Any, kind: str, classes: Sequence[str], count: int) -> li
     """
     if given is None:
         return [None] * count
-    if len(given) != count:
-        raise UserError(f"labels has {len(given)} entries for {count} images; give one for each")
     read = _number if kind == "number" else _labels
-    return [None if one is None else read(one, classes) for one in given]
+    each = each_of("labels", given, count)
+    return [None if one is None else read(one, classes) for one in each]
 
 
 def _number(given: Any, classes: Sequence[str]) -> float:
-    one = given[0] if np.shape(given) == (1,) else given
+    several = isinstance(given, list | tuple | np.ndarray)
+    one = given[0] if several and np.ndim(given[:1]) == 1 and len(given) == 1 else given
     if not is_number(one):
         raise UserError(f"labels: give a number for each image, not {brief(given)}")
     return float(one)

@@ -82,9 +82,22 @@ def indices(what: str, given: Any, classes: tuple[str, ...], count: int) -> list
     """Returns the class index of each image of names and numbers; one stands for all images."""
     if given is None:
         return None
-    each = [given] * count if isinstance(given, str) or np.ndim(given) == 0 else list(given)
-    _check_length(what, each, count)
+    each = each_of(what, given, count)
     return [None if one is None else _index(what, one, classes) for one in each]
+
+
+def each_of(what: str, given: Any, count: int) -> list[Any]:
+    """Returns what was given for each image; what is no list stands for all of them.
+
+    Raises:
+      UserError: for a list of another length.
+    """
+    try:
+        each = [given] * count if isinstance(given, str | Mapping | Set) else list(given)
+    except TypeError:
+        each = [given] * count
+    _check_length(what, each, count)
+    return each
 
 
 def _index(what: str, given: Any, classes: tuple[str, ...]) -> int:

@@ -113,9 +113,9 @@ def explain_inputs(
         check_whole(what, size)
     count, given = len(inputs.images), class_names(classes)
     asked, kind = asked_of(target, given, count), getattr(source, "kind", "class")
-    truth = true_values(labels, kind, given, count) if kind != "class" else (
-        indices("labels", labels, given, count) or [None] * count
-    )  # fmt: skip
+    truth: list[Any] = [None] * count
+    if kind == "class":
+        truth = indices("labels", labels, given, count) or truth
     shown = inputs.names if names is None else names_of(names, count)
     if methods:
         maps.check_asked(target, methods, source)
@@ -123,7 +123,10 @@ def explain_inputs(
     seen = look(plan, weights, inputs.images, asked.targets, batch_size=batch_size, first=first)
     maps.check_asked(target, seen.maps, source)  # the default is the network's to say
     known = of_network(given, seen.share.shape[1])
-    check_range("labels", truth if kind == "class" else (), len(known))
+    if kind == "class":
+        check_range("labels", truth, len(known))
+    else:
+        truth = true_values(labels, kind, known, count)
     lie = source.lie(weights, inputs.images.shape[1:], align)
     where = lie[0] if len(lie) == 1 else {}
     named = inputs.ids if ids is None else ids

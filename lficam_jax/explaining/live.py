@@ -5,7 +5,6 @@ import json
 import os
 import re
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from lficam_jax import structs
 from lficam_jax.data.builders.archives import Archive, download, read_tar
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import render
-from lficam_jax.explaining.report import save_page, style
+from lficam_jax.explaining.report import read_part, save_page, style
 from lficam_jax.interop.export.onnx_file import onnx_bytes
 from lficam_jax.interop.export.program import Program, program
 
@@ -72,11 +71,11 @@ def page(
     values = {
         "title": escape(f"Where {run.name or run.title} looks"),
         "scripts": scripts, "connect": connect,
-        "style": style() + _read("live.css"), "runtime": runtime,
-        "script": _read("maps.js") + _read("live.js"),
+        "style": style() + read_part("live.css"), "runtime": runtime,
+        "script": read_part("maps.js") + read_part("live.js"),
         "data": json.dumps(whole, allow_nan=False).replace("<", "\\u003c"),
     }  # fmt: skip
-    return re.sub(r"{{(\w+)}}", lambda found: values[found[1]], _read("live.html"))
+    return re.sub(r"{{(\w+)}}", lambda found: values[found[1]], read_part("live.html"))
 
 
 def _packed(content: bytes) -> str:
@@ -104,7 +103,3 @@ def _runtime(file: str | Path) -> dict[str, bytes]:
     if missing := [name for name in _PARTS if name not in found]:
         raise UserError(f"{path} lacks {', '.join(missing)}; it should be {RUNTIME.name}")
     return found
-
-
-def _read(name: str) -> str:
-    return files("lficam_jax.explaining").joinpath("page", name).read_text("utf-8")

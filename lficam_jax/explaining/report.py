@@ -121,17 +121,18 @@ def laid_out(
 @cache
 def style(name: str = STYLE) -> str:
     """Returns the CSS that all pages share, or that of one kind of page."""
-    return _read(name)
+    return read_part(name)
 
 
 @cache
 def _template() -> str:
     """Returns the page without its title and data."""
-    template = _read("page.html").replace("{{style}}", style())
-    return template.replace("{{script}}", "\n".join(map(_read, SCRIPTS)))
+    template = read_part("page.html").replace("{{style}}", style())
+    return template.replace("{{script}}", "\n".join(map(read_part, SCRIPTS)))
 
 
-def _read(name: str) -> str:
+def read_part(name: str) -> str:
+    """Returns a file of the folder `page`."""
     return files("lficam_jax.explaining").joinpath("page", name).read_text("utf-8")
 
 

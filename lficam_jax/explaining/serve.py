@@ -60,7 +60,11 @@ class _Handler(BaseHTTPRequestHandler):
         if pixels is None:
             self._answer(400, "text/plain", b"pixels are uint8 [height width 3]")
             return
-        told = self.server.look(pixels)
+        try:
+            told = self.server.look(pixels)
+        except UserError as error:  # a network that answers NaN, say
+            self._answer(422, "text/plain", str(error).encode())
+            return
         found = {
             "probabilities": told.probabilities.tolist(), "map": told.map.ravel().tolist(),
             "grid": told.map.shape,

@@ -20,7 +20,7 @@ from lficam_jax.explaining.look import BATCH, Plan, look
 from lficam_jax.explaining.sources import source_of
 from lficam_jax.methods.loops import CHUNK_SIZE
 from lficam_jax.methods.targets import Output
-from lficam_jax.models.geometry import check_alignment
+from lficam_jax.models.geometry import ALIGNMENTS, check_alignment
 from lficam_jax.ops.maps import resize
 
 Picture = UInt8[np.ndarray, "y x 3"]
@@ -31,7 +31,7 @@ def explain_tiled(
     target: Any = None, layer: Any = None, reshape: Callable[[Array], Array] | None = None,
     layout: str = "", preprocess: Dataset | Preprocess | None = None, classes: Sequence[str] = (),
     names: Sequence[str] | None = None, batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE,
-    align: str = "centres",
+    align: str = "",
 ) -> Explanations:  # fmt: skip
     """Explains large pictures through windows that are as large as the network's input.
 
@@ -60,13 +60,15 @@ def explain_tiled(
       >>> e[0].map.shape
       (48, 64)
     """
+    details: dict[str, Any] = {}
     if hasattr(network, "variables") and hasattr(network, "dataset"):  # a run
+        details, align = dict(network.about), align or network.config.explain.align
         inputs, preprocess = (network.variables, *inputs), network.dataset
         network, classes = network.model, network.classes
+    align = align or ALIGNMENTS[0]
     maps.check(*(chosen := words("method", method)))
     check_alignment(align)
-    check_whole("batch_size", batch_size)
-    _check(overlap, layer)
+    _check(overlap, layer, batch_size, chunk_size)
     beside, images = beside_and_images("explain_tiled", inputs)
     read = read_inputs(images, preprocess)
     assert preprocess is not None  # or read_inputs would have said so
@@ -74,8 +76,8 @@ def explain_tiled(
     source, weights = source_of(network, beside, read.images.shape[1:], **cut)
     plan = Plan(source, chosen or None, 1, chunk_size, align=align, raw=True)
     maps.check_asked(target if chosen else None, chosen, source)
-    given, shown = class_names(classes), names or read.names
-    asked, shown = asked_of(target, given, 1), names_of(shown, len(read.names))
+    given, asked = class_names(classes), asked_of(target, class_names(classes), 1)
+    shown = read.names if names is None else names_of(names, len(read.names))
     if asked.top > 1 or len(asked.targets or ()) > 1:
         raise UserError("target: windows are asked one question; give one target")
     tiler = Tiler(plan, weights, preprocess, float(overlap), batch_size)
@@ -84,11 +86,14 @@ def explain_tiled(
         for i, name in enumerate(shown)
         for item in _items(tiler, read.sources[i](), asked, given, read.ids[i], name)
     ]
-    details = {"maps": ", ".join(dict.fromkeys(item.method for item in items)), "align": align}
+    maps.check_asked(target, [item.method for item in items], source)  # of the default method
+    details |= {"maps": ", ".join(dict.fromkeys(item.method for item in items)), "align": align}
     return Explanations(items, details=details | {"overlap": overlap}, skipped=read.skipped)
 
 
-def _check(overlap: Any, layer: Any) -> None:
+def _check(overlap: Any, layer: Any, batch_size: int, chunk_size: int) -> None:
+    for what, size in (("batch_size", batch_size), ("chunk_size", chunk_size)):
+        check_whole(what, size)
     if not is_number(overlap) or not 0 <= overlap < 1:
         raise UserError(f"overlap must be at least 0 and less than 1, not {brief(overlap)}")
     if isinstance(layer, list | tuple):
@@ -158,8 +163,9 @@ class Tiler:
             )
         starts = [window_starts(*pair, self.overlap) for pair in zip(sides, self.size, strict=True)]
         target = asked.targets[0] if asked.targets else None
-        share = None
-        if target is None:
+        share, methods = None, self.plan.methods
+        asks = methods is None or any(maps.asks(name, self.plan.source) for name in methods)
+        if target is None and asks:
             quiet = self.plan._replace(methods=())
             share = self._mean_share(self._windows(picture, starts), quiet)
             if not len(share):
@@ -193,11 +199,13 @@ class Tiler:
         shares, first = [], 0
         (lie,) = self.plan.source.lie(self.weights, (*self.size, 3), self.plan.align)
         for corners, fed in self._windows(picture, starts):
-            every = target.replace(
-                **{k: np.repeat(getattr(target, k), len(corners), 0) for k in target.ranks}
-            )
+            every = None if target is None else (
+                target.replace(
+                    **{k: np.repeat(getattr(target, k), len(corners), 0) for k in target.ranks}
+                ),
+            )  # fmt: skip
             seen = look(
-                self.plan, self.weights, np.asarray(fed), (every,), batch_size=self.batch_size,
+                self.plan, self.weights, np.asarray(fed), every, batch_size=self.batch_size,
                 first=first,
             )  # fmt: skip
             shares.append(seen.share)

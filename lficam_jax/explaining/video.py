@@ -1,7 +1,8 @@
 """A video in, the same video with maps over its frames out: `lficam_jax.explain_video`."""
 
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from contextlib import closing, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,8 @@ def explain_video(
         with _opened(av, source) as video:
             drawn = _drawn(look, _frames(av, video, source), batch_size, options)
             _write(av, part, drawn, video.streams.video[0].average_rate or 25, source)
-        part.replace(target)
-    except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}") from error
+        with _writing(av, target):
+            part.replace(target)
     finally:
         part.unlink(missing_ok=True)
     return target
@@ -120,17 +120,31 @@ def _drawn(
 
 def _write(av: Any, path: Path, frames: Iterator[Frame], rate: Any, source: Path) -> None:
     """Writes a video of frames of one size."""
-    first = next(frames)
+    if (shown := next(frames, None)) is None:
+        raise UserError("the network explained no frame; its function must answer for each")
     # Colours are stored for two by two pixels: of an odd side the last line is left out.
-    height, width = (side - side % 2 for side in first.shape[:2])
-    try:
-        with av.open(str(path), "w") as video:
+    height, width = (side - side % 2 for side in shown.shape[:2])
+    with _writing(av, path):
+        video = av.open(str(path), "w")
+    with closing(video):
+        with _writing(av, path):
             stream = video.add_stream(video.default_video_codec, rate=rate)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-            for shown in chain([first], frames):
-                video.mux(stream.encode(_frame(av, shown, height, width, source)))
+        while shown is not None:
+            frame = _frame(av, shown, height, width, source)
+            with _writing(av, path):
+                video.mux(stream.encode(frame))
+            shown = next(frames, None)  # what goes wrong here is not of the file that is written
+        with _writing(av, path):
             video.mux(stream.encode())
-    except (av.FFmpegError, ValueError) as error:
+            video.close()
+
+
+@contextmanager
+def _writing(av: Any, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (av.FFmpegError, ValueError, OSError) as error:
         raise UserError(
             f"cannot write {path.name.removeprefix('.part-')}: {_told(error)}; end its name in "
             ".mp4, .mkv or .webm, in a folder that is there"

@@ -6,7 +6,7 @@ repository):
     tfds build cats_vs_dogs --file_format array_record
     lficam train --config cats_vs_dogs --workdir runs/cats_vs_dogs
 
-Options: head=lfi | abn | plain, backbone=resnet18 or another of imagenet.py, depth=n.
+Options: head=lfi | abn | plain | classwise, backbone=resnet18 or another of imagenet.py, depth=n.
 
 Not measured yet.
 """

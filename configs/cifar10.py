@@ -4,7 +4,7 @@
     lficam train --config cifar10 --workdir runs/cifar10
 
 Options: backbone=resnet110 (bottlenecks) | densenet | resnext29 | wrn-28-10,
-head=lfi | abn | plain, depth=n (another of the family):
+head=lfi | abn | plain | classwise, depth=n (another of the family):
 
     --config cifar10:backbone=resnext29,head=abn
 

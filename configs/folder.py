@@ -8,8 +8,8 @@ A few pictures need a network that has seen others: `backbone=efficientnet-lite0
 "Few pictures" in docs/usage.md.
 Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50 |
 efficientnet-lite0 | efficientnet-lite1 | efficientnet-lite2,
-head=lfi | abn | plain, depth=n, loss=softmax | sigmoid | regression. Several labels, or a number to
-predict, come from a CSV: `--config.data.labels_file`, see docs/datasets.md.
+head=lfi | abn | plain | classwise, depth=n, loss=softmax | sigmoid | regression. Several labels, or
+a number to predict, come from a CSV: `--config.data.labels_file`, see docs/datasets.md.
 
 Not measured: it depends on the pictures. Small ones train like CIFAR's, with
 `--config.data.image_size=32 --config.data.augment=crop_flip

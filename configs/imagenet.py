@@ -8,7 +8,7 @@ TensorFlow for it (pip install '.[prepare]' from the repository):
 
 Options: backbone=resnet18 | resnet50 | resnet101 | resnet152 | se-resnet50 |
 efficientnet-lite0 | efficientnet-lite1 | efficientnet-lite2,
-head=lfi | abn | plain, depth=n (another of the family).
+head=lfi | abn | plain | classwise, depth=n (another of the family).
 
 The official validation split is the test split here; ours is a slice of train. Not measured yet.
 """

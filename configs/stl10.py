@@ -3,7 +3,7 @@
     lficam prepare stl10
     lficam train --config stl10 --workdir runs/stl10
 
-Options: head=lfi | abn | plain, backbone=resnet18 or another of imagenet.py, depth=n.
+Options: head=lfi | abn | plain | classwise, backbone=resnet18 or another of imagenet.py, depth=n.
 
 Not measured yet.
 """

@@ -4,7 +4,7 @@
     lficam train --config svhn --workdir runs/svhn
 
 Options as in cifar10.py: backbone=resnet110 | densenet | resnext29 | wrn-28-10,
-head=lfi | abn | plain, depth=n.
+head=lfi | abn | plain | classwise, depth=n.
 
 Not measured yet.
 """

@@ -176,38 +176,45 @@ def test_each_step_learns():
 
 @pytest.fixture(scope="module")
 def scored():
-    """37 pictures, 4 labels, probabilities with ties; the last label is in no picture."""
+    """37 pictures, 4 labels, logits with ties; the last label is in no picture."""
     random = np.random.default_rng(0)
     labels = (random.random((37, 4)) < [0.5, 0.2, 0.8, 0]).astype(np.float32)
-    return np.round(random.random((37, 4)), 1).astype(np.float32), labels
+    return np.round(random.normal(0, 2, (37, 4))).astype(np.float32), labels
 
 
 def test_measures_of_labels_are_those_of_scikit_learn(scored):
-    share, labels = scored
-    found = answers.of_labels(share, labels)
+    logits, labels = scored
+    found = answers.of_labels(logits, labels)
     each = found["per_label"]
     for k in range(3):
-        pair = labels[:, k], share[:, k]
+        pair = labels[:, k], logits[:, k]
         wanted = sklearn.average_precision_score(*pair), sklearn.roc_auc_score(*pair)
         ours = each["average_precision"][k], each["auroc"][k]
         np.testing.assert_allclose(ours, wanted, rtol=1e-9)
-    present = share >= 0.5
+    present = logits >= 0
     wanted = sklearn.f1_score(labels, present, average=None, zero_division=0)
     np.testing.assert_allclose(each["f1"], wanted)
     assert found["f1"] == pytest.approx(wanted.mean())
     assert found["exact_match"] == pytest.approx(sklearn.accuracy_score(labels, present))
     wanted = 1 - sklearn.hamming_loss(labels, present)
     assert found["label_accuracy"] == pytest.approx(wanted)
-    mean = sklearn.average_precision_score(labels[:, :3], share[:, :3], average="macro")
+    mean = sklearn.average_precision_score(labels[:, :3], logits[:, :3], average="macro")
     assert found["mean_average_precision"] == pytest.approx(mean)
 
 
 def test_what_no_picture_defines_is_left_out(scored):
-    share, labels = scored
-    each = answers.of_labels(share, labels)["per_label"]
+    logits, labels = scored
+    each = answers.of_labels(logits, labels)["per_label"]
     assert each["average_precision"][3] is each["auroc"][3] is None
     assert each["positives"][3] == 0
     assert answers.of_numbers(np.ones(3), np.ones(3))["r2"] is None
+
+
+def test_logits_that_are_all_sure_are_still_ranked():
+    """Their probabilities are 1 in float32: as such they would tie, and 0.5 be the area."""
+    logits = np.array([[20.0], [30.0], [25.0], [40.0]], np.float32)
+    found = answers.of_labels(logits, np.array([[0], [1], [0], [1]], np.float32))
+    assert found["per_label"]["auroc"] == [1] and found["mean_average_precision"] == 1
 
 
 def test_measures_of_numbers_are_those_of_scikit_learn():
@@ -393,23 +400,23 @@ def test_measures_of_a_class_refuse_a_number(number):
         modes.robustness(run.config, str(number[0]), methods=[], split="test", limit=4, **asked)
 
 
-def test_a_run_goes_on_with_the_labels_that_it_began_with(several, shapes, capsys):
-    """The file may change: the run keeps what it was told, and another file starts another run."""
-    workdir, result = several
-    kept = (workdir / "split.csv").read_text()
+def test_a_run_goes_on_with_the_labels_that_it_began_with(shapes, tmp_path, capsys):
+    """Between two starts the file changes; the run trains on what it was told."""
+    config = configured(shapes, "labels", "sigmoid")
+    config.optim.update(schedule="constant", warmup_epochs=0.0, warmup_steps=0)
+    config.train.total_steps = 2
+    train(config, tmp_path)
+    kept = (tmp_path / "split.csv").read_text()
     assert kept.startswith("path,class,split\n") and ",1 1 1,train" in kept
     file = shapes / "labels.csv"
     before = file.read_text()
     file.write_text("path,red\n")  # nothing that could be read
     try:
-        config = configured(shapes, "labels", "sigmoid")
-        assert train(config, workdir)["best_step"] == result["best_step"]
-        config.train.total_steps = 50
-        config.optim.schedule = "constant"
-        with pytest.raises(UserError, match="schedule"):
-            train(config, workdir)
+        config.train.total_steps = 4
+        assert train(config, tmp_path)["step"] == 4
     finally:
         file.write_text(before)
+    assert (tmp_path / "split.csv").read_text() == kept
 
 
 def test_other_pictures_are_measured_by_their_own_labels(several, shapes, tmp_path, capsys):

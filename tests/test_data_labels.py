@@ -6,6 +6,7 @@ from PIL import Image
 
 from lficam_jax.config import default_config, validate
 from lficam_jax.data import counts, dataset_info, open_pipeline, open_source, split_table
+from lficam_jax.data.labels import LabelledFolder
 from lficam_jax.data.labels_file import read_table
 from lficam_jax.errors import UserError
 
@@ -190,3 +191,20 @@ def test_labels_are_of_a_folder():
     config.data.number = (1.0, 0.0)
     with pytest.raises(UserError, match="data.number.*positive deviation"):
         validate(config)
+
+
+@pytest.mark.parametrize("kind", ["class", "number"])
+def test_one_column_is_taken_for_a_class_or_a_number(kind, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("path,age,height\na.png,1,0\n")
+    folder = LabelledFolder(tmp_path, str(tmp_path / "t.csv"), "", ("age", "height"), kind)
+    with pytest.raises(UserError, match="takes one column of .*, and data.classes names 2"):
+        _ = folder.kind
+
+
+def test_two_labels_stay_two_whatever_they_are_called(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text("path,no tumor,tumor\na.png,0,1\n")
+    names = ("no tumor", "tumor")
+    folder = LabelledFolder(tmp_path, str(tmp_path / "t.csv"), "", names, "several")
+    assert (folder.kind, folder.classes) == ("several", names)

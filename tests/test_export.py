@@ -106,7 +106,13 @@ def compared(network, images):
 
 # The middle one has max-pooling; without a head the map is Grad-CAM's.
 @pytest.mark.parametrize(
-    ("backbone", "head"), [("cifar_resnet", "lfi"), ("resnet", "plain"), ("cifar_resnet", "abn")]
+    ("backbone", "head"),
+    [
+        ("cifar_resnet", "lfi"),
+        ("resnet", "plain"),
+        ("cifar_resnet", "abn"),
+        ("cifar_resnet", "classwise"),
+    ],
 )
 def test_onnx_answers_as_the_network(backbone, head):
     off = compared(fresh(backbone, head, 64), drawn(1, 64, 64, 3))

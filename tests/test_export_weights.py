@@ -9,6 +9,7 @@ import pytest
 import lficam_jax as lfi
 from lficam_jax.interop.export import weights
 from lficam_jax.interop.export.weights import find_weights, save_weights
+from lficam_jax.interop.pretrained import find
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_the_package_brings_a_network_that_knows_digits(digits, monkeypatch, tmp
 
 def test_a_folder_of_that_name_is_not_looked_past(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "cluttered_digits").mkdir()
+    (tmp_path / "cluttered_digits" / "checkpoints").mkdir(parents=True)
     with pytest.raises(lfi.UserError, match="holds no run"):
         lfi.load("cluttered_digits")
 
@@ -130,3 +131,13 @@ def test_everything_that_can_be_loaded_is_listed():
 def test_a_misspelt_name_is_told_the_nearest():
     with pytest.raises(lfi.UserError, match="did you mean 'cluttered_digits'"):
         lfi.load("clutered_digits")
+
+
+def test_the_name_of_a_shipped_network_is_no_folder_that_its_page_was_written_to(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cluttered_digits" / "export").mkdir(parents=True)
+    assert lfi.load("cluttered_digits").name == "cluttered_digits"
+    with pytest.raises(lfi.UserError, match="did you mean 'cluttered_digits'"):
+        find("cluttered_digit")

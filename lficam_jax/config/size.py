@@ -50,8 +50,7 @@ def parsed(text: str) -> Size:
 
 def is_size(value: Any) -> bool:
     """Tells whether a config may hold it; 0 means "the data set's own"."""
-    whole = [value] if isinstance(value, int) else value
-    if not isinstance(whole, tuple | list) or not all(type(n) is int for n in whole):
-        return False
-    least = 0 if len(whole) == 1 else 1
-    return len(whole) in (1, 2) and least <= min(whole) and max(whole) <= MOST
+    if type(value) is int:
+        return 0 <= value <= MOST
+    pair = isinstance(value, tuple | list) and len(value) == 2
+    return pair and all(type(side) is int and 1 <= side <= MOST for side in value)

@@ -42,7 +42,7 @@ class LabelledFolder(Folder):
     ):  # fmt: skip
         super().__init__(path, split_file)
         self._labels_file = Path(labels_file).expanduser()
-        known = len(classes) == 2 and classes[0] == _absent(classes[1])
+        known = kind == "class" and len(classes) == 2 and classes[0] == _absent(classes[1])
         self._asked = tuple(classes[1:]) if known else tuple(classes)
         self._kind = kind
 
@@ -50,6 +50,11 @@ class LabelledFolder(Folder):
     def kind(self) -> str:  # type: ignore[override]  # of Folder it is always a class
         """What a picture has: `class` of two, `several` labels, or a `number`."""
         if self._kind and self._asked:
+            if len(self._asked) > 1 and self._kind != "several":
+                raise UserError(
+                    f"data.labels={self._kind} takes one column of {self._labels_file}, and "
+                    f"data.classes names {len(self._asked)}: {', '.join(self._asked)}"
+                )
             one = len(self._asked) == 1 and self._kind == "several"
             return "class" if one else self._kind
         table = self._source

@@ -44,21 +44,6 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Labelled, ...]
 
-    def chosen(self, names: Sequence[str]) -> "Table":
-        """Returns the table of some of its columns, in this order.
-
-        Raises:
-          UserError: for a column that it has not.
-        """
-        for name in names:
-            if name not in self.columns:
-                known = nearest(name, self.columns)
-                raise UserError(f"{self.file} has no column {name!r}{known}")
-        order = [self.columns.index(name) for name in names]
-        rows = [Labelled(r.line, r.path, tuple(r.cells[i] for i in order), r.split)
-                for r in self.rows]  # fmt: skip
-        return Table(self.file, tuple(names), tuple(rows))
-
     def present(self) -> bool:
         """Tells whether every cell is 0 or 1, which says whether a label is present."""
         return self._other() is None

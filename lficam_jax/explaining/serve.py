@@ -53,7 +53,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: "PageServer"
 
     def do_GET(self) -> None:
-        self._answer(200 if self._asks("/") else 404, "text/html; charset=utf-8", self.server.html)
+        if self._asks("/"):
+            self._answer(200, "text/html; charset=utf-8", self.server.html)
+        else:
+            self._answer(404, "text/plain", b"there is one page: /")
 
     def do_POST(self) -> None:
         pixels = self._pixels() if self._asks("/explain") else None
@@ -89,7 +92,6 @@ class _Handler(BaseHTTPRequestHandler):
         return np.frombuffer(self.rfile.read(length), np.uint8).reshape(height, width, 3)
 
     def _answer(self, code: int, kind: str, content: bytes) -> None:
-        content = content if code != 404 else b"there is one page: /"
         self.send_response(code)
         for name, value in (("Content-Type", kind), ("Content-Length", str(len(content)))):
             self.send_header(name, value)

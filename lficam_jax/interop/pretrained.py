@@ -22,7 +22,12 @@ from lficam_jax.data.division import ALL
 from lficam_jax.data.imagenet import class_names
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.interop import hub
-from lficam_jax.interop.export.weights import config_beside, find_weights, load_weights
+from lficam_jax.interop.export.weights import (
+    SHIPPED,
+    config_beside,
+    find_weights,
+    load_weights,
+)
 from lficam_jax.interop.torch import variables_from_torch
 from lficam_jax.interop.torch_file import load_torch_file
 from lficam_jax.models import create_model
@@ -124,7 +129,7 @@ def find(name: str, file: str | Path = "") -> Pretrained:
     if name.startswith("timm:"):
         return _timm(name, file)
     if name not in PRETRAINED:
-        known = tuple(PRETRAINED)
+        known = (*SHIPPED, *PRETRAINED)
         raise UserError(f"no pretrained network is called {name!r}{nearest(name, known)}")
     return PRETRAINED[name]
 

@@ -58,11 +58,11 @@ def f1(found: Bool[np.ndarray, " n"], positive: Bool[np.ndarray, " n"]) -> float
     return 2 * int((found & positive).sum()) / whole if whole else None
 
 
-def of_labels(share: Float[np.ndarray, "n k"], labels: Float[np.ndarray, "n k"]) -> dict[str, Any]:
+def of_labels(logits: Float[np.ndarray, "n k"], labels: Float[np.ndarray, "n k"]) -> dict[str, Any]:
     """Measures several labels.
 
     Args:
-      share: probability of each label.
+      logits: of each label; probabilities near 1 would tie in float32.
       labels: 1 where it is present, else 0.
 
     Returns:
@@ -71,9 +71,9 @@ def of_labels(share: Float[np.ndarray, "n k"], labels: Float[np.ndarray, "n k"])
       probability of 0.5; `per_label`: `average_precision f1 auroc positives`, in their order. What
       no picture defines is None and left out of the means.
     """
-    share, positive = share.astype(np.float64), labels > 0.5
-    found = share >= PRESENT
-    pairs = list(zip(share.T, found.T, positive.T, strict=True))
+    logits, positive = logits.astype(np.float64), labels > 0.5
+    found = logits >= 0
+    pairs = list(zip(logits.T, found.T, positive.T, strict=True))
     precisions = [average_precision(s, p) for s, _, p in pairs]
     f1s = [f1(there, p) for _, there, p in pairs]
     return {

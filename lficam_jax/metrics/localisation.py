@@ -33,8 +33,7 @@ def pointing_hit(
     """The pointing game: whether the centre of the map's largest cell lies on the object.
 
     The cell is sought on the map's own grid: resizing lowers peaks inside, which are mixed with
-    their neighbours, and keeps those at the border, so that 40 % of random maps of 12 by 12 cells
-    would point at the two outermost rows and columns of an image.
+    their neighbours, and keeps those at the border (docs/measures.md, What was chosen).
 
     A constant map points nowhere and is a miss. Of equal peaks the first in reading order counts.
     Source: Zhang et al., "Top-down Neural Attention by Excitation Backprop", IJCV 2018.

@@ -37,7 +37,7 @@ class PlainHead(nn.Module):
 
     def __call__(
         self, images: Float[Array, "b y x 3"], trunk_features: Float[Array, "b h w e"],
-        last_stage: LastStage, classify: Classify, linear: Linear | None = None, *, train: bool,
+        last_stage: LastStage, classify: Classify, linear: Linear, *, train: bool,
     ) -> Outputs:  # fmt: skip
         """Returns logits and features."""
         features = last_stage(trunk_features)
@@ -68,11 +68,11 @@ class LFIHead(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b y x 3"], trunk_features: Float[Array, "b h w e"],
-        last_stage: LastStage, classify: Classify, linear: Linear | None = None, *, train: bool,
+        last_stage: LastStage, classify: Classify, linear: Linear, *, train: bool,
     ) -> Outputs:  # fmt: skip
         """Returns logits, features, the map and the importance of the channels."""
         features = last_stage(trunk_features)
-        if self.kind in TIED and linear is not None:
+        if self.kind in TIED:
             importance = self._tied(classify(features), linear(features.shape[-1])[0])
         else:
             importance = self._importance(images, features, train=train)
@@ -127,7 +127,7 @@ class ClasswiseHead(nn.Module):
         features = last_stage(trunk_features)
         kernel, bias = linear(features.shape[-1])
         logits = _gated_means(features, kernel) + bias[None]
-        importance = kernel.T[jnp.argmax(logits, axis=-1)]
+        importance = jnp.take(kernel.T, jnp.argmax(logits, axis=-1), axis=0)
         attention = maps.min_max(maps.weighted_map(features, importance))
         return Outputs(
             logits=logits, features=features, attended=maps.attend(features, attention),
@@ -183,7 +183,7 @@ class ABNHead(nn.Module):
     @nn.compact
     def __call__(
         self, images: Float[Array, "b y x 3"], trunk_features: Float[Array, "b h w e"],
-        last_stage: LastStage, classify: Classify, linear: Linear | None = None, *, train: bool,
+        last_stage: LastStage, classify: Classify, linear: Linear, *, train: bool,
     ) -> Outputs:  # fmt: skip
         """Returns logits of both branches, the last stage's features and the map."""
         attention_logits, attention = self._branch(trunk_features, train=train)

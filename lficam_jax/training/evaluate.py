@@ -16,7 +16,7 @@ from lficam_jax.data.pipeline import Load
 from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.explaining.render import contact_sheet, overlay
 from lficam_jax.metrics import answers, importance, localisation
-from lficam_jax.models.answers import kind_of, told
+from lficam_jax.models.answers import kind_of
 from lficam_jax.models.classifier import predict
 from lficam_jax.models.geometry import Places, places
 from lficam_jax.structs import Batch, Outputs, Sums, Variables
@@ -50,7 +50,7 @@ def make_eval_step(model: nn.Module, load: Load, align: str = "centres") -> Call
             sums["confusion"] = _confusion(outputs.logits, batch)
         reduced: Sums = jax.lax.psum(sums, axis_name)
         if kind != "class" or outputs.logits.shape[-1] == 2:
-            each = {"told": told(kind, outputs.logits), "label": batch["label"]}
+            each = {"said": outputs.logits.astype(jnp.float32), "label": batch["label"]}
             each["valid"] = batch["valid"]
             reduced |= jax.lax.all_gather(each, axis_name, tiled=True)
         return reduced
@@ -127,8 +127,8 @@ def evaluate(
     parts: list[tuple[np.ndarray, np.ndarray]] = []
     for batch in pipeline.batches(0):
         sums = jax.device_get(eval_step(variables, resident, batch))
-        if "told" in sums:
-            said, label, valid = (sums.pop(name) for name in ("told", "label", "valid"))
+        if "said" in sums:
+            said, label, valid = (sums.pop(name) for name in ("said", "label", "valid"))
             parts.append((said[valid], label[valid]))
         # float64 on the host: float32 stops counting single examples at 16.7 million
         total = {k: np.float64(v) + total.get(k, 0) for k, v in sums.items()}
@@ -140,7 +140,7 @@ def evaluate(
         return answers.of_labels(said, label) | result
     if kind == "number":
         return answers.of_numbers(said[:, 0], label[:, 0]) | result
-    return result | {"auroc": answers.auroc(said[:, 1], label == 1)}
+    return result | {"auroc": answers.auroc(said[:, 1] - said[:, 0], label == 1)}
 
 
 def summarise(total: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, Any]:

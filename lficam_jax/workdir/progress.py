@@ -55,7 +55,10 @@ class Lasting:
             yield
         except OSError as error:
             with contextlib.suppress(OSError, ValueError):  # of a notebook, which has no number
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+                number = self._stream.fileno()
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, number)
+                os.close(nowhere)
             if self._name:
                 print(
                     f"warning: {self._name} cannot be written ({error.strerror}); the run goes on, "

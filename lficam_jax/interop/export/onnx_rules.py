@@ -222,6 +222,12 @@ def _gather(graph: Graph, equation: Any, values: Value, places: Value) -> Value:
     axes = numbers.start_index_map
     if isinstance(places, np.ndarray) and places.size == 1 and numbers.collapsed_slice_dims == axes:
         return graph.add("Gather", values, places.reshape(()).astype(np.int64), axis=axes[0])
+    shape, rank = equation.invars[0].aval.shape, equation.invars[1].aval.ndim
+    whole = equation.params["slice_sizes"][1:] == shape[1:]
+    rows = axes == numbers.collapsed_slice_dims == (0,) and not numbers.operand_batching_dims
+    if rows and whole and numbers.offset_dims == tuple(range(rank - 1, rank + len(shape) - 2)):
+        at = graph.add("Squeeze", graph.cast(places, np.int64), np.array([-1], np.int64))
+        return graph.add("Gather", values, at, axis=0)
     places = _one_each(graph, numbers.offset_dims, axes, places)
     return graph.add("GatherElements", values, places, axis=axes[0])
 

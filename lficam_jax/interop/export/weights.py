@@ -83,7 +83,8 @@ def _packed(arrays: dict[str, np.ndarray]) -> bytes:
 def find_weights(name: str | Path) -> Path | None:
     """Returns the weights that a name or path means: shipped, or written by `save_weights`."""
     path = Path(name)
-    if str(name) in SHIPPED and not path.exists():
+    ours = (path / BESIDE).exists() or (path / "checkpoints").exists()  # of a run, or an export
+    if str(name) in SHIPPED and not ours:
         return Path(str(files("lficam_jax.interop"))) / "weights" / str(name) / f"model{SUFFIX}"
     if path.suffix == SUFFIX:
         return path

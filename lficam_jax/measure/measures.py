@@ -59,7 +59,7 @@ class Measures(Mapping[str, Mapping[str, float]]):
         ]
 
     def interval(self, method: str, measure: str) -> tuple[float, float]:
-        """Returns the 95 % bootstrap interval over images.
+        """Returns the 95 % interval over images: bootstrap, of shares Wilson's.
 
         Raises:
           UserError: for a method or a measure that is not in the table.

@@ -40,7 +40,7 @@ CURVES = ("deletion_curve", "insertion_curve")
 NOTES = (
     "(in brackets: trivial rows) * best of the other methods; ! a trivial row is as good or "
     "better: this measure does not tell maps apart here",
-    "± half of the 95 % bootstrap interval over images. own: the network that draws the map also "
+    "± half of the 95 % interval over images. own: the network that draws the map also "
     "scores the masked image.",
     "Without a unit: deletion, insertion and gini lie in 0..1, road in -1..1; max_sensitivity is a "
     "ratio.",

@@ -71,7 +71,7 @@ function addNotes({ rows }) {
   const notes = [
     "* best of the methods that are not trivial (grey rows are). ! a trivial row is as good or better: here "
     + "this measure does not tell maps apart.",
-    "↑ higher is better, ↓ lower. ± half of the 95 % bootstrap interval over images; the line beneath shows "
+    "↑ higher is better, ↓ lower. ± half of the 95 % interval over images; the line beneath shows "
     + "it between the lowest and the highest end of its column.",
     "Without a unit: deletion, insertion and gini lie in 0 to 1, road in −1 to 1; max sensitivity is a ratio.",
     odd.length ? `Maps that say nothing – ${odd.join("; ")}. Constant maps stay in the means, others cannot.`

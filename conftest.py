@@ -1,6 +1,7 @@
 """Settings that must stand before jax is imported: CPU, eight devices, a compilation cache."""
 
 import copy
+import gc
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +43,23 @@ collect_ignore = (
 
 if find_spec("equinox") is None:  # of networks that people make with it; no dependency
     collect_ignore.append("lficam_jax/interop/networks/equinox_module.py")
+
+
+MOST_MAPS = 20_000  # Linux lets a process have 65,530 (vm.max_map_count)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Frees the programs of a file that is done, once there are many.
+
+    Each takes several mappings of memory, and where Linux gives no more, XLA ends the process with
+    a segmentation fault.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and len(maps.read_text().splitlines()) > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -6,16 +6,19 @@
 
 One line per case, `network:pixels:batch`, and program; a ratio above 1 means that ours is faster.
 On CPU both sides use as many threads as there are cores. torch.compile is left out, with a note,
-where it finds no compiler. --json FILE is written anew after each case, so that what was measured
-stays if the program is stopped.
+where it finds no compiler. All is compiled before anything is measured: ours in threads, torch's in
+processes of its own, whose results its cache keeps. --json FILE is written anew after each case,
+so that what was measured stays if the program is stopped.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -75,8 +78,9 @@ def ours(case: str, dtype: str) -> Programs:
     mapped = spmd(take, "shard_map", jax.devices()[:1], donate_state=True)
     held = [replicate(create_state(variables, tx), "shard_map", jax.devices()[:1])]
     start = time.perf_counter()
-    forward = outputs.lower(variables, batch["image"]).compile()
-    taken = mapped.lower(held[0], {}, batch).compile()
+    lowered = (outputs.lower(variables, batch["image"]), mapped.lower(held[0], {}, batch))
+    with ThreadPoolExecutor() as pool:
+        forward, taken = pool.map(lambda program: program.compile(), lowered)
     print(f"{case}: ours compiled in {time.perf_counter() - start:.0f} s", flush=True)
 
     def step() -> Any:
@@ -120,15 +124,30 @@ def theirs(case: str, dtype: str, device: str, compiled: str) -> Programs:
     return {"forward": forward, "step": step}
 
 
-def prepare(case: str, device: str, dtype: str, compiles: str) -> dict[str, Programs]:
-    """Makes and compiles the programs of one case; `compiles` is torch.compile's mode, or ''."""
-    made = {"ours": ours(case, dtype), "eager": theirs(case, dtype, device, compiled="")}
-    if compiles:  # after ours: XLA measures while it compiles, and wants the device for itself
-        start, made["compiled"] = time.perf_counter(), theirs(case, dtype, device, compiles)
-        for program in made["compiled"].values():
-            program()
-        print(f"{case}: torch's compiled in {time.perf_counter() - start:.0f} s", flush=True)
+def compile_all(
+    cases: Sequence[str], device: str, dtype: str, mode: str
+) -> dict[str, Future[Programs]]:
+    """Compiles both sides of all cases, as many at a time as there are; returns ours of each."""
+    words = [sys.executable, __file__, "--device", device, "--dtype", dtype, "--fill_cache"]
+    # where the device is what compiles, both sides would only wait for each other
+    filling = [
+        subprocess.Popen([*words, "--mode", mode, "--cases", case])
+        for case in cases
+        if mode and device != "cpu"
+    ]
+    with ThreadPoolExecutor() as pool:
+        made = {case: pool.submit(ours, case, dtype) for case in cases}
+    for process in filling:
+        process.wait()
     return made
+
+
+def fill_cache(case: str, device: str, dtype: str, mode: str) -> None:
+    """Runs torch's compiled programs once, so that the next process finds them compiled."""
+    start = time.perf_counter()
+    for program in theirs(case, dtype, device, mode).values():
+        program()
+    print(f"{case}: torch's compiled in {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def compare(case: str, programs: dict[str, Programs], seconds: float) -> list[Row]:
@@ -181,16 +200,19 @@ def main() -> None:
     )
     parser.add_argument("--eager_only", action="store_true", help="leave torch.compile out")
     parser.add_argument("--mode", choices=MODES, default="default", help="of torch.compile")
-    parser.add_argument("--until", type=float, default=1e9, help="start no case after so many s")
     parser.add_argument("--json", type=Path, help="where the numbers go as well")
     parser.add_argument("--seconds", type=float, default=15.0, help="of rounds, per program")
-    args, started = parser.parse_args(), time.perf_counter()
+    parser.add_argument("--fill_cache", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
     dtype = args.dtype or ("float32" if args.device == "cpu" else "bfloat16")
     jax.config.update("jax_platforms", args.device)
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
     torch._dynamo.config.recompile_limit = 64  # all networks share one forward method
+    if args.fill_cache:
+        fill_cache(args.cases[0], args.device, dtype, args.mode)
+        return
     compiles = args.mode if not args.eager_only and compiler_works(args.device) else ""
     setting = (
         f"{jax.devices()[0].device_kind}, {torch.get_num_threads()} CPU threads; "
@@ -200,11 +222,15 @@ def main() -> None:
     print(setting, flush=True)
     cases = args.cases or CASES[args.device]
     rows: list[Row] = []
+    made = compile_all(cases, args.device, dtype, compiles)
     for case in cases:
-        if time.perf_counter() - started > args.until:
-            print(f"{case}: left out, more than {args.until:g} seconds have passed", flush=True)
-            continue
-        rows += compare(case, prepare(case, args.device, dtype, compiles), args.seconds)
+        try:
+            programs = {"ours": made[case].result(), "eager": theirs(case, dtype, args.device, "")}
+            if compiles:
+                programs["compiled"] = theirs(case, dtype, args.device, compiles)
+            rows += compare(case, programs, args.seconds)
+        except (RuntimeError, jax.errors.JaxRuntimeError) as error:  # of memory, mostly
+            print(f"{case}: left out: {str(error).splitlines()[0]}", flush=True)
         if args.json:
             args.json.write_text(json.dumps({"setting": setting, "rows": rows}, indent=2))
     print(table(rows))

@@ -247,7 +247,7 @@ def check_keys(path: Path | str, config: Any, prefix: str = "") -> None:
 def keys_text(config: ConfigDict) -> str:
     """Lists every key with its value in `config` and its meaning, from config/keys.py."""
     groups = {"config": "", "evaluation": "eval."}
-    groups |= {head: f"model.{head}." for head in ("fin", "abn", "plain")}
+    groups |= {head: f"model.{head}." for head in ("fin", "abn", "plain", "classwise")}
     meanings: dict[str, str] = {}
     key, values = "", leaves(config)
     for line in Path(keys.__file__).read_text(encoding="utf-8").splitlines():

@@ -35,9 +35,9 @@ class Outputs:
         (models/answers.py).
       features: what the last stage put out, before the attention multiplied it.
       attended: the features that the classifier pooled, after the attention.
-      attention: the model's own map, in [0, 1], but for a constant one, which keeps its value; None
-        for a head that draws none. Of the predicted
-        class, if each class has one (`classwise`).
+      attention: the model's own map, in [0, 1], but for a constant one, which keeps its value, and
+        for `classwise.look=softmax`, where its mean is 1; None for a head that draws none. Of the
+        predicted class, if each class has one (`classwise`).
       importance: weight of each feature channel in the map: FIN's are positive and sum to 1, those
         that are the classifier's (`fin.kind` tied and prior, head `classwise`) may be negative and
         have no fixed sum; None for other heads.

@@ -100,14 +100,23 @@ def tied_importance(features, kernel, bias, kind):
     return weight + (1 / channels if kind == "prior" else 0)
 
 
-def classwise_head(features, kernel, bias):
+def classwise_map(evidence, look, temperature):
+    """One class: returns its map [h, w]."""
+    if look == "softmax":
+        shares = np.exp((evidence - evidence.max()) / temperature)
+        return evidence.size * shares / shares.sum()
+    kept = np.maximum(evidence, 0.1 * evidence if look == "leaky" else 0)
+    return np.maximum(min_max(kept), 0)  # a constant map keeps its value, but not a negative one
+
+
+def classwise_head(features, kernel, bias, look="relu", temperature=1.0):
     """One image: returns the logits [k] and the maps [k, h, w] of the classes."""
     logits, attention = [], []
     for c in range(kernel.shape[1]):
         evidence = np.zeros(features.shape[:2])
         for d in range(features.shape[-1]):
             evidence += kernel[d, c] * features[..., d]
-        attention.append(min_max(np.maximum(evidence, 0)))
+        attention.append(classwise_map(evidence, look, temperature))
         logits.append(bias[c] + ((1 + attention[-1]) * evidence).mean())
     return np.array(logits), np.array(attention)
 

@@ -48,6 +48,13 @@ FED = np.zeros((2, 16, 16, 3), np.float32)
         ),
         ({"head": "plain", "plain": {"scal": 2}}, "did you mean 'scale'"),
         ({"head": "plain", "plain": {"scale": 0}}, "plain: scale=0 must be a positive number"),
+        ({"head": "classwise", "classwise": {"look": "leak"}}, "did you mean 'leaky'"),
+        ({"head": "classwise", "classwise": {"temp": 1}}, "did you mean 'temperature'"),
+        (
+            {"head": "classwise", "classwise": {"temperature": -1}},
+            "classwise: temperature=-1 must be a positive number",
+        ),
+        ({"head": "classwise", "classwise": {"detach": 1}}, "detach=1 must be True or False"),
         ({"head": "abn", "abn": "both"}, "abn must be a dict"),
         ({"head": "abn", "abn": {"los": "both"}}, "did you mean 'loss'"),
         ({"head": "abn", "abn": {"loss": ["x"]}}, "abn: loss"),

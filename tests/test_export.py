@@ -33,9 +33,10 @@ def drawn(*shape):
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def fresh(backbone, head, size=32):
+def fresh(backbone, head, size=32, **model):
     """A network of five classes as training would begin with it."""
     config = default_config()
+    config.model.update(model)
     config.model.update(backbone=backbone, depth=SMALLEST[backbone], head=head)
     config.data.update(
         name="folder", classes=tuple("abcde"), image_size=size, mean=(0.4,) * 3, std=(0.2,) * 3,
@@ -118,6 +119,14 @@ def test_onnx_answers_as_the_network(backbone, head):
     off = compared(fresh(backbone, head, 64), drawn(1, 64, 64, 3))
     assert off["span"] > 0.5  # the map is not flat
     assert off["logits"] <= 1e-5 and off["map"] <= 1e-4, off
+
+
+@pytest.mark.parametrize("look", ["leaky", "softmax"])
+def test_onnx_draws_every_look_of_classwise(look):
+    off = compared(
+        fresh("cifar_resnet", "classwise", classwise={"look": look}), drawn(1, 32, 32, 3)
+    )
+    assert off["span"] > 0.5 and off["logits"] <= 1e-5 and off["map"] <= 1e-4, off
 
 
 # Of each backbone the CI asks for the head that is quick to compile.

@@ -243,11 +243,12 @@ def compiled(head, features, kernel, bias):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_classwise_head_equals_the_oracle(name):
+@pytest.mark.parametrize("look", [("relu", 1.0), ("leaky", 1.0), ("softmax", 0.5)])
+def test_classwise_head_equals_the_oracle(name, look):
     features = degenerate(name)
-    outputs = read_off(ClasswiseHead(), features)
+    outputs = read_off(ClasswiseHead(*look), features)
     for i in range(2):
-        logits, attention = reference.classwise_head(features[i].astype(float), KERNEL, BIAS)
+        logits, attention = reference.classwise_head(features[i].astype(float), KERNEL, BIAS, *look)
         best = np.argmax(logits)
         np.testing.assert_allclose(outputs.logits[i], logits, atol=1e-4)
         np.testing.assert_allclose(outputs.attention[i], attention[best], atol=1e-4)
@@ -265,25 +266,55 @@ def test_a_class_looks_where_its_own_evidence_is():
     np.testing.assert_allclose(outputs.logits[0], [2 * 3 / 3, 2 * 1 / 3])
 
 
+def test_each_look_makes_another_map_of_the_same_evidence():
+    """Evidence -10, 0, 10: cut off, a tenth of it, or shares of the three cells, times three."""
+    evidence = jnp.array([[-10.0, 0.0, 10.0]])
+    drawn = {look: ClasswiseHead(look, temperature=10.0).drawn(evidence) for look in heads.LOOKS}
+    np.testing.assert_allclose(drawn["relu"], [[0, 0, 1]])
+    np.testing.assert_allclose(drawn["leaky"], [[0, 1 / 11, 1]], rtol=1e-6)
+    shares = np.exp([[-1, 0, 1]])
+    np.testing.assert_allclose(drawn["softmax"], 3 * shares / shares.sum(), rtol=1e-6)
+    sharp = ClasswiseHead("softmax", temperature=0.01).drawn(evidence)
+    np.testing.assert_allclose(sharp, [[0, 0, 3]], atol=1e-6)
+
+
+def test_a_detached_map_gates_as_before_and_passes_no_gradient():
+    def logit(head, features):
+        return read_off(head, features).logits[0, 0]
+
+    head = ClasswiseHead(detach=True)
+    assert logit(head, ORDINARY) == logit(ClasswiseHead(), ORDINARY)
+    _, attention = reference.classwise_head(ORDINARY[0].astype(float), KERNEL, BIAS)
+    slope = jax.grad(logit, argnums=1)(head, jnp.asarray(ORDINARY))[0]
+    gate = (1 + attention[0]) / attention[0].size
+    np.testing.assert_allclose(slope, gate[..., None] * KERNEL[:, 0], rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", [*CASES, "vanishing"])
-def test_classwise_gradients_are_finite_on_degenerate_features(name):
+@pytest.mark.parametrize("look", heads.LOOKS)
+def test_classwise_gradients_are_finite_on_degenerate_features(name, look):
     def loss(features, kernel):
-        outputs = read_off(ClasswiseHead(), features, kernel)
+        outputs = read_off(ClasswiseHead(look), features, kernel)
         return jnp.sum(jnp.square(outputs.logits)) + jnp.sum(outputs.attention)
 
     for grads in jax.grad(loss, argnums=(0, 1))(jnp.asarray(degenerate(name)), KERNEL):
         assert bool(jnp.isfinite(grads).all())
 
 
+gated_means = functools.partial(heads._gated_means, drawn=ClasswiseHead().drawn)
+
+
 def test_many_classes_are_taken_by_chunks_with_the_same_logits_and_gradient(monkeypatch):
     def loss(kernel):
-        return jnp.sum(jnp.square(heads._gated_means(ORDINARY, kernel)))
+        return jnp.sum(jnp.square(gated_means(ORDINARY, kernel)))
 
     kernel = np.tile(KERNEL, (1, 4))[:, :11]  # of which two chunks of 8 are made
-    whole, slope = heads._gated_means(ORDINARY, kernel), jax.grad(loss)(kernel)
+    whole, slope = gated_means(ORDINARY, kernel), jax.jit(jax.grad(loss))(kernel)
     monkeypatch.setattr(heads, "CHUNK", 8)
-    np.testing.assert_allclose(heads._gated_means(ORDINARY, kernel), whole, rtol=1e-5)
-    np.testing.assert_allclose(jax.grad(loss)(kernel), slope, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gated_means(ORDINARY, kernel), whole, rtol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(jax.grad(lambda w: loss(w)))(kernel), slope, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_thousand_classes_need_the_memory_of_a_chunk():
@@ -291,7 +322,7 @@ def test_a_thousand_classes_need_the_memory_of_a_chunk():
 
     def used(classes):
         kernel = jax.ShapeDtypeStruct((32, classes), jnp.float32)
-        slope = jax.grad(lambda f, w: jnp.sum(heads._gated_means(f, w)), argnums=(0, 1))
+        slope = jax.grad(lambda f, w: jnp.sum(gated_means(f, w)), argnums=(0, 1))
         analysis = jax.jit(slope).lower(features, kernel).compile().memory_analysis()
         return analysis.temp_size_in_bytes
 

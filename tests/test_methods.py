@@ -19,6 +19,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.methods import ATTENTION, METHODS, PIXELS, TRIVIAL, Split, draw, maps_of
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import predict
+from lficam_jax.models.heads import LOOKS, ClasswiseHead
 
 OURS = [name for name in METHODS if name not in ATTENTION]  # what a network of ours can be asked
 RAMP = np.arange(9, dtype=np.float32).reshape(3, 3)  # channel 0
@@ -327,9 +328,10 @@ def test_wide_resnet_has_a_cam():
 
 
 @functools.cache
-def classwise_maps(backbone="cifar_resnet", depth=8, **options):
+def classwise_maps(backbone="cifar_resnet", depth=8, look="relu"):
     """The split of a classwise network, and every method's raw maps of three classes."""
-    model, variables, images = network("classwise", backbone, depth, **options)
+    model, variables, images = network("classwise", backbone, depth)
+    model = model.clone(head=ClasswiseHead(look))
     seen = jax.jit(lambda v, x: predict(model, v, x))(variables, images)
     names = ("own", "cam", "grad_cam", "hires_cam")
 
@@ -341,11 +343,14 @@ def classwise_maps(backbone="cifar_resnet", depth=8, **options):
     return seen, partial(ask, variables, images)
 
 
-@pytest.mark.parametrize("family", [("cifar_resnet", 8), ("cifar_densenet", 10)])
+@pytest.mark.parametrize(
+    "family",
+    [("cifar_resnet", 8), ("cifar_densenet", 10), *(("cifar_resnet", 8, x) for x in LOOKS[1:])],
+)
 def test_maps_of_a_classwise_network_are_exact_for_every_class(family):
     """Whatever class is asked: its logit is the mean of `cam`, which is what its own map gated."""
     seen, ask = classwise_maps(*family)
-    _, variables, _ = network("classwise", *family)
+    _, variables, _ = network("classwise", *family[:2])
     kernel, bias = (np.asarray(variables["params"]["classifier"][n]) for n in ("kernel", "bias"))
     best = ask(jnp.argmax(seen.logits, axis=1))["own"]
     np.testing.assert_allclose(best, seen.attention, atol=1e-5)

@@ -25,6 +25,7 @@ CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.fin.kind": ("learned", "uniform", "tied", "prior"),
     "model.abn.loss": ("both", "perception", "attention"),
+    "model.classwise.look": ("relu", "leaky", "softmax"),
     "optim.name": ("sgd", "adamw"),
     "optim.schedule": ("constant", "cosine", "multistep"),
     "optim.weight_decay_on": ("all", "kernels"),
@@ -51,7 +52,8 @@ _SPANS = {
     (float, 0, 1e6): "optim.milestones_epochs optim.factor optim.warmup_epochs train.total_epochs "
     "train.watchdog_seconds eval.every_epochs",
     (float, -1e30, 1e30): "data.number",
-    (float, 1e-6, 1e6): "data.std model.fin.temperature model.plain.scale",
+    (float, 1e-6, 1e6): "data.std model.fin.temperature model.plain.scale "
+    "model.classwise.temperature",
 }  # fmt: skip
 NUMBERS = {key: span for span, keys in _SPANS.items() for key in keys.split()}
 

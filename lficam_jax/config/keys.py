@@ -92,6 +92,12 @@ def _model() -> ConfigDict:
     abn.loss = "both"  # perception | attention: train one branch, which then gives the prediction
     model.plain = plain = ConfigDict()
     plain.scale = 1.0  # features times a constant, as a gate enlarges them: its control
+    model.classwise = classwise = ConfigDict()  # docs/method.md
+    classwise.look = (
+        "relu"  # leaky: negative evidence counts a tenth in the map; softmax over space
+    )
+    classwise.temperature = 1.0  # of that softmax; low is sharp
+    classwise.detach = False  # True: no gradient passes through the map
     return model
 
 

@@ -16,7 +16,7 @@ from lficam_jax.methods.targets import count_classes, pick
 from lficam_jax.models.answers import as_logits, kind_of
 from lficam_jax.models.classifier import Classifier, predict
 from lficam_jax.models.heads import ABNHead
-from lficam_jax.ops.maps import attend, min_max, weighted_map
+from lficam_jax.ops.maps import attend, weighted_sum
 from lficam_jax.structs import Outputs, Variables
 
 Maps = Float[Array, "b h w"]
@@ -51,8 +51,9 @@ class Split:
         `classify`. Methods that need other rows than the batch's call `answers_of`.
       again: cuts the same network in the same place for other images (`[b y x c]`), whose features
         it makes anew.
-      classwise: whether each class looks through a map of its own (`ClasswiseHead`); F', its map
-        and what `classify` says of F' are then those of the target, as `asked` makes them.
+      classwise: from a class's evidence to its map, where each class looks through a map of its own
+        (`ClasswiseHead.drawn`), else None; F', its map and what `classify` says of F' are then
+        those of the target, as `asked` makes them.
       kind: what the logits are, of `models.answers.kind_of`.
     """
 
@@ -67,7 +68,7 @@ class Split:
     classify_some: Callable[[Array, Int[Array, " n"]], Any] | None = None
     again: Callable[[Float[Array, "b y x c"]], "Split"] | None = None
     kind: str = "class"
-    classwise: bool = False
+    classwise: Callable[[Maps], Maps] | None = None
     attentions: tuple[Float[Array, "b m n n"], ...] | None = None
     weighing: Callable[[tuple[Array, ...]], Any] | None = None
 
@@ -78,9 +79,9 @@ class Split:
         its logit was read from; for another target those of the classes' evidence, weighed as
         `channel_weights` does. No method needs another pass of the network for it.
         """
-        if not self.classwise or self.unattended is None:
+        if self.classwise is None or self.unattended is None:
             return self
-        attention = min_max(weighted_map(self.unattended, self.channel_weights(target)))
+        attention = self.classwise(weighted_sum(self.unattended, self.channel_weights(target)))
         return replace(self, features=attend(self.unattended, attention), attention=attention)
 
     def channel_weights(self, target: Any) -> Float[Array, "b d"]:
@@ -164,7 +165,7 @@ def split_model(model: nn.Module, variables: Variables, images: Float[Array, "b 
         weights=_weights(model, variables), attention=outputs.attention,
         unattended=outputs.features.astype(jnp.float32), logits=outputs.logits,
         again=lambda x: split_model(model, variables, x), kind=kind_of(model),
-        classwise=isinstance(model, Classifier) and model.classwise,
+        classwise=model.head.drawn if isinstance(model, Classifier) and model.classwise else None,
     )  # fmt: skip
 
 

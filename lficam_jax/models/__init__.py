@@ -24,7 +24,7 @@ from lficam_jax.models.convnext import convnext
 from lficam_jax.models.densenet import cifar_densenet, densenet
 from lficam_jax.models.efficientnet_lite import efficientnet_lite
 from lficam_jax.models.fin import FeatureImportanceNetwork
-from lficam_jax.models.heads import TIED, ABNHead, ClasswiseHead, LFIHead, PlainHead
+from lficam_jax.models.heads import LOOKS, TIED, ABNHead, ClasswiseHead, LFIHead, PlainHead
 from lficam_jax.models.layers import Layers
 from lficam_jax.models.mobilenet import mobilenet
 from lficam_jax.models.own import own_backbone
@@ -57,7 +57,8 @@ def create_model(
     loss: str = "softmax", number: tuple[float, float] = (0.0, 1.0),
     dtype: str = "float32", axis_name: str | None = None, remat: bool = False,
     fin: Mapping[str, Any] | None = None, abn: Mapping[str, Any] | None = None,
-    plain: Mapping[str, Any] | None = None, **options: Any,
+    plain: Mapping[str, Any] | None = None, classwise: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Classifier:  # fmt: skip
     """Builds a classifier; calling it gives `structs.Outputs`.
 
@@ -74,7 +75,8 @@ def create_model(
       remat: the gradient computes the inside of blocks again: less memory, a third more work.
       fin: options of `FeatureImportanceNetwork`, and `kind` (one of `FIN_KINDS`),
         `normalise_features`, `mask_image` of the head; `relu_every=0` is the backbone's own.
-      abn, plain: options of `ABNHead`, `loss`, and of `PlainHead`, `scale`.
+      abn, plain, classwise: options of `ABNHead`, `loss`, of `PlainHead`, `scale`, and of
+        `ClasswiseHead`, `look`, `temperature` and `detach`.
       **options: of the backbone, `block="bottleneck"` say; 0, None, `auto`: the family's default.
 
     Raises:
@@ -107,7 +109,8 @@ def create_model(
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
         head=_head(head, parts, layers, num_classes, fin=fin, abn=_options("abn", abn),
-                   plain=_options("plain", plain), says=(loss, number)),
+                   plain=_options("plain", plain), classwise=_options("classwise", classwise),
+                   says=(loss, number)),
         num_classes=num_classes, layers=layers,
         final_before_head=parts.final_before_head or bool(reads),
         loss=loss, number=number,
@@ -168,7 +171,7 @@ def _registered(
 def _head(
     name: str, parts: Backbone, layers: Layers, num_classes: int, *,
     fin: Mapping[str, Any], abn: Mapping[str, Any], plain: Mapping[str, Any],
-    says: tuple[str, tuple[float, float]],
+    classwise: Mapping[str, Any], says: tuple[str, tuple[float, float]],
 ) -> nn.Module:  # fmt: skip
     if name == "plain":
         for option in plain:
@@ -184,7 +187,7 @@ def _head(
         check_word("abn: loss", loss, ABNHead.LOSSES)
         return ABNHead(parts.last_stage(1), num_classes, layers, loss, *says)
     if name == "classwise":
-        return ClasswiseHead()
+        return _classwise_head(classwise)
     return _lfi_head(layers, parts.relu_every, fin)
 
 
@@ -202,6 +205,19 @@ def _lfi_head(layers: Layers, relu_every: int, fin: Mapping[str, Any]) -> LFIHea
     options["relu_every"] = options.get("relu_every") or relu_every
     network = FeatureImportanceNetwork(layers, **options) if kind == "learned" else None
     return LFIHead(network, **around)
+
+
+def _classwise_head(given: Mapping[str, Any]) -> ClasswiseHead:
+    options: dict[str, Any] = {"look": "relu", "temperature": 1.0, "detach": False} | dict(given)
+    for name in given:
+        check_word("classwise: the option", name, ("look", "temperature", "detach"))
+    check_word("classwise: look", options["look"], LOOKS)
+    check_flag("classwise: detach", options["detach"])
+    if not is_number(options["temperature"]) or options["temperature"] <= 0:
+        raise UserError(
+            f"classwise: temperature={brief(options['temperature'])} must be a positive number"
+        )
+    return ClasswiseHead(**options)
 
 
 def _check_fin(name: str, value: Any, default: Any) -> None:

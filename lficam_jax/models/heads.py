@@ -22,6 +22,8 @@ Classify = Callable[[Float[Array, "b h w d"]], Float[Array, "b k"]]
 Linear = Callable[[int], tuple[Float[Array, "d k"], Float[Array, " k"]]]
 
 TIED = ("tied", "prior")  # kinds of LFI-CAM whose importance is the classifier's weights
+LOOKS = ("relu", "leaky", "softmax")  # how a class's map follows from its evidence
+LEAK = 0.1  # the slope of `leaky` below 0
 CHUNK = 128  # classes whose maps are in memory at a time
 
 
@@ -109,14 +111,36 @@ class ClasswiseHead(nn.Module):
     With F the features and w, b the linear classifier: evidence `E_c = sum_d w_dc F_d`, map `A_c =
     min-max(ReLU E_c)`, logit `b_c + mean over space of (1 + A_c) E_c`. The weights of the channels
     in a map are the classifier's, so the head has no parameters, and a logit is the mean of what
-    its map gated. No map is detached. A relative is class-specific residual attention (Zhu and Wu,
-    ICCV 2021), where a softmax over space stands for the min-max.
+    its map gated.
 
     `Outputs` hold the map, the weights and the gated features of the predicted class; those of any
     other follow from `features` and the classifier, without another pass (`methods.split`).
 
     Memory: the maps of `CHUNK` classes at the grid of the features, whatever the number of classes.
+
+    Attributes:
+      look: `relu` makes the map as above. `leaky` multiplies negative evidence by `LEAK` instead of
+        cutting it off. `softmax` is class-specific residual attention (Zhu and Wu, ICCV 2021):
+        `hw softmax(E_c / temperature)` over space, whose mean is 1.
+      temperature: of `softmax`; low is sharp.
+      detach: no gradient passes through the map, so a logit is linear in the features.
     """
+
+    look: str = "relu"
+    temperature: float = 1.0
+    detach: bool = False
+
+    @nn.nowrap
+    def drawn(self, evidence: Float[Array, "*b h w"]) -> Float[Array, "*b h w"]:
+        """Returns the map of a class from its evidence, whatever the features and weights were."""
+        if self.look == "softmax":
+            flat = evidence.reshape(*evidence.shape[:-2], -1) / self.temperature
+            found = (flat.shape[-1] * jax.nn.softmax(flat)).reshape(evidence.shape)
+        elif self.look == "leaky":  # a constant map keeps its value, and must not turn signs around
+            found = jax.nn.relu(maps.min_max(jax.nn.leaky_relu(evidence, LEAK)))
+        else:
+            found = maps.min_max(jax.nn.relu(evidence))
+        return jax.lax.stop_gradient(found) if self.detach else found
 
     @nn.compact
     def __call__(
@@ -126,9 +150,9 @@ class ClasswiseHead(nn.Module):
         """Returns logits, features, and map and importance of the predicted class."""
         features = last_stage(trunk_features)
         kernel, bias = linear(features.shape[-1])
-        logits = _gated_means(features, kernel) + bias[None]
+        logits = _gated_means(features, kernel, self.drawn) + bias[None]
         importance = jnp.take(kernel.T, jnp.argmax(logits, axis=-1), axis=0)
-        attention = maps.min_max(maps.weighted_map(features, importance))
+        attention = self.drawn(maps.weighted_sum(features, importance))
         return Outputs(
             logits=logits, features=features, attended=maps.attend(features, attention),
             attention=attention, importance=importance,
@@ -136,15 +160,16 @@ class ClasswiseHead(nn.Module):
 
 
 def _gated_means(
-    features: Float[Array, "b h w d"], kernel: Float[Array, "d k"]
+    features: Float[Array, "b h w d"],
+    kernel: Float[Array, "d k"],
+    drawn: Callable[[Float[Array, "b c h w"]], Float[Array, "b c h w"]],
 ) -> Float[Array, "b k"]:
     """Returns `mean over space of (1 + A_c) E_c` in float32, of `CHUNK` classes at a time."""
     features, classes = features.astype(jnp.float32), kernel.shape[1]
 
     def means(some: Float[Array, "d c"]) -> Float[Array, "b c"]:
         evidence = jnp.einsum("bhwd,dc->bchw", features, some, precision="highest")
-        gate = 1 + maps.min_max(jax.nn.relu(evidence))
-        return jnp.mean(gate * evidence, axis=(2, 3))
+        return jnp.mean((1 + drawn(evidence)) * evidence, axis=(2, 3))
 
     if classes <= CHUNK:
         return means(kernel)

@@ -88,12 +88,19 @@ def grey(images: Float[Array, "b y x c"], size: Sequence[int]) -> Float[Array, "
 def weighted_map(
     features: Float[Array, "b h w d"], importance: Float[Array, "b d"]
 ) -> Float[Array, "b h w"]:
-    """Returns `ReLU(sum_d importance_d * features_d)` in float32: the map before scaling.
+    """Returns `ReLU(sum_d importance_d * features_d)` in float32: the map before scaling."""
+    return jax.nn.relu(weighted_sum(features, importance))
+
+
+def weighted_sum(
+    features: Float[Array, "b h w d"], weights: Float[Array, "b d"]
+) -> Float[Array, "b h w"]:
+    """Returns `sum_d weights_d * features_d` in float32.
 
     Float32 also for bfloat16 features: FIN's weights differ by less than bfloat16 resolves.
     """
     features = features.astype(jnp.float32)
-    return jax.nn.relu(jnp.einsum("bhwd,bd->bhw", features, importance, precision="highest"))
+    return jnp.einsum("bhwd,bd->bhw", features, weights, precision="highest")
 
 
 def attend(

@@ -33,6 +33,16 @@ HEADS: Mapping[str, Any] = {
     "prior": {"model": {"head": "lfi", "fin": {"kind": "prior"}}},
     "classwise": {"model": {"head": "classwise"}},
 }
+# How else a class's map can follow from its evidence (docs/method.md); to stand beside `HEADS`.
+VARIANTS: Mapping[str, Any] = {
+    f"classwise_{name}": {"model": {"head": "classwise", "classwise": change}}
+    for name, change in {
+        "leaky": {"look": "leaky"},
+        "softmax": {"look": "softmax"},
+        "softmax_4": {"look": "softmax", "temperature": 4.0},
+        "detached": {"detach": True},
+    }.items()
+}
 # Changes to `lfi`: what does each part of FIN do?
 ABLATIONS: Mapping[str, Any] = {
     "uniform": {"model": {"fin": {"kind": "uniform"}}},  # the attention without FIN

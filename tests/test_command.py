@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -261,6 +262,17 @@ def test_stability_takes_where_the_data_lie_and_nothing_else(own, trained, digit
     assert "stability reads the configs of the --runs; leave out --config.seed" in fails(
         *words, "--config.seed=3"
     )
+
+
+def test_stability_of_runs_that_fit_pictures_differently_asks_for_one_way(own, digits, tmp_path):
+    shutil.copytree(own, tmp_path / "padded")
+    config = json.loads((tmp_path / "padded" / "config.json").read_text())
+    config["data"]["fit"] = "pad"
+    (tmp_path / "padded" / "config.json").write_text(json.dumps(config))
+    words = ("stability", "--runs", own, tmp_path / "padded", "--limit=4", "--workdir", tmp_path)
+    words += (f"--config.data.dir={digits}",)
+    assert "choose one way for all: --config.data.fit=crop" in fails(*words)
+    assert lficam(*words, "--config.data.fit=pad") == 0
 
 
 def test_a_damaged_config_of_a_run_is_told(own, tmp_path):

@@ -235,10 +235,11 @@ class Source:
 
     def _check_stability(self) -> None:
         for key in self.overrides:
-            if key not in ("data.dir", "data.folder", "explain.align"):
+            if key not in ("data.dir", "data.folder", "data.fit", "explain.align"):
                 raise UserError(
                     f"stability reads the configs of the --runs; leave out --config.{key} (only "
-                    "data.dir and data.folder can be given, if the data moved, and explain.align)"
+                    "data.dir and data.folder can be given, if the data moved, and data.fit and "
+                    "explain.align, for all runs)"
                 )
 
     def _missing(self) -> str:

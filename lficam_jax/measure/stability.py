@@ -48,6 +48,7 @@ class Look:
       constant: how many of its maps are.
       shown: `id image label`, and `mask` where known, of some examples, spread evenly.
       kind: what the network answers, of `models.answers.kind_of`.
+      fit: how its pictures were fitted to the image.
     """
 
     ids: list[int]
@@ -57,6 +58,7 @@ class Look:
     constant: int
     shown: list[dict[str, np.ndarray]]
     kind: str = "class"
+    fit: str = "crop"
 
 
 def run(
@@ -73,12 +75,13 @@ def run(
       workdir: where the result goes.
       split: whose examples are looked at.
       limit: how many of them, spread evenly.
-      data: says where the data lie, if they moved since the runs were trained.
+      data: says where the data lie, if they moved since the runs were trained, and how pictures
+        are fitted (`fit`), if the runs differ in it.
       align: where the maps of all runs lie on the image, `centres` or `half_pixel`.
 
     Raises:
       UserError: for fewer than two runs, a folder that holds none, a model without a map of its
-        own, or runs with different test examples.
+        own, or runs with different test examples or differently fitted pictures.
     """
     if len(set(runs)) < 2:
         raise UserError("stability compares models: give two or more, --runs DIR DIR …")
@@ -87,6 +90,12 @@ def run(
     sizes = {path: look.maps.shape[1:] for path, look in looks.items()}
     if len(set(sizes.values())) > 1:
         raise UserError(f"the runs look at images of different sizes: {sizes}; give runs of one")
+    fits = {path: look.fit for path, look in looks.items()}
+    if len(set(fits.values())) > 1:
+        raise UserError(
+            "the runs fit pictures to the image differently, so their maps lie differently: "
+            f"{fits}; choose one way for all: --config.data.fit={fits[runs[0]]}"
+        )
     agreement = Agreement({path: look.maps[orders[path]] for path, look in looks.items()})
     result = {
         "pairs": agreement.pairs(),
@@ -212,7 +221,8 @@ def _look(path: str, split: str, limit: int, data: ConfigDict | None, align: str
         shown += [{n: rows[i] for n, rows in batch.items() if n != "valid"} for i in kept]
         ids += batch["id"][valid].tolist()
     maps, share = np.concatenate(parts), np.concatenate(shares)
-    return Look(ids, tuple(sample.classes), maps, share, degenerate, shown, kind_of(model))
+    kind, fit = kind_of(model), sample.info.fit
+    return Look(ids, tuple(sample.classes), maps, share, degenerate, shown, kind, fit)
 
 
 def _told(result: dict[str, Any]) -> str:

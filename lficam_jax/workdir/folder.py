@@ -168,7 +168,7 @@ def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
 
 
 def read_config(workdir: Path | str, data: ConfigDict | None = None) -> ConfigDict:
-    """Returns the config that a run left behind, its data found where `data` says, if given.
+    """Returns the config that a run left behind, its data found and fitted as `data` says, if given.
 
     Raises:
       UserError: if the folder holds no run, or one that this version cannot read.
@@ -183,6 +183,7 @@ def read_config(workdir: Path | str, data: ConfigDict | None = None) -> ConfigDi
     if data is not None:
         config.data.dir = data.dir or config.data.dir
         config.data.folder = data.folder or config.data.folder
+        config.data.fit = data.fit or config.data.fit
     validate(config)
     return config
 

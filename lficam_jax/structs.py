@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 # A batch inside a jitted step. Keys (all present unless marked):
 #   image  float32 [b y x c]  normalised by the data set's mean and standard deviation
-#   label  int32   [b]        the class; float32 [b k]: labels, 0 or 1 each, or a number (k = 1)
+#   label  int32   [b]        the class; float32 [b k]: labels, 0, 1 or NaN (unknown), or a number
 #   valid  bool    [b]        False where the row only pads the last batch of an evaluation
 #   id     int32   [b]        names the example for ever, whatever the batch or device count
 #   mask   bool    [b y x]    the object's pixels; only for data sets that know them

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import flax.linen as nn
 import jax
@@ -30,7 +31,8 @@ from lficam_jax.models.classifier import init_variables
 from lficam_jax.speed.describe import describe
 from lficam_jax.structs import Outputs
 from lficam_jax.training.evaluate import evaluate, make_eval_step
-from lficam_jax.training.steps import create_state, example_losses, make_train_step
+from lficam_jax.training.experiment import load_run
+from lficam_jax.training.steps import create_state, example_losses, make_train_step, shown
 from lficam_jax.training.train import train
 from lficam_jax.training.transfer import transfer
 from lficam_jax.workdir.folder import read_config
@@ -64,6 +66,17 @@ def test_several_labels_cost_the_mean_of_their_cross_entropies():
     logits = [[0.0, np.log(3), np.log(3)]]
     found = losses("sigmoid", logits, [[1.0, 1.0, 0.0]], 3)
     np.testing.assert_allclose(found, [(np.log(2) + np.log(4 / 3) + np.log(4)) / 3], rtol=1e-6)
+
+
+def test_an_unknown_label_costs_nothing():
+    """The mean is over the two that are known, and the third one's logit has no gradient."""
+    labels = jnp.array([[1.0, jnp.nan, 0.0], [jnp.nan, jnp.nan, jnp.nan]])
+    cost = lambda x: losses("sigmoid", x, labels, 3)  # noqa: E731
+    logits = jnp.array([[0.0, 5.0, np.log(3)], [1.0, 2.0, 3.0]])
+    np.testing.assert_allclose(cost(logits), [(np.log(2) + np.log(4)) / 2, 0], rtol=1e-6)
+    found = jax.grad(lambda x: cost(x).sum())(logits)
+    np.testing.assert_allclose(found, [[-0.25, 0, 0.375], [0, 0, 0]], rtol=1e-6)
+    assert shown("several", logits, labels)["label_accuracy"].tolist() == [0.5, 0]
 
 
 def test_the_gradient_of_several_labels_is_probability_minus_label():
@@ -210,6 +223,23 @@ def test_what_no_picture_defines_is_left_out(scored):
     assert answers.of_numbers(np.ones(3), np.ones(3))["r2"] is None
 
 
+def test_an_unknown_label_counts_in_no_measure(scored):
+    """Each label is measured as if the pictures where it is unknown were not there."""
+    logits, labels = scored
+    unknown = np.random.default_rng(1).random(labels.shape) < 0.3
+    holes = np.where(unknown, np.nan, labels)
+    found = answers.of_labels(logits, holes)
+    for k in range(4):
+        seen = ~unknown[:, k]
+        alone = answers.of_labels(logits[seen][:, [k]], labels[seen][:, [k]])
+        assert {n: v[k] for n, v in found["per_label"].items()} == {
+            n: v for n, (v,) in alone["per_label"].items()
+        }
+    right = (logits >= 0) == (labels > 0)
+    assert found["label_accuracy"] == pytest.approx(right[~unknown].mean())
+    assert found["exact_match"] == pytest.approx((right | unknown).all(axis=1).mean())
+
+
 def test_logits_that_are_all_sure_are_still_ranked():
     """Their probabilities are 1 in float32: as such they would tie, and 0.5 be the area."""
     logits = np.array([[20.0], [30.0], [25.0], [40.0]], np.float32)
@@ -280,7 +310,10 @@ def test_devices_and_padding_change_no_measure(loss, outputs):
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    """64 pictures of 8 pixels, each in some of three colours, and what they show, by CSV."""
+    """64 pictures of 8 pixels, each in some of three colours, and what they show, by CSV.
+
+    Of every seventh picture one colour is unknown.
+    """
     folder = tmp_path_factory.mktemp("shapes")
     random, rows = np.random.default_rng(0), []
     (folder / "pictures").mkdir()
@@ -289,12 +322,14 @@ def shapes(tmp_path_factory):
         picture = random.integers(0, 60, (8, 8, 3)) + 180 * np.array(there)
         Image.fromarray(picture.astype(np.uint8)).save(folder / "pictures" / f"{i:02}.png")
         split = ("train", "train", "train", "val", "test")[i % 5]
-        rows.append([f"{i:02}.png", *there, 10 + sum(there), split])
+        known = ["" if (i % 7, i % 3) == (3, k) else label for k, label in enumerate(there)]
+        rows.append([f"{i:02}.png", *known, 10 + sum(there), split])
     header = ["path", *COLOURS, "count", "split"]
     columns = {"labels": [0, 1, 2, 3], "one": [0, 3], "numbers": [0, 4, 5]}
     for name, kept in columns.items():
         with (folder / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([[row[i] for i in kept] for row in [header, *rows]])
+            known = [row for row in rows if name != "one" or row[3] != ""]
+            csv.writer(file).writerows([[row[i] for i in kept] for row in [header, *known]])
     return folder
 
 
@@ -332,6 +367,7 @@ def test_several_labels_are_learnt(several):
     assert again == 0  # prints the table, and that of each label
     record = json.loads((workdir / "results" / "evaluate.json").read_text())
     assert record["exact_match"] == result["test"]["exact_match"]
+    assert min(record["per_label"]["known"]) < record["examples"]
 
 
 def test_a_number_is_learnt_and_the_smallest_error_is_the_best(number):
@@ -351,9 +387,13 @@ def test_predictions_and_explanations_say_the_labels(several, shapes, tmp_path):
     said = run.predict(files)
     assert said.predicted == [[], ["red", "green"], list(COLOURS)]
     assert "labels" in repr(said) and "none" in repr(said) and "3 labels" in repr(run)
-    e = run.explain(files, method="grad_cam", labels=[[], ["red", "blue"], (1, 1, 1)])
+    e = run.explain(files, method="grad_cam", labels=[[], ["red", "blue"], (1, np.nan, 1)])
     assert [one.correct for one in e] == [True, False, True]
     assert e[1].answer.wrong == ["green"] and e[1].title.startswith("grad_cam for '")
+    assert e[2].answer.wrong == [] and e[2].answer.true == "red, blue (1 unknown)"
+    row = json.loads((e.save(tmp_path / "known").parent / "manifest.json").read_text())["images"][2]
+    assert (row["label"], row["unknown"], row["correct"]) == (["red", "blue"], ["green"], True)
+    assert run.explain(files, method="grad_cam", labels=[[np.nan] * 3] * 3)[0].correct is None
     asked = run.explain(files, method="grad_cam", target="blue")
     assert [one.title for one in asked] == ["grad_cam for 'blue'"] * 3
     page = asked.save(tmp_path / "page").read_text()
@@ -400,22 +440,29 @@ def test_measures_of_a_class_refuse_a_number(number):
         modes.robustness(run.config, str(number[0]), methods=[], split="test", limit=4, **asked)
 
 
-def test_a_run_goes_on_with_the_labels_that_it_began_with(shapes, tmp_path, capsys):
-    """Between two starts the file changes; the run trains on what it was told."""
-    config = configured(shapes, "labels", "sigmoid")
-    config.optim.update(schedule="constant", warmup_epochs=0.0, warmup_steps=0)
-    config.train.total_steps = 2
-    train(config, tmp_path)
+@pytest.mark.parametrize(
+    ("name", "loss", "row"), [("labels", "sigmoid", "1 1 1"), ("numbers", "regression", "13")]
+)
+def test_a_killed_run_goes_on_bit_identically_with_the_labels_that_it_began_with(
+    name, loss, row, shapes, tmp_path, request
+):  # fmt: skip
+    """What kill -9 behind step 20 leaves; then the file changes: the run keeps what it was told."""
+    unbroken, result = request.getfixturevalue({"labels": "several", "numbers": "number"}[name])
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "checkpoints" / "40")
+    shutil.rmtree(tmp_path / "results")
     kept = (tmp_path / "split.csv").read_text()
-    assert kept.startswith("path,class,split\n") and ",1 1 1,train" in kept
-    file = shapes / "labels.csv"
+    assert kept.startswith("path,class,split\n") and f",{row},train" in kept
+    file = shapes / f"{name}.csv"
     before = file.read_text()
     file.write_text("path,red\n")  # nothing that could be read
     try:
-        config.train.total_steps = 4
-        assert train(config, tmp_path)["step"] == 4
+        again = train(configured(shapes, name, loss), tmp_path)
     finally:
         file.write_text(before)
+    assert again["resumed_at_step"] == 20 and again["test"] == result["test"]
+    weights = [load_run(read_config(unbroken), run, 40).variables for run in (unbroken, tmp_path)]
+    jax.tree.map(np.testing.assert_array_equal, *weights)
     assert (tmp_path / "split.csv").read_text() == kept
 
 

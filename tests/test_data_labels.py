@@ -122,6 +122,35 @@ def test_pictures_without_a_line_are_named(folder):
     assert "has no line of them: a28.png, a29.png" in notes
 
 
+def test_empty_cells_are_unknown_labels(folder):
+    """A label that no picture to train on surely has cannot be learnt, however often unknown."""
+    text = lines("path,cat,dog,cow", lambda i: f"a{i:02}.png,{i % 2},{('', 1)[i % 3 > 0]},")
+    info = dataset_info(data_of(folder, text))
+    assert (info.labels, info.classes) == ("several", ("cat", "dog", "cow"))
+    data = data_of(folder, text, classes=("cat", "dog"))
+    found = labelled(data)
+    everything = found["train"] | found["validation"] | found["test"]
+    assert everything["a04.png"] == [0, 1] and np.isnan(everything["a03.png"][1])
+    (folder / "split.csv").write_text(split_table(data))
+    kept = data_of(folder, "", classes=("cat", "dog"), labels="several")
+    kept.split_file = str(folder / "split.csv")
+    np.testing.assert_equal(labelled(kept), found)
+    with pytest.raises(UserError, match="no picture to train of cow"):
+        open_pipeline(data_of(folder, text), "train", batch_size=8, train=True)
+
+
+def test_pictures_of_which_nothing_is_known_are_left_out(folder):
+    data = data_of(folder, lines("path,age", lambda i: f"a{i:02}.png,{i if i > 3 else ''}"))
+    splits = {split: open_pipeline(data, split, batch_size=4, train=False) for split in SPLITS}
+    assert sum(split.examples for split in splits.values()) == 26
+    assert "says nothing of them: a00.png, a01.png" in " ".join(splits["train"].notes)
+    assert dataset_info(data).number[0] > 10
+    data = data_of(folder, lines("path,cat,dog", lambda i: f"a{i:02}.png,1,{'' if i % 2 else 0}"))
+    data.classes = ("cat", "dog")
+    told = counts.told({"test": open_pipeline(data, "test", batch_size=4, train=False)})[0]
+    assert "unknown)" in told and "cat 3," in told
+
+
 GOOD = "path,cat,dog\na00.png,1,0\n"
 
 
@@ -136,11 +165,12 @@ GOOD = "path,cat,dog\na00.png,1,0\n"
         ("path,cat,\na00.png,1,0\n", "a column without a name"),
         ("path,cat,dog\n", "names no picture"),
         (GOOD + "a01.png,1\n", "line 3 has 2 cells, and the first line 3"),
-        (GOOD + "\n\na01.png,,1\n", "line 5: cat is empty; fill it in"),
+        ("path,cat\na00.png,1\n\n\na01.png,\n", "line 5: cat is empty, and the class of each"),
+        ("path,cat,dog\na00.png,,\n", "all cells of cat, dog are empty"),
         (GOOD + "a01.png,yes,1\n", "line 3: cat='yes' is no number"),
-        (GOOD + "a01.png,nan,1\n", "line 3: cat='nan' is no number"),
+        (GOOD + "a01.png,nan,1\n", "line 3: cat='nan' is no number; .*, or leave the cell empty"),
         (GOOD + "a01.png,1e99,1\n", "line 3: cat='1e99' is no number"),
-        (GOOD + "a01.png,2,1\n", "line 3: cat='2' is neither 0 nor 1"),
+        (GOOD + "a01.png,-1,1\n", "line 3: cat='-1' is neither 0 nor 1; .* unknown .empty"),
         (GOOD + "a00.png,0,1\n", "line 3: a00.png is in line 2 already"),
         (GOOD + "./a00.png,0,1\n", "line 3: a00.png is in line 2 already"),
         (GOOD + ",0,1\n", "line 3: '' is no path"),
@@ -151,8 +181,10 @@ GOOD = "path,cat,dog\na00.png,1,0\n"
     ],
 )
 def test_what_is_wrong_with_the_file_is_named_by_its_line(folder, text, told):
+    data = data_of(folder, text)
     with pytest.raises(UserError, match=told):
-        dataset_info(data_of(folder, text))
+        dataset_info(data)
+        open_source(data, "train")
 
 
 def test_a_label_that_nothing_has_cannot_be_learnt(folder):

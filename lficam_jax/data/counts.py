@@ -44,16 +44,23 @@ def _count(split: Pipeline) -> str:
         span = f"from {numbers.min():g} to {numbers.max():g}, mean {numbers.mean():.4g}"
         return f"{pictures}: {split.classes[0]} {span}"
     if split.dataset.labels == "several":
-        counts = np.asarray(split.labels, np.int64).sum(axis=0)
+        labels = np.asarray(split.labels)
+        counts, unknown = (labels == 1).sum(axis=0), np.isnan(labels).sum(axis=0)
     else:
         counts = np.bincount(split.labels, minlength=len(split.classes))
+        unknown = np.zeros_like(counts)
     by_class = dict(zip(split.classes, counts.tolist(), strict=True))
     if len(by_class) <= LISTED:
-        return f"{pictures}: " + ", ".join(f"{name} {count}" for name, count in by_class.items())
+        each = zip(by_class.items(), unknown.tolist(), strict=True)
+        return f"{pictures}: " + ", ".join(
+            f"{name} {count}" + f" ({missing} unknown)" * bool(missing)
+            for (name, count), missing in each
+        )
     few, most = (by := sorted(by_class, key=by_class.__getitem__))[0], by[-1]
     span = f"from {by_class[few]} ({few}) to {by_class[most]} ({most})"
     what = "classes" if split.dataset.labels == "class" else "labels"
-    return f"{pictures} of {len(by_class)} {what}, {span} each"
+    rest = f"; {unknown.sum():,} of {labels.size:,} unknown" if unknown.any() else ""
+    return f"{pictures} of {len(by_class)} {what}, {span} each{rest}"
 
 
 def answers(dataset: Dataset) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from lficam_jax.data.datasets import SPLITS
 from lficam_jax.data.division import Row, divide, to_csv
 from lficam_jax.data.folder import NAMES, Folder
-from lficam_jax.data.labels_file import Table, read_table
+from lficam_jax.data.labels_file import UNKNOWN, Table, read_table
 from lficam_jax.data.listing import told, walk
 from lficam_jax.errors import UserError
 
@@ -19,8 +19,9 @@ _DIVIDED = "by the contents of its pictures"
 class LabelledFolder(Folder):
     """A folder whose pictures a CSV labels, `labels_file.read_table`.
 
-    Its rows hold, instead of a class, the values of the labels with blanks between: `0 1 1`, or
-    `36.6`; of one label that is present or not, the class: `no crack` or `crack`. The file, or
+    Its rows hold, instead of a class, the values of the labels with blanks between: `0 1 nan`, nan
+    if a label is unknown, or `36.6`; of one label that is present or not, the class: `no crack` or
+    `crack`. Pictures of which nothing is known are left out. The file, or
     folders `{train,validation,test}/` around the pictures, say who is in which split; what they
     leave open is divided by content. A run keeps rows and splits in its split file, and goes on
     with these.
@@ -84,7 +85,10 @@ class LabelledFolder(Folder):
         return self._from_run[split] if self._file else self._splits[split]
 
     def labels(self, rows: Sequence[Row], classes: Sequence[str]) -> np.ndarray:
-        """Returns the label of each of `rows`: int32, or float32 `[n k]` of several or a number."""
+        """Returns the label of each of `rows`: int32, or float32 `[n k]` of several or a number.
+
+        NaN is unknown.
+        """
         if self.kind == "class":
             return super().labels(rows, classes)
         return np.array([text.split(" ") for _, text in rows], np.float32)
@@ -93,7 +97,7 @@ class LabelledFolder(Folder):
         """Returns the classes, or labels, that none of `rows` has."""
         if self.kind != "several":
             return super().missing(rows, classes) if self.kind == "class" else []
-        found = self.labels(rows, classes).max(axis=0).tolist()
+        found = (self.labels(rows, classes) == 1).any(axis=0).tolist()
         return [name for name, present in zip(classes, found, strict=True) if not present]
 
     def number(self) -> tuple[float, float]:
@@ -142,6 +146,9 @@ class LabelledFolder(Folder):
         if unnamed := [self.path / path for path in self._everything if path not in named]:
             lines.append(f"left out, for {self._labels_file} has no line of them: "
                          f"{told(unnamed, self.path)}")  # fmt: skip
+        if unknown := [self.path / row.path for row in self._source.rows if _unknown(row.cells)]:
+            lines.append(f"left out, for {self._labels_file} says nothing of them: "
+                         f"{told(unknown, self.path)}")  # fmt: skip
         return lines
 
     @cached_property
@@ -164,7 +171,14 @@ class LabelledFolder(Folder):
     @cached_property
     def _named(self) -> dict[str, list[Row]]:
         """Rows by the split that the file or the folders say; all are `train` where none does."""
-        rows = self._source.rows
+        if self.kind == "class":
+            self._source.check_known()
+        rows = [row for row in self._source.rows if not _unknown(row.cells)]
+        if not rows:
+            raise UserError(
+                f"{self._labels_file}: all cells of {', '.join(self.columns)} are empty; there is "
+                "nothing to learn"
+            )
         folders = {word: split for split, words in NAMES.items() for word in words}
         tops = [folders.get(row.path.split("/")[0].lower(), "") for row in rows]
         named = tops if all(tops) else ["train"] * len(rows)
@@ -225,8 +239,13 @@ def _told(splits: Sequence[str]) -> str:
     return " and ".join(splits) + (" is" if len(splits) == 1 else " are")
 
 
+def _unknown(cells: Sequence[str]) -> bool:
+    return {*cells} == {UNKNOWN}
+
+
 def _fits(text: str, count: int) -> bool:
+    cells = text.split(" ")
     try:
-        return len([float(part) for part in text.split(" ")]) == count
+        return len([float(cell) for cell in cells]) == count and not _unknown(cells)
     except ValueError:
         return False

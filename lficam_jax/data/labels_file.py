@@ -10,6 +10,7 @@ from lficam_jax.data.folder import NAMES
 from lficam_jax.errors import UserError, nearest
 
 _WORDS = {"true": "1", "false": "0"}  # as pandas writes them
+UNKNOWN = "nan"  # what an empty cell becomes
 _SPLIT = {word: split for split, words in NAMES.items() for word in words}
 
 
@@ -20,7 +21,7 @@ class Labelled:
     Attributes:
       line: its number, from 1.
       path: of the picture, below the folder, with /.
-      cells: text of the columns, in the order of `Table.columns`.
+      cells: text of the columns, in the order of `Table.columns`; `UNKNOWN` where there is none.
       split: train, validation or test; '' where the file has no column `split`.
     """
 
@@ -45,8 +46,18 @@ class Table:
     rows: tuple[Labelled, ...]
 
     def present(self) -> bool:
-        """Tells whether every cell is 0 or 1, which says whether a label is present."""
+        """Tells whether every known cell is 0 or 1, which says whether a label is present."""
         return self._other() is None
+
+    def check_known(self) -> None:
+        """Raises a UserError for the first cell that is empty."""
+        for row in self.rows:
+            for name, cell in zip(self.columns, row.cells, strict=True):
+                if cell == UNKNOWN:
+                    raise UserError(
+                        f"{self.file}, line {row.line}: {name} is empty, and the class of each "
+                        "picture must be known; fill it in, or take the line out"
+                    )
 
     def check_present(self) -> None:
         """Raises a UserError for the first cell that is neither 0 nor 1."""
@@ -54,20 +65,23 @@ class Table:
             row, name, text = found
             raise UserError(
                 f"{self.file}, line {row.line}: {name}={text!r} is neither 0 nor 1; of several "
-                "columns each is a label, present (1) or not (0). To learn a number, choose its "
+                "columns each is a label, present (1), not (0), or unknown (empty). To learn a "
+                "number, choose its "
                 f"""column: --config.data.classes="('{name}',)" --config.model.loss=regression"""
             )
 
     def _other(self) -> tuple[Labelled, str, str] | None:
         cells = ((r, n, c) for r in self.rows for n, c in zip(self.columns, r.cells, strict=True))
-        return next((found for found in cells if float(found[2]) not in (0, 1)), None)
+        known = (found for found in cells if found[2] != UNKNOWN)
+        return next((found for found in known if float(found[2]) not in (0, 1)), None)
 
 
 def read_table(file: Path, columns: Sequence[str] = ()) -> Table:
     """Reads a labels file: a line `path,LABEL,…` and one line for each picture.
 
     Args:
-      file: CSV in UTF-8. A column `split` is not a label: it says who is in which split.
+      file: CSV in UTF-8. A column `split` is not a label: it says who is in which split. An empty
+        cell is unknown.
       columns: the only ones to look at; (): all.
 
     Raises:
@@ -126,9 +140,8 @@ def _row(file: Path, line: int, cells: dict[str, str], names: Sequence[str]) -> 
         if name not in cells:
             raise UserError(f"{file} has no column {name!r}{nearest(name, _known(cells))}")
         text = cells[name].strip()
-        if not text:
-            raise UserError(f"{where}: {name} is empty; fill it in, or take the line out")
-        values.append(_number(where, name, _WORDS.get(text.lower(), text)))
+        known = _WORDS.get(text.lower(), text)
+        values.append(_number(where, name, known) if text else UNKNOWN)
     return Labelled(line, str(below), tuple(values), _SPLIT.get(split, ""))
 
 
@@ -142,5 +155,8 @@ def _number(where: str, name: str, text: str) -> str:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or abs(value) > 1e30:
-        raise UserError(f"{where}: {name}={text[:40]!r} is no number; give 0 or 1, or a number")
+        raise UserError(
+            f"{where}: {name}={text[:40]!r} is no number; give 0 or 1, or a number, or leave the "
+            "cell empty if it is not known"
+        )
     return f"{value:.9g}"  # as much as float32 holds

@@ -20,7 +20,8 @@ class Answer:
       values: probability of each class or label, or the number `[1]`; empty of no answer at all.
       classes: names, in label order; of a number its name.
       kind: what was asked, of `models.answers.kind_of`.
-      truth: the class; 0 or 1 for each label; or the number. None if nobody knows it.
+      truth: the class; 0 or 1 for each label, NaN if that one is unknown; or the number. None if
+        nobody knows it.
 
     Example:
       >>> said = Answer(np.array([0.9, 0.2, 0.7]), ("red", "green", "blue"), "several", (1, 1, 0))
@@ -56,14 +57,19 @@ class Answer:
     @property
     def true(self) -> str | None:
         """The same of the truth; None without one."""
-        return None if self.truth is None else self._written(self._true, self.number)
+        if self.truth is None:
+            return None
+        unknown = f" ({len(self.unknown)} unknown)" if self.unknown else ""
+        return self._written(self._true, self.number) + unknown
 
     @property
     def correct(self) -> bool | None:
-        """Whether the class, or every label, is right; None without a truth, and of a number."""
+        """Whether the class, or every known label, is right; None if none is, and of a number."""
         if self.truth is None or self.predicted is None or self.kind == "number":
             return None
-        return self.present == self._true
+        if len(self.unknown) == len(self.classes):
+            return None
+        return not self.wrong and {*self._true} <= {*self.present}
 
     @property
     def right(self) -> list[str]:
@@ -74,9 +80,18 @@ class Answer:
     @property
     def wrong(self) -> list[str]:
         """Names that were predicted and are not true."""
-        if self.correct is not False:
+        if self.truth is None or self.kind == "number":
             return []
-        return [self.classes[i] for i in self.present if i not in self._true]
+        false = [self.classes[i] for i in self.present if i not in self._true]
+        return [name for name in false if name not in self.unknown]
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of the labels, of several, whose truth nobody knows, where that of others is."""
+        if self.truth is None or self.kind != "several":
+            return []
+        of_labels = zip(self.classes, np.isnan(np.asarray(self.truth, float)), strict=True)
+        return [name for name, unknown in of_labels if unknown]
 
     @property
     def error(self) -> float | None:
@@ -129,8 +144,8 @@ def true_values(given: Any, kind: str, classes: Sequence[str], count: int) -> li
     """Returns the truth of each image, where it is several labels or a number.
 
     Args:
-      given: for each image the names of its labels, or a 0 or 1 for each label; or its number; or
-        None where nobody knows. None: of none.
+      given: for each image the names of its labels, or a 0 or 1 for each label (NaN: unknown); or
+        its number; or None where nobody knows. None: of none.
       kind: which it is.
       classes: names of the labels.
       count: of images.
@@ -153,7 +168,7 @@ def _number(given: Any, classes: Sequence[str]) -> float:
     return float(one)
 
 
-def _labels(given: Any, classes: Sequence[str]) -> tuple[int, ...]:
+def _labels(given: Any, classes: Sequence[str]) -> tuple[float, ...]:
     try:
         each = [given] if isinstance(given, str) else list(given)
     except TypeError:
@@ -161,9 +176,9 @@ def _labels(given: Any, classes: Sequence[str]) -> tuple[int, ...]:
     if all(isinstance(one, str) and one in classes for one in each):
         return tuple(int(name in each) for name in classes)
     numbers = not any(isinstance(one, str) for one in each)
-    if numbers and len(each) == len(classes) and all(one in (0, 1) for one in each):
-        return tuple(map(int, each))
+    if numbers and len(each) == len(classes) and all(one in (0, 1) or one != one for one in each):
+        return tuple(float(one) if one != one else int(one) for one in each)
     raise UserError(
         f"labels: give the names of an image's labels, of {', '.join(classes)}, or a 0 or 1 for "
-        f"each of the {len(classes)}, not {brief(given)}"
+        f"each of the {len(classes)} (NaN if unknown), not {brief(given)}"
     )

@@ -56,7 +56,7 @@ def explain(
       preprocess: size, crop, mean, deviation: a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
       classes: names in label order; default: the indices.
-      labels: true classes, names or numbers; a 0 or 1 for each label; or a regression's numbers.
+      labels: true classes, names or numbers; a 0, 1 or NaN for each label; or numbers.
       names: what people read; default: file names, or positions.
       batch_size, chunk_size: images, masked images in a forward pass; one program serves all.
       align: `centres`, each cell on the middle of what it looks at; `half_pixel`, as tiles.

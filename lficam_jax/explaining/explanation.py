@@ -50,7 +50,7 @@ class Explanation:
       map: the attention on its own grid, in [0, 1].
       probabilities: of every class, summing to 1; of several labels, each its own; of a
         regression the number itself, `[1]`; empty of a network that answers something else.
-      label: index of the true class; a 0 or 1 for each of several labels; or the true number. None
+      label: index of the true class; a 0, 1 or NaN for each of several labels; or the number. None
         if nobody knows it.
       classes: names, in label order.
       mask: the object's pixels on `picture`; None if nobody knows them.

@@ -231,6 +231,7 @@ def _answer(said: Answer) -> dict[str, Any]:
     if said.kind == "several":
         values["label"] = None if label is None else said.right
         values["predicted"] = [said.classes[i] for i in said.present]
+        values |= {"unknown": said.unknown} if said.unknown else {}
     if said.kind == "number":
         values["label"] = None if label is None else said.number
         values["predicted"] = float(said.values[0])

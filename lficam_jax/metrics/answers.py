@@ -63,29 +63,33 @@ def of_labels(logits: Float[np.ndarray, "n k"], labels: Float[np.ndarray, "n k"]
 
     Args:
       logits: of each label; probabilities near 1 would tie in float32.
-      labels: 1 where it is present, else 0.
+      labels: 1 where it is present, else 0; NaN where it is unknown, which counts nowhere.
 
     Returns:
       `mean_average_precision` (over the labels that have a positive), `f1` (macro: the mean over
-      labels) and `label_accuracy` and `exact_match` (all labels of a picture right) at a
-      probability of 0.5; `per_label`: `average_precision f1 auroc positives`, in their order. What
-      no picture defines is None and left out of the means.
+      labels) and `label_accuracy` and `exact_match` (all known labels of a picture right) at a
+      probability of 0.5; `per_label`: `average_precision f1 auroc positives known`, in their order,
+      each over the pictures of which the label is known. What no picture defines is None and left
+      out of the means.
     """
-    logits, positive = logits.astype(np.float64), labels > 0.5
+    logits, positive, known = logits.astype(np.float64), labels > 0.5, ~np.isnan(labels)
     found = logits >= 0
-    pairs = list(zip(logits.T, found.T, positive.T, strict=True))
-    precisions = [average_precision(s, p) for s, _, p in pairs]
-    f1s = [f1(there, p) for _, there, p in pairs]
+    of_label = list(zip(logits.T, found.T, positive.T, known.T, strict=True))
+    triples = [(s[seen], there[seen], p[seen]) for s, there, p, seen in of_label]
+    precisions = [average_precision(s, p) for s, _, p in triples]
+    f1s = [f1(there, p) for _, there, p in triples]
+    right = found == positive
     return {
         "mean_average_precision": _mean(precisions),
         "f1": _mean(f1s),
-        "label_accuracy": float((found == positive).mean()),
-        "exact_match": float((found == positive).all(axis=1).mean()),
+        "label_accuracy": float(right[known].mean()),
+        "exact_match": float((right | ~known).all(axis=1).mean()),
         "per_label": {
             "average_precision": precisions,
             "f1": f1s,
-            "auroc": [auroc(s, p) for s, _, p in pairs],
+            "auroc": [auroc(s, p) for s, _, p in triples],
             "positives": positive.sum(axis=0).tolist(),
+            "known": known.sum(axis=0).tolist(),
         },
     }
 

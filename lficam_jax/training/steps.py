@@ -47,10 +47,16 @@ def cross_entropy(
 def binary_cross_entropy(
     logits: Float[Array, "b k"], labels: Float[Array, "b k"], smoothing: float = 0.0
 ) -> Float[Array, " b"]:
-    """Returns each example's mean over its labels, in float32; smoothing moves labels to 1/2."""
-    targets = (1 - smoothing) * labels + smoothing / 2
-    losses: Array = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets)
-    return losses.mean(axis=-1)
+    """Returns each example's mean over its known labels, in float32.
+
+    Args:
+      logits: of the labels.
+      labels: 1 if present, 0 if not, NaN if unknown: such a label costs nothing.
+      smoothing: moves labels to 1/2.
+    """
+    targets = (1 - smoothing) * jnp.nan_to_num(labels) + smoothing / 2
+    losses = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets)
+    return _mean_known(losses, labels)
 
 
 def squared_error(
@@ -88,10 +94,16 @@ def example_losses(
 def shown(kind: str, logits: Float[Array, "b k"], labels: Array) -> dict[str, Array]:
     """Returns what progress is told by, one value per example: hits, or how far off it is."""
     if kind == "several":
-        return {"label_accuracy": jnp.mean((logits >= 0) == (labels > 0), axis=-1)}
+        return {"label_accuracy": _mean_known((logits >= 0) == (labels > 0), labels)}
     if kind == "number":
         return {"mae": jnp.mean(jnp.abs(logits - labels), axis=-1)}
     return {"correct": jnp.argmax(logits, axis=-1) == labels}
+
+
+def _mean_known(values: Array, labels: Float[Array, "b k"]) -> Float[Array, " b"]:
+    """Returns each row's mean over the labels that are known; 0 where none is."""
+    known = ~jnp.isnan(labels)
+    return jnp.where(known, values, 0).sum(axis=-1) / jnp.maximum(known.sum(axis=-1), 1)
 
 
 def make_train_step(

@@ -168,7 +168,7 @@ def check_model(workdir: Path | str, config: Mapping[str, Any]) -> None:
 
 
 def read_config(workdir: Path | str, data: ConfigDict | None = None) -> ConfigDict:
-    """Returns the config that a run left behind, its data found and fitted as `data` says, if given.
+    """Returns the config that a run left behind; `data` says where its data lie and how they fit.
 
     Raises:
       UserError: if the folder holds no run, or one that this version cannot read.

@@ -6,8 +6,13 @@ leaving out each model, and each image, changes, added. The interval is Student'
 of freedom of Satterthwaite.
 
 Sources: Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 1981; Dorfman,
-Berbaum and Metz, Investigative Radiology 1992 (readers x cases); Satterthwaite, Biometrics 1946.
+Berbaum and Metz, Investigative Radiology 1992 (readers x cases); Satterthwaite, Biometrics 1946;
+Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+Statistics 1979.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,13 +23,28 @@ from lficam_jax.metrics.bootstrap import Statistic, weighted_mean
 GROUPS = 200  # more images than these are left out in groups: the delete-a-group jackknife
 
 
+class Interval(NamedTuple):
+    """How sure a statistic is.
+
+    Attributes:
+      low: NaN, as the others, where nothing can be told.
+      high: likewise.
+      p: of the two-sided test that the statistic is 0, whatever the level of the interval: an
+        interval of 95 % leaves out 0 where p < 0.05.
+    """
+
+    low: float
+    high: float
+    p: float
+
+
 def crossed_interval(
     values: Float[np.ndarray, "m n ..."],
     statistic: Statistic = weighted_mean,
     *,
     level: float = 0.95,
     clusters: Int[np.ndarray, " n"] | None = None,
-) -> tuple[float, float]:
+) -> Interval:
     """Returns the interval that holds `level` of the statistic over models and images.
 
     Args:
@@ -66,9 +86,7 @@ def left_out(
     return models, images
 
 
-def jackknife_interval(
-    found: Float[np.ndarray, " r"], m: int, *, level: float = 0.95
-) -> tuple[float, float]:
+def jackknife_interval(found: Float[np.ndarray, " r"], m: int, *, level: float = 0.95) -> Interval:
     """Returns the interval of a statistic from its values under the weights of `left_out`.
 
     A statistic that does not exist without one of the models, as the agreement of two, has an
@@ -83,12 +101,35 @@ def jackknife_interval(
     parts = [(variance, freedom) for variance, freedom in parts if freedom > 0]
     total = sum(variance for variance, _ in parts)
     if not parts or not np.isfinite(found[0]):
-        return float("nan"), float("nan")
+        return Interval(float("nan"), float("nan"), float("nan"))
+    value = float(found[0])
     if total == 0:
-        return float(found[0]), float(found[0])
+        return Interval(value, value, float(value == 0))
     freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
-    half = float(student.ppf((1 + level) / 2, freedom)) * float(np.sqrt(total))
-    return float(found[0]) - half, float(found[0]) + half
+    error = float(np.sqrt(total))
+    half = float(student.ppf((1 + level) / 2, freedom)) * error
+    p = 2 * float(student.sf(abs(value) / error, freedom))
+    return Interval(value - half, value + half, p)
+
+
+def holm(found: Sequence[float]) -> list[float]:
+    """Returns p values corrected for their number, by Holm's step-down method.
+
+    Rejecting where a corrected value is below 0.05 finds something that is not there in at most 5 %
+    of such families, however the comparisons hang together.
+
+    Args:
+      found: the p values of one family; NaN where there was no comparison.
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03, 0.005, float("nan")])]
+    [0.03, 0.06, 0.06, 0.02, nan]
+    """
+    p = np.asarray(found, np.float64)
+    corrected, (there,) = np.full(len(p), np.nan), np.nonzero(np.isfinite(p))
+    order = there[np.argsort(p[there])]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return [float(each) for each in corrected]
 
 
 def _variance(without: Float[np.ndarray, " k"]) -> tuple[float, int]:

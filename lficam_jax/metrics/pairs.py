@@ -75,16 +75,19 @@ class Agreement:
     def minus(self, other: "Agreement") -> dict[str, Any]:
         """Returns the paired difference of the agreement adjusted for chance, per statistic.
 
+        Its keys: `value low high p`; p is of `crossed.Interval`.
+
         Args:
           other: of other maps of the same images, under the same settings, in the same order.
         """
+        found = {n: p["adjusted"] - other._parts[n]["adjusted"] for n, p in self._parts.items()}
         return {
-            name: self._with_interval(parts["adjusted"] - other._parts[name]["adjusted"])
-            for name, parts in self._parts.items()
+            name: self._with_interval(each) | {"p": jackknife_interval(each, self._models).p}
+            for name, each in found.items()
         }
 
     def _with_interval(self, found: Float[np.ndarray, " r"]) -> dict[str, float]:
-        low, high = jackknife_interval(found, self._models)
+        low, high, _ = jackknife_interval(found, self._models)
         return {"value": float(found[0]), "low": low, "high": high}
 
 

@@ -3,7 +3,8 @@
     lficam study --config study_cluttered_digits --workdir DIR
 
 `plan` says which runs there are, `runs` trains and measures each, `summary` makes one record of all
-of them. `claims` (what the paper says, and what was found), `tables`, `plots` and `page` show that
-record and nothing else; `formats` writes a table as Markdown, CSV, LaTeX or HTML. `headline` lays
-the records of several studies side by side, and `document` fills a document with their tables.
+of them, and `comparisons` corrects its differences for their number. `claims` (what the paper says,
+and what was found), `tables`, `plots` and `page` show that record and nothing else; `formats`
+writes a table as Markdown, CSV, LaTeX or HTML. `headline` lays the records of several studies side
+by side, and `document` fills a document with their tables.
 """

@@ -91,6 +91,7 @@ def _compare(study: ConfigDict, workdir: Path, *, so_far_only: bool) -> None:
 def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int) -> None:
     """Writes `results/study.json` and the grids of maps."""
     from lficam_jax.data import dataset_info
+    from lficam_jax.study.comparisons import correct
     from lficam_jax.study.runs import arrays_of, folder
     from lficam_jax.study.summary import summarise
     from lficam_jax.workdir.origin import told_hardware, versions
@@ -99,6 +100,7 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
 
     info = dataset_info(study.base.data)
     found = summarise(study, runs, workdir, info.size)
+    correct(found)
     first = arrays_of(folder(workdir, runs[0]))
     about = {
         "name": info.name, "command": f"python -m lficam_jax.study {_words()}",

@@ -7,7 +7,7 @@ from typing import Any
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.study.formats import Table
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS
-from lficam_jax.study.tables import ADJUSTED, NETWORKS, differs, number, shown, signed
+from lficam_jax.study.tables import ADJUSTED, NETWORKS, differs, marked, number, shown, signed
 
 NOT_MEASURED, NOT_TOLD = "not measured", "no detectable difference"
 
@@ -108,7 +108,8 @@ def answers(record: Mapping[str, Any]) -> Table:
     """Returns the claims as a table."""
     rows = tuple((claim.question, claim.answer, claim.evidence) for claim in claims(record))
     caption = (
-        f"By rule: a difference counts where its paired 95 % interval leaves out 0. {NETWORKS}"
+        f"By rule: a difference counts where its paired 95 % interval leaves out 0."
+        f"{marked(record)} {NETWORKS}"
     )
     header = ("question", "answer", "numbers")
     return Table("answers", "What the numbers say", caption, header, rows)

@@ -10,7 +10,7 @@ from lficam_jax.workdir.table import csv_text
 NONE = "–"  # where there is no number
 _NUMBER = rf"([+-]?[\d.]+|{NONE})"
 # As `tables.with_interval` and `signed` write it.
-INTERVAL = re.compile(rf"(?:\*\*)?{_NUMBER} \[{_NUMBER}, {_NUMBER}\](?:\*\*)?")
+INTERVAL = re.compile(rf"(?:\*\*)?{_NUMBER} \[{_NUMBER}, {_NUMBER}\]†?(?:\*\*)?")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ FORMS: Mapping[str, Callable[[Table], str]] = {"md": markdown, "csv": to_csv, "t
 
 def _tex(text: str) -> str:
     for mark, written in (("\\", r"\textbackslash{}"), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"),
-                          ("↑", r"$\uparrow$"), ("↓", r"$\downarrow$"), ("–", "--")):  # fmt: skip
+                          ("↑", r"$\uparrow$"), ("↓", r"$\downarrow$"), ("–", "--"),
+                          ("†", r"$\dagger$")):  # fmt: skip
         text = text.replace(mark, written)
     return rf"\textbf{{{text[2:-2]}}}" if _bold(text) else text
 

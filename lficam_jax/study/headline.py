@@ -9,6 +9,7 @@ from lficam_jax.study.summary import FIN
 from lficam_jax.study.tables import (
     INTERVAL,
     PAIRED,
+    marked,
     mean_of_runs,
     number,
     signed,
@@ -25,8 +26,9 @@ def headline(records: Sequence[Mapping[str, Any]]) -> Table:
     columns = [_rows(record) for record in records]
     names = list(dict.fromkeys(name for column in columns for name in column))
     rows = tuple((name, *(column.get(name, "–") for column in columns)) for name in names)
+    told = next(filter(None, map(marked, records)), "")
     caption = (
-        f"{INTERVAL} {PAIRED} Insertion and deletion between networks look at the networks' "
+        f"{INTERVAL} {PAIRED}{told} Insertion and deletion between networks look at the networks' "
         "probabilities, too. Stability: IoU of the top fifth of the pixels, adjusted for chance."
     )
     header = ("", *(record["name"] for record in records))

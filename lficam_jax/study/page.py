@@ -10,6 +10,7 @@ from lficam_jax.data.inside import inside
 from lficam_jax.explaining.report import style
 from lficam_jax.study import plots
 from lficam_jax.study.claims import Claim, answers, claims, opening
+from lficam_jax.study.comparisons import differences_csv
 from lficam_jax.study.formats import FORMS, html, markdown
 from lficam_jax.study.tables import tables
 from lficam_jax.workdir.results import read_object, replace_text, teaching, understood
@@ -46,6 +47,7 @@ GLOSSARY: Mapping[str, str] = {
     "pointing_game ↑, energy ↑, max_box_acc ↑": "Does the map lie on the object?",
     "stability": "Do maps of networks trained apart lie at the same place? 0: as chance has it, 1: "
     "equal.",
+    "†": "Also after Holm's correction for the number of comparisons in the table.",
     "interval": "95 % over settings and images. A difference counts where its interval leaves out "
     "0.",
 }
@@ -54,7 +56,8 @@ GLOSSARY: Mapping[str, str] = {
 def report(workdir: Path) -> Path:
     """Writes everything that follows from `results/study.json`; returns the page.
 
-    `results/tables/NAME.{md,csv,tex}`, `results/{accuracy,maps,stability,fin}.png`,
+    `results/tables/NAME.{md,csv,tex}`, `results/tables/differences.csv` (every difference that
+    is corrected, with its p values), `results/{accuracy,maps,stability,fin}.png`,
     `results/study.md` and `results/index.html`.
 
     Raises:
@@ -69,6 +72,8 @@ def report(workdir: Path) -> Path:
             f"tables/{table.name}.{suffix}": written(table)
             for table in tables(record) for suffix, written in FORMS.items()
         }  # fmt: skip
+        if "comparisons" in record:
+            texts["tables/differences.csv"] = differences_csv(record)
         texts |= {"study.md": as_markdown(record), "index.html": page_of(record, results)}
     with teaching(results):
         (results / "tables").mkdir(exist_ok=True)

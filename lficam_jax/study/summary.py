@@ -185,7 +185,7 @@ def _value(
 ) -> Numbers:
     values = np.array([*rows.values()], np.float64)
     statistic = _statistic(column, len(values))
-    low, high = crossed_interval(values, statistic, clusters=clusters)
+    low, high, _ = crossed_interval(values, statistic, clusters=clusters)
     each = [_plain(_statistic(column, 1), one[None]) for one in values]
     return {
         "value": _plain(statistic, values), "low": low, "high": high,
@@ -203,8 +203,8 @@ def _difference(
     def both(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
         return statistic(weights, values[:, 0]) - statistic(weights, values[:, 1])
 
-    low, high = crossed_interval(np.stack([a, b], axis=2), both, clusters=clusters)
-    return {"value": _plain(statistic, a) - _plain(statistic, b), "low": low, "high": high}
+    interval = crossed_interval(np.stack([a, b], axis=2), both, clusters=clusters)
+    return {"value": _plain(statistic, a) - _plain(statistic, b), **interval._asdict()}
 
 
 def _plain(statistic: Statistic, values: np.ndarray) -> float:

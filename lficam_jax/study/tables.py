@@ -27,6 +27,9 @@ NETWORKS = (
 )
 
 
+HOLM = 0.05  # where a corrected p value is below
+
+
 def tables(record: Mapping[str, Any]) -> list[Table]:
     """Returns all tables of a study's record, in the order in which they are read."""
     found = [_settings(record), _accuracy(record), _stability(record)]
@@ -61,17 +64,36 @@ def _digits(value: float) -> int:
 
 
 def signed(found: Mapping[str, Any] | None, digits: int | None = None) -> str:
-    """Writes a difference with its sign and interval; in bold if the interval leaves out 0."""
+    """Writes a difference with its sign and interval; in bold if the interval leaves out 0.
+
+    With † if it does so after Holm's correction, too (`study.comparisons`).
+    """
     if found is None or found["value"] is None:
         return "–"
     text = with_interval(found, digits)
     text = text if text.startswith("-") else f"+{text}"
-    return f"**{text}**" if differs(found) else text
+    corrected = found.get("p_holm")
+    mark = "†" if corrected is not None and corrected < HOLM else ""
+    return f"**{text}{mark}**" if differs(found) else text
 
 
 def differs(found: Mapping[str, Any]) -> bool:
     """Tells whether an interval leaves out 0."""
     return found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+
+
+def marked(record: Mapping[str, Any], family: str = "") -> str:
+    """Says what † means, after a caption's `PAIRED`; nothing of a record without corrected p's.
+
+    Args:
+      record: of a study.
+      family: of `study.comparisons`, if the table is one; else each difference is of its own.
+    """
+    if "comparisons" not in record:
+        return ""
+    number = record["comparisons"].get(family)
+    of = f"the {number} comparisons of this table" if number else "the comparisons of its own table"
+    return f" †: also after Holm's correction for {of}."
 
 
 def _settings(record: Mapping[str, Any]) -> Table:
@@ -96,7 +118,7 @@ def _accuracy(record: Mapping[str, Any]) -> Table:
     )  # fmt: skip
     caption = (
         f"Percent of {record['test_examples']:,} test images right. sd: over settings. {INTERVAL} "
-        f"{PAIRED}"
+        f"{PAIRED}{marked(record, 'accuracy')}"
     )
     header = ("model", "accuracy", "sd", *settings, "minus plain")
     return Table("accuracy", "Accuracy", caption, header, rows)
@@ -118,7 +140,8 @@ def _stability(record: Mapping[str, Any]) -> Table:
         "Do models trained under different settings look at the same place? Mean over all pairs of "
         f"settings and {record['images']} test images. Chance: the same with images shuffled. "
         "adjusted: (value - chance) / (1 - chance) of each pair, then averaged. "
-        f"{INTERVAL} {PAIRED} Only official_rowwise is on the published scale."
+        f"{INTERVAL} {PAIRED}{marked(record, 'stability')} "
+        "Only official_rowwise is on the published scale."
     )
     header = (
         "model, map", *STATISTICS, "chance of iou", "chance of rowwise",
@@ -140,7 +163,7 @@ def _versus(record: Mapping[str, Any]) -> Table:
         for other, found in record["versus"].items()
     )
     caption = (
-        f"The own map of {OURS} minus the map named. {INTERVAL} {PAIRED} "
+        f"The own map of {OURS} minus the map named. {INTERVAL} {PAIRED}{marked(record, 'versus')} "
         f"↑: more is better, so + speaks for lfi; ↓: less is. {NETWORKS}"
     )
     header = ("lfi, own minus", *(with_arrow(c) for c in columns))
@@ -176,8 +199,13 @@ def _maps(record: Mapping[str, Any], model: str) -> Table:
     return Table(f"maps_{model}", f"Maps of {model}", caption, header, rows)
 
 
+def ablation_columns(record: Mapping[str, Any]) -> list[str]:
+    """Returns the measures of which the ablations are compared."""
+    return [c for c in shown(record) if c not in ("average_gain", "max_box_acc")]
+
+
 def _ablations(record: Mapping[str, Any]) -> Table:
-    columns = [c for c in shown(record) if c not in ("average_gain", "max_box_acc")]
+    columns = ablation_columns(record)
     under: dict[tuple[str, ...], list[str]] = {}
     for name, found in record["ablations"].items():
         under.setdefault(tuple(found["reference"]["per_setting"]), []).append(name)
@@ -192,7 +220,7 @@ def _ablations(record: Mapping[str, Any]) -> Table:
     caption = (
         "Each row changes one thing in lfi, whose own row above is under the same settings. "
         "effective channels: exp(entropy) of the importance; correlation: of the map with the mean "
-        f"activation. {INTERVAL} {PAIRED} {NETWORKS}"
+        f"activation. {INTERVAL} {PAIRED}{marked(record, 'ablations')} {NETWORKS}"
     )
     header = ("FIN", "settings", "accuracy", "minus lfi", "effective channels", "correlation",
               *(f"{with_arrow(c)} minus lfi" for c in columns))  # fmt: skip
@@ -249,7 +277,7 @@ def _fin_adds(record: Mapping[str, Any]) -> Table:
     caption = (
         "Left: FIN's map against the plain mean of the same network's activations. Right: the "
         "network trained with FIN against one trained with uniform importance. "
-        f"{INTERVAL} {PAIRED} {NETWORKS}"
+        f"{INTERVAL} {PAIRED}{marked(record)} {NETWORKS}"
     )
     header = ("measure", "lfi", "own map minus mean_features", "trained with FIN minus uniform")
     return Table("fin_adds", "What FIN adds", caption, header, tuple(rows))

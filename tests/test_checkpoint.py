@@ -36,8 +36,9 @@ def save(workdir, *accuracies, ema=False):
     """Saves steps 1, 2, … with these validation accuracies (None: not evaluated)."""
     with Checkpoints(workdir) as checkpoints:
         for step, accuracy in enumerate(accuracies, 1):
-            metrics = None if accuracy is None else {"accuracy": accuracy}
-            checkpoints.save(state_at(step, ema), metrics=metrics)
+            checkpoints.save(state_at(step, ema))
+            if accuracy is not None:
+                checkpoints.note(step, {"accuracy": accuracy})
         checkpoints.wait()
         return sorted(checkpoints.manager.all_steps()), checkpoints.best_step()
 
@@ -66,6 +67,11 @@ def test_saving_and_reading_log_no_advice_of_orbaxs(tmp_path, caplog):
 def test_the_latest_two_and_the_best_are_kept(tmp_path):
     kept, best = save(tmp_path, 0.1, 0.9, 0.2, 0.8, 0.3)
     assert kept == [2, 4, 5] and best == 2
+
+
+def test_a_best_that_is_beaten_by_a_later_step_is_kept_no_longer(tmp_path):
+    kept, best = save(tmp_path, 0.9, 0.2, 0.3, 0.95)
+    assert kept == [3, 4] and best == 4
 
 
 def test_a_step_without_validation_is_never_the_best(tmp_path):
@@ -119,7 +125,7 @@ def test_a_damaged_newest_step_falls_back_to_the_one_before(tmp_path, caplog, da
     with caplog.at_level(logging.WARNING, "lficam_jax"), Checkpoints(tmp_path) as checkpoints:
         restored = checkpoints.restore_latest(state_at(9))
         same(restored, state_at(2))
-        checkpoints.save(state_at(3), metrics={"accuracy": 0.3})  # the place is free
+        checkpoints.save(state_at(3))  # the place is free
         checkpoints.wait()
         same(checkpoints.restore_latest(state_at(9)), state_at(3))
     first, kept = sorted(line for line in said(caplog) if line.startswith("checkpoint"))
@@ -230,7 +236,7 @@ def test_what_is_not_finite_is_never_saved(tmp_path, where, bad):
     state = state.replace(**{where: jax.tree.map(lambda x: x * bad, getattr(state, where))})
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(DivergedError, match=f"diverged at step 2: .{where}.* is not finite"):
-            checkpoints.save(state, metrics={"accuracy": 0.9})
+            checkpoints.save(state)
         checkpoints.wait()
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["1"]
 
@@ -277,7 +283,7 @@ def test_a_full_disk_is_told_and_the_step_before_stays(tmp_path, caplog):
         try:
             resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
             with pytest.raises(UserError, match="checkpoint .*cannot be written.*the disk"):
-                checkpoints.save(state_at(2), metrics={"accuracy": 0.6})
+                checkpoints.save(state_at(2))
                 checkpoints.wait()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)

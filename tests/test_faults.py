@@ -126,10 +126,48 @@ def test_a_validation_split_that_cannot_be_measured_costs_no_step(
         match = "a.png is damaged; step 3 is saved" if fails == "damaged" else "out of memory"
         with pytest.raises(type(error), match=match):
             train(tiny, tmp_path)
-        with pytest.raises(type(error)):  # nor again: it goes on behind step 3
+        with pytest.raises(type(error)):  # nor again: nothing is trained until it can be measured
             train(tiny, tmp_path)
-    assert newest(tmp_path / "checkpoints") == 4
-    assert train(tiny, tmp_path)["resumed_at_step"] == 4
+    assert newest(tmp_path / "checkpoints") == 3
+    assert train(tiny, tmp_path)["resumed_at_step"] == 3
+
+
+def test_killed_during_an_evaluation_no_step_is_lost_and_the_run_ends_alike(
+    tiny, tmp_path, monkeypatch
+):
+    """What kill -9 leaves of the folder, copied: behind the evaluation of step 2, before its result
+    is noted; and in the midst of that of step 4, the last."""
+    tiny.eval.every_steps, run, left = 2, tmp_path / "run", {}
+    for of, name in ((loop.Evaluation, "measure"), (loop.Checkpoints, "note")):
+        monkeypatch.setattr(of, name, killed(getattr(of, name), run, left))
+    unbroken = train(tiny, run)
+    monkeypatch.undo()
+    assert list(left.values())[:4] == [2, 2, 4, 4]
+    for folder, step in list(left.items())[1:3]:
+        found = train(tiny, folder)
+        assert found["resumed_at_step"] == step
+        same_weights(tiny, folder, run)
+        assert [found[k] == unbroken[k] for k in ("test", "validation", "best_step")] == [True] * 3
+        assert numbers(folder) == numbers(run)  # each once
+
+
+def killed(method, run, left):
+    """Copies the run's folder before `method` is called, once the newest step is saved."""
+
+    def call(*given):
+        trained = numbers(run)[-1]["step"]
+        while not (run / "checkpoints" / str(trained)).is_dir():
+            time.sleep(0.01)
+        shutil.copytree(run, folder := run.with_name(f"killed-{len(left)}"))
+        left[folder] = trained
+        return method(*given)
+
+    return call
+
+
+def numbers(run):
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if "per_second" not in k} for line in lines]
 
 
 @pytest.mark.parametrize("every, step", [(1, 1), (4, 2)])

@@ -89,8 +89,8 @@ def saved(tmp_path_factory):
     with Checkpoints(workdir) as checkpoints:
         for step, accuracy in ((1, 0.9), (2, 0.1)):
             state = create_state(draw(seed=step), tx).replace(step=jnp.int32(step))
-            checkpoints.save(state, metrics={"accuracy": accuracy})
-        checkpoints.wait()
+            checkpoints.save(state)
+            checkpoints.note(step, {"accuracy": accuracy})
     return workdir
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from lficam_jax.data import Pipeline
 from lficam_jax.data.pipeline import HostBatch
+from lficam_jax.devices import distributed
 from lficam_jax.devices.interrupt import Interrupted, Interruption
 from lficam_jax.devices.parallel import waits
 from lficam_jax.devices.watchdog import GENEROUS, Watchdog
@@ -51,7 +53,7 @@ class Plan:
     Attributes:
       total_steps: where the run ends.
       log_every: between two log points.
-      evaluate_every: between two looks at the validation split, each of which is saved.
+      evaluate_every: between two looks at the validation split; before each the step is saved.
       save_every: between two checkpoints besides.
       tensorboard: write TensorBoard files too.
       watchdog_seconds: that a step may take; 0 = for ever.
@@ -126,13 +128,16 @@ class Loop:
     def run(self, state: TrainState, workdir: Path, interruption: Interruption) -> None:
         """Trains to `total_steps`, or until a signal: then saves and raises Interrupted."""
         first, plan = int(state.step), self.plan
-        self._saved = first
+        self._saved, unmeasured = first, self._unmeasured(first)
+        again = "validation/" if unmeasured else None
         with (
-            MetricWriter(workdir, plan.tensorboard, resume_step=first) as self._writer,
+            MetricWriter(workdir, plan.tensorboard, first, again) as self._writer,
             Progress(plan.total_steps, self.data.steps_per_epoch, first) as self._progress,
             Watchdog(plan.watchdog_seconds) as self._watchdog,
             Profile(workdir, plan.profile) as profile,
         ):
+            if unmeasured:
+                self._measure(first, state)
             batches = self.data.batches(first)
             for step in range(first + 1, plan.total_steps + 1):
                 compiles = step == first + 1
@@ -151,6 +156,15 @@ class Loop:
                     self._show(step - len(self._window) + len(done), done[-RECENT:])
                 self._after(step, state, interruption.at(step))
             self.checkpoints.wait()
+
+    def _unmeasured(self, first: int) -> bool:
+        """Tells whether the step that the run goes on from was saved, and then not measured."""
+        if not first or not due(first, self.plan.evaluate_every, self.plan.total_steps):
+            return False
+        measured = distributed.first(
+            lambda: np.array(self.checkpoints.is_measured(first)), np.array(True)
+        )
+        return not measured
 
     @contextlib.contextmanager
     def _compiling(self, step: int, compiles: bool) -> Iterator[None]:
@@ -179,23 +193,23 @@ class Loop:
             ) from error
 
     def _after(self, step: int, state: TrainState, signum: int | None) -> None:
-        """Logs, evaluates, saves and stops where it is time to."""
+        """Logs, saves, stops and evaluates where it is time to."""
         plan, total = self.plan, self.plan.total_steps
         evaluates = due(step, plan.evaluate_every, total)
         saves = signum or evaluates or due(step, plan.save_every, total)
         if saves or due(step, plan.log_every, total):
             self._log(step)  # before a save: it refuses what is not finite
         if saves:
-            self._watchdog.watch(f"evaluating and saving step {step}", GENEROUS)
-            self._save(step, state, self._measured(step, state) if evaluates else None)
+            self._watchdog.watch(f"saving step {step}", GENEROUS)
+            self._save(step, state)
         if signum and step < total:
             self.checkpoints.wait()
             raise Interrupted(signum, step)
+        if evaluates:  # what is saved by now: whatever happens costs no step
+            self._measure(step, state)
 
-    def _save(
-        self, step: int, state: TrainState, metrics: Mapping[str, float] | None = None
-    ) -> None:
-        self.checkpoints.save(state, metrics=metrics)
+    def _save(self, step: int, state: TrainState) -> None:
+        self.checkpoints.save(state)
         self._saved = step
         self._speed.go_on(step)
 
@@ -222,21 +236,22 @@ class Loop:
             self._progress.update(step, **shown)
         self._window = []
 
-    def _measured(self, step: int, state: TrainState) -> dict[str, float]:
-        """Measures the validation split; whatever fails there costs no step that is done."""
+    def _measure(self, step: int, state: TrainState) -> None:
+        """Measures the validation split and notes what came out beside the step, which is saved."""
+        self._watchdog.watch(f"evaluating step {step}", GENEROUS)
         try:
-            return self._evaluate(step, state)
+            metrics = self._evaluate(step, state)
         except DivergedError:
+            self.checkpoints.remove(step)
             raise
-        except Exception as error:
-            self._save(step, state)
+        except (OSError, UserError) as error:
             self.checkpoints.wait()
-            if not isinstance(error, OSError | UserError):
-                raise
             raise UserError(
                 f"the validation split cannot be measured: {error}; step {step} is saved, the "
                 "same command continues from there"
             ) from error
+        self.checkpoints.note(step, metrics)
+        self._speed.go_on(step)
 
     def _evaluate(self, step: int, state: TrainState) -> dict[str, float]:
         with self._progress.doing("measuring the validation split …"):

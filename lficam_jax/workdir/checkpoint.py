@@ -7,11 +7,9 @@ it does not notice a flipped bit, which the checksums do.
 """
 
 import contextlib
-import errno
 import gc
 import itertools
 import logging
-import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +25,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.structs import TrainState, Variables
-from lficam_jax.workdir.damage import refused
+from lficam_jax.workdir.damage import cause, in_a_line, refused
 from lficam_jax.workdir.measured import Manager, checksum, goodness
 from lficam_jax.workdir.results import plain, teaching
 
@@ -52,7 +50,7 @@ class Checkpoints:
         keep_latest: int = 2, read_only: bool = False,
     ) -> None:  # fmt: skip
         self.directory = Path(workdir).resolve() / "checkpoints"
-        self._config = dict(config or {})
+        self._config, self._keep_latest = dict(config or {}), keep_latest
         self._ours = jax.process_index() == 0
         if not self._ours:
             return
@@ -86,8 +84,8 @@ class Checkpoints:
                 self.manager.close()
             del self.manager
 
-    def save(self, state: TrainState, *, metrics: Mapping[str, float] | None = None) -> None:
-        """Copies the state to the host and writes it in the background.
+    def save(self, state: TrainState) -> None:
+        """Copies the state to the host and writes it in the background, as not measured yet.
 
         Every process looks at its copy, so that all end alike; process 0 writes.
 
@@ -100,11 +98,10 @@ class Checkpoints:
         if not self._ours:
             return
         model, train = _split(host)
-        metrics = {name: float(value) for name, value in (metrics or {}).items()}
         meta = {
-            "config": plain(self._config), "metrics": metrics,
+            "config": plain(self._config), "metrics": {},
             "checksums": {
-                "model": checksums(model), "train": checksums(train), "metrics": checksum(metrics),
+                "model": checksums(model), "train": checksums(train), "metrics": checksum({}),
             },
         }  # fmt: skip
         arguments = ocp.args.Composite(
@@ -113,8 +110,32 @@ class Checkpoints:
         )  # fmt: skip
         with self._writing(), _without_advice():  # raises what went wrong with the save before, too
             self._check_writable()
-            step = int(host.step)
-            self.manager.save(step, args=arguments, metrics=metrics or None, force=True)
+            self.manager.save(int(host.step), args=arguments, force=True)
+
+    def note(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Notes what was measured of a step that was saved; a best that it beats is kept no longer.
+
+        Raises:
+          UserError: if that step, or its metrics, cannot be written.
+        """
+        self.wait()
+        if not self._ours or not metrics:
+            return
+        before = self.manager.best_step()
+        self.manager.note(step, {name: float(value) for name, value in metrics.items()})
+        kept = {*sorted(self.manager.all_steps())[-self._keep_latest :], self.manager.best_step()}
+        if before is not None and before not in kept:
+            self.manager.delete(before)
+
+    def is_measured(self, step: int) -> bool:
+        """Tells whether a step on disk was measured; for process 0, which reads."""
+        return self.manager.metrics(step) is not None
+
+    def remove(self, step: int) -> None:
+        """Removes a step that was saved before it turned out to have diverged."""
+        self.wait()
+        if self._ours:
+            self.manager.delete(step)
 
     def _check_writable(self) -> None:
         """Raises OSError at once, where orbax would wait minutes for a folder that cannot be."""
@@ -140,7 +161,7 @@ class Checkpoints:
             try:
                 yield
             except Exception as error:  # OSError, or tensorstore's ValueError with its words
-                problem = f"{_cause(str(error))} The ones before it are intact. ({_line(error)})"
+                problem = f"{cause(str(error))} The ones before it are intact. ({in_a_line(error)})"
         if problem:
             raise UserError(f"a checkpoint in {self.directory} cannot be written; {problem}")
 
@@ -215,7 +236,7 @@ class Checkpoints:
             try:
                 return self._read(step, like)
             except Exception as error:  # whatever a damaged file makes orbax or tensorstore raise
-                words, why = _line(error), refused(error, self.directory / str(step))
+                words, why = in_a_line(error), refused(error, self.directory / str(step))
         if why:
             raise UserError(
                 f"checkpoint {step} in {self.directory} cannot be read now ({why}); nothing is "
@@ -315,22 +336,3 @@ def _without_advice(level: int = logging.ERROR) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-def _cause(words: str) -> str:
-    """Says what a failed save most likely means, and what helps."""
-    if os.strerror(errno.EMFILE) not in words:
-        return "is the disk full or read-only?"
-    if "' -> '" not in words:
-        return "too many files are open; allow more (ulimit -n 100000)."
-    # What gcsfuse answers to a rename, by which orbax finishes every folder.
-    return (
-        "its file system does not rename folders; is it a bucket mounted by gcsfuse? Mount it with "
-        "--rename-dir-limit=200000, or say --workdir=gs://BUCKET/RUN."
-    )
-
-
-def _line(error: Exception) -> str:
-    """Returns the beginning and the end of what went wrong; between them is a storage's spec."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else f"{text[:60]} … {text[-90:]}"

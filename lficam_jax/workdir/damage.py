@@ -1,4 +1,4 @@
-"""Tells a damaged file from one that the system would not read: the first may be passed over."""
+"""What went wrong with files: a damaged one, which may be passed over, or one that is refused."""
 
 import errno
 import os
@@ -65,3 +65,22 @@ def _unreadable(folder: Path) -> str:
         if error.errno not in ABSENT:
             return f"{error.filename or folder}: {error.strerror or error}"
     return ""
+
+
+def cause(words: str) -> str:
+    """Says what a failed save most likely means, and what helps."""
+    if os.strerror(errno.EMFILE) not in words:
+        return "is the disk full or read-only?"
+    if "' -> '" not in words:
+        return "too many files are open; allow more (ulimit -n 100000)."
+    # What gcsfuse answers to a rename, by which orbax finishes every folder.
+    return (
+        "its file system does not rename folders; is it a bucket mounted by gcsfuse? Mount it with "
+        "--rename-dir-limit=200000, or say --workdir=gs://BUCKET/RUN."
+    )
+
+
+def in_a_line(error: Exception) -> str:
+    """Returns the beginning and the end of what went wrong; between them is a storage's spec."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:60]} … {text[-90:]}"

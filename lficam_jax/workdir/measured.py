@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 
 from lficam_jax.errors import UserError
 from lficam_jax.workdir.damage import ABSENT
+from lficam_jax.workdir.results import replace_text, teaching
 
 log = logging.getLogger("lficam_jax.workdir.checkpoint")
 # On the validation split; a network has one of them, of which the highest is the best, or (-1) the
@@ -21,6 +22,8 @@ METRICS = {"accuracy": 1, "mean_average_precision": 1, "mae": -1}
 
 class Manager(ocp.CheckpointManager):  # type: ignore[misc]  # orbax is untyped
     """Orbax' manager, to which a step with damaged metrics is one that was not measured."""
+
+    _told: frozenset[int] = frozenset()  # steps with damaged metrics
 
     def metrics(self, step: int) -> Any:
         """Returns the metrics of a step; None if it has none, or both copies of them are damaged.
@@ -40,8 +43,28 @@ class Manager(ocp.CheckpointManager):  # type: ignore[misc]  # orbax is untyped
             fits = checksum(copy) == whole if whole else copy == noted.get("metrics", copy)
             if fits and _is_measured(copy):
                 return copy
-        log.warning("the metrics of checkpoint %d are damaged; it counts as not measured", step)
+        if step not in self._told:
+            log.warning("the metrics of checkpoint %d are damaged; it counts as not measured", step)
+            self._told |= {step}
         return None
+
+    def note(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes what was measured of a step that is on disk.
+
+        Killed between the two copies, the step counts as not measured.
+
+        Raises:
+          UserError: if they cannot be written.
+        """
+        folder = Path(self.directory) / str(step)
+        noted = self._item(step, "meta", "metadata")
+        noted |= {"metrics": dict(metrics)}
+        noted["checksums"] = noted.get("checksums", {}) | {"metrics": checksum(metrics)}
+        with teaching(folder):
+            (folder / "metrics").mkdir(exist_ok=True)
+            replace_text(folder / "metrics" / "metrics", json.dumps(dict(metrics)))
+            replace_text(folder / "meta" / "metadata", json.dumps(noted))
+        self.reload()
 
     def _item(self, step: int, *names: str) -> dict[str, Any]:
         """Returns a JSON file of a step; {} if it is damaged or absent."""

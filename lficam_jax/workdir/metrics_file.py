@@ -27,6 +27,7 @@ class MetricWriter:
       tensorboard: also write `<workdir>/tensorboard/` (scalars and pictures).
       resume_step: the step from which the run goes on. Lines of later steps are dropped, because
         the run is about to write them again; None keeps every line.
+      again: how the names of numbers begin that it writes again at that very step; None for none.
 
     Raises:
       UserError: if the folder or the file cannot be written.
@@ -37,6 +38,7 @@ class MetricWriter:
         workdir: str | os.PathLike[str],
         tensorboard: bool = True,
         resume_step: int | None = None,
+        again: str | None = None,
     ) -> None:
         self._path = Path(workdir) / "metrics.jsonl"
         self._lines, self._tensorboard = None, None
@@ -45,7 +47,7 @@ class MetricWriter:
         with teaching(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if resume_step is not None and self._path.is_file():
-                _drop_after(self._path, resume_step)
+                _drop_after(self._path, resume_step, again)
             # Unbuffered: when `scalars` returns the line is in the file, or it has raised.
             # A link would lead out of a folder that may be somebody else's.
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -96,11 +98,13 @@ class MetricWriter:
         self.close()
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Keeps the lines up to `step`, and no line that a kill cut short."""
+def _drop_after(path: Path, step: int, again: str | None) -> None:
+    """Keeps the lines up to `step`, but not what comes `again`, nor what a kill cut short."""
     kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            if json.loads(line)["step"] <= step:
+            found = json.loads(line)
+            repeated = again is not None and any(name.startswith(again) for name in found)
+            if found["step"] < step + (not repeated):
                 kept.append(line + "\n")
     replace_text(path, "".join(kept))

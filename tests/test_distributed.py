@@ -218,11 +218,14 @@ def test_a_pair_that_lost_one_goes_on_in_the_other_mapping(pair, tiny, digits, a
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "index,signum", [(0, signal.SIGKILL), (0, signal.SIGTERM), (1, signal.SIGINT)]
+    "index,signum",
+    [(0, signal.SIGKILL), (0, signal.SIGTERM), (1, signal.SIGINT), (1, signal.SIGHUP)],
 )
 def test_whichever_process_is_struck_the_pair_goes_on_with_the_same_bits(
-    pair, tiny, digits, tmp_path, index, signum
+    pair, tiny, digits, tmp_path, index, signum, request
 ):
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     config, words = configured(tiny, digits), as_flags(RUN)
     assert ended(*pair("--workdir", tmp_path / "unbroken", *words))[0] == [0, 0]
     struck = pair("--workdir", tmp_path / "run", *words)

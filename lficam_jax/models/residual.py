@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from lficam_jax.models.backbone import Backbone
 from lficam_jax.models.layers import Layers
+from lficam_jax.ops.pool import max_pool
 
 
 class BasicBlock(nn.Module):
@@ -133,7 +134,7 @@ class Stem(nn.Module):
         x = self.layers.conv(self.filters, self.kernel, self.stride, name="conv")(x)
         if self.activate:
             x = nn.relu(self.layers.norm(train=train, name="bn")(x))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.pool else x
+        return max_pool(x, (3, 3), (2, 2), 1) if self.pool else x
 
 
 class Trunk(nn.Module):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from lficam_jax.errors import UserError
 from lficam_jax.models.backbone import Backbone
 from lficam_jax.models.layers import Layers
+from lficam_jax.ops.pool import max_pool
 
 COUNTS = {
     11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4),
@@ -46,7 +47,7 @@ class VGGTrunk(nn.Module):
     def __call__(self, x: Float[Array, "b y x c"], *, train: bool) -> Float[Array, "b h w d"]:
         for i, (filters, count) in enumerate(zip(self.filters, self.counts, strict=True)):
             x = VGGStage(filters, count, self.layers, name=f"stage{i + 1}")(x, train=train)
-            x = nn.max_pool(x, (2, 2), (2, 2))
+            x = max_pool(x, (2, 2), (2, 2))
         return x
 
 
@@ -57,7 +58,7 @@ class HiddenLayers(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w d"], *, train: bool) -> Float[Array, "b 1 1 e"]:
-        x = nn.max_pool(x, (2, 2), (2, 2)).astype(jnp.float32)
+        x = max_pool(x, (2, 2), (2, 2)).astype(jnp.float32)
         rows, columns = (jnp.asarray(windows(size, GRID)) for size in x.shape[1:3])
         x = jnp.einsum("bhwd,ih,jw->bdij", x, rows, columns, precision="highest")
         x = x.reshape(x.shape[0], -1)  # channels first, as the published weights have it

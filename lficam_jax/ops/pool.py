@@ -1,0 +1,57 @@
+"""Max-pooling whose gradient is a sum over the places of the window, which a GPU runs quickly."""
+
+from collections.abc import Iterator
+from functools import partial, reduce
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Pair = tuple[int, int]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def max_pool(
+    x: Float[Array, "b h w c"], window: Pair, stride: Pair, padding: int = 0
+) -> Float[Array, "b hh ww c"]:
+    """Returns the largest value of each window; `padding` adds nothing that could be it.
+
+    The same as `flax.linen.max_pool`, gradient included: of equal values, the first in reading
+    order takes it. XLA finds that one again by an index for each axis, and on a GPU scatters the
+    gradient by atomic additions; here one byte says which place of the window it was.
+    """
+    pooled: Array = nn.max_pool(x, window, stride, ((padding, padding),) * 2)
+    return pooled
+
+
+@max_pool.defjvp
+def _differentiate(
+    window: Pair, stride: Pair, padding: int, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    (x,), (dx,) = primals, tangents
+    best, *others = _views(x, window, stride, padding, -jnp.inf)
+    place = jnp.zeros(best.shape, jnp.uint8)
+    for k, view in enumerate(others, 1):
+        better = (view > best) | (view != view)  # a NaN stays
+        best, place = jnp.where(better, view, best), jnp.where(better, jnp.uint8(k), place)
+    parts = (
+        jnp.where(place == k, view, 0)
+        for k, view in enumerate(_views(dx, window, stride, padding, 0.0))
+    )
+    return best, reduce(jnp.add, parts)
+
+
+def _views(x: Array, window: Pair, stride: Pair, padding: int, fill: float) -> Iterator[Array]:
+    """Yields, for each place of the window in reading order, what stands there in all windows."""
+    value = jnp.asarray(fill, x.dtype)
+    x = lax.pad(x, value, ((0, 0, 0), (padding, padding, 0), (padding, padding, 0), (0, 0, 0)))
+    b, h, w, c = x.shape
+    rows, columns = (
+        (n - size) // step + 1 for n, size, step in zip((h, w), window, stride, strict=True)
+    )
+    for i in range(window[0]):
+        for j in range(window[1]):
+            ends = i + (rows - 1) * stride[0] + 1, j + (columns - 1) * stride[1] + 1
+            yield lax.slice(x, (0, i, j, 0), (b, *ends, c), (1, *stride, 1))

@@ -1,6 +1,5 @@
 """The study: plan, paired statistics, and a whole miniature that is killed and goes on."""
 
-import csv
 import importlib
 import json
 import os
@@ -19,12 +18,13 @@ from configs.fashion_mnist import get_config as get_fashion_mnist
 from lficam_jax.config import as_json
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.models import create_model
-from lficam_jax.study import comparisons, document, runs, summary
+from lficam_jax.study import document, runs, summary
+from lficam_jax.study.cells import differs, number, signed
 from lficam_jax.study.claims import claims
 from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
 from lficam_jax.study.headline import headline
 from lficam_jax.study.plan import ABLATIONS, default_study, plan
-from lficam_jax.study.tables import differs, number, signed, tables
+from lficam_jax.study.tables import tables
 from lficam_jax.workdir.folder import claim as claim_folder
 
 ROOT = Path(__file__).parent.parent
@@ -198,46 +198,6 @@ def test_every_table_of_the_results_follows_from_the_committed_records():
         text = page.read_text(encoding="utf-8")
         assert document.PLACE.search(text)
         assert document.filled(text, page.parent) == text
-
-
-def corrected():
-    """The first edition's record with a p value for each difference, made up, and corrected."""
-    record = json.loads((ROOT / "docs" / "results" / "cluttered_digits.json").read_text())
-    for family in comparisons._families(record).values():
-        for *_, found in family:
-            found["p"] = 0.01 if differs(found) else 0.5
-    accuracy = [record["accuracy"][m]["difference"] for m in ("abn", "lfi", "uniform")]
-    for found, p in zip(accuracy, (0.04, 0.03, 0.005), strict=True):
-        found["p"] = p
-    comparisons.correct(record)
-    return record
-
-
-def test_differences_are_corrected_for_how_many_a_table_has():
-    """Accuracy: abn, abn_one_loss, lfi and uniform minus plain, and lfi minus uniform."""
-    record = corrected()
-    assert record["comparisons"]["accuracy"] == 5
-    assert record["accuracy"]["lfi"]["difference"]["p_holm"] == pytest.approx(4 * 0.03)
-    found = {table.name: table for table in tables(record)}
-    told = {row[0]: row[-1] for row in found["accuracy"].rows}
-    assert told["lfi"] == "**+4.64 [0.60, 8.68]**"  # 0.12: not one that holds among five
-    assert told["uniform"] == "**+4.54 [0.87, 8.21]†**"  # 5 * 0.005
-    assert "†: also after Holm's correction for the 5 comparisons" in found["accuracy"].caption
-    versus = record["comparisons"]["versus"]
-    assert versus == sum(cell != "–" for row in found["versus"].rows for cell in row[1:])
-    assert "†" not in found["versus"].caption.split("Holm")[1] and "†" not in to_csv(
-        found["accuracy"]
-    )
-    assert r"8.21]$\dagger$}" in latex(found["accuracy"])
-
-
-def test_every_corrected_difference_has_a_row_for_programs():
-    record = corrected()
-    rows = list(csv.DictReader(comparisons.differences_csv(record).splitlines()))
-    assert len(rows) == sum(record["comparisons"].values())
-    (row,) = (r for r in rows if (r["first"], r["minus"]) == ("uniform", "plain"))
-    assert row["family"] == row["measure"] == "accuracy"
-    assert (float(row["p"]), float(row["p_holm"])) == (0.005, 0.025)
 
 
 def test_numbers_are_written_for_reading():

@@ -4,10 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lficam_jax.measure.scoreboard import COLUMNS
+from lficam_jax.study.cells import (
+    ADJUSTED,
+    NETWORKS,
+    RANKED,
+    differs,
+    marked,
+    number,
+    shown,
+    signed,
+)
 from lficam_jax.study.formats import Table
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS
-from lficam_jax.study.tables import ADJUSTED, NETWORKS, differs, marked, number, shown, signed
 
 NOT_MEASURED, NOT_TOLD = "not measured", "no detectable difference"
 
@@ -32,24 +40,43 @@ class Claim:
 
 
 def opening(record: Mapping[str, Any]) -> list[str]:
-    """Answers in three sentences: accuracy, faithfulness and stability, by the rule of `claims`."""
-    return [
-        sentence
-        for sentence in (_on_accuracy(record), _on_maps(record), _on_stability(record))
-        if sentence
-    ]
+    """Answers in a sentence each, by the rule of `claims`: accuracy, maps, stability, heads."""
+    told = (_on_accuracy, _on_maps, _on_stability, _on_heads)
+    return [sentence for tell in told if (sentence := tell(record))]
 
 
 def _on_accuracy(record: Mapping[str, Any]) -> str:
     versus = {BASELINE: record["accuracy"][OURS]["difference"]}
     if CONTROL in record["accuracy_versus"]:
         versus[f"{CONTROL}, the same network without FIN"] = record["accuracy_versus"][CONTROL]
+    return f"Accuracy: {OURS} is {_more_accurate(versus)}."
+
+
+def _more_accurate(versus: Mapping[str, Any]) -> str:
     words = {"yes": "more", "no": "less", "open": "not measurably more"}
     told = [
         f"{words[tone(_verdict(found))]} accurate than {other} ({_plain(signed(found, 2))} points)"
         for other, found in versus.items()
     ]
-    return f"Accuracy: {OURS} is {', and '.join(told)}."
+    return ", and ".join(told)
+
+
+def _on_heads(record: Mapping[str, Any]) -> str:
+    heads = record.get("heads", {})
+    reference = heads.get("reference")
+    if not reference:
+        return ""
+    versus = {name: heads["accuracy"][name] for name in (BASELINE, OURS)}
+    told = []
+    for section, other, whose in (
+        ("between", f"{OURS}, own", f"{OURS}'s"),
+        ("within", f"{reference}, mean_features", "the mean activation of its network"),
+        ("within", f"{reference}, grad_cam", "grad_cam of its network"),
+    ):
+        if found := heads[section].get(other):
+            told.append(f"{_better_worse(found)[0]} beside {whose}")
+    start = f"Heads: {reference} is {_more_accurate(versus)}"
+    return f"{start}. Its own map is {'; '.join(told)}." if told else f"{start}."
 
 
 def _on_maps(record: Mapping[str, Any]) -> str:
@@ -213,7 +240,7 @@ def _better_worse(differences: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _sorted(differences: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    telling = {c: COLUMNS[c] * found["value"] for c, found in differences.items() if differs(found)}
+    telling = {c: RANKED[c] * found["value"] for c, found in differences.items() if differs(found)}
     return [c for c, v in telling.items() if v > 0], [c for c, v in telling.items() if v < 0]
 
 

@@ -4,12 +4,14 @@ A family is what one table compares. Of twenty differences that are none, about 
 that leaves out 0; Holm's correction makes that rare for the whole family.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lficam_jax.metrics.crossed import holm
+from lficam_jax.study.cells import ADJUSTED, shown
+from lficam_jax.study.heads import head_columns
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS
-from lficam_jax.study.tables import ADJUSTED, ablation_columns, shown
+from lficam_jax.study.tables import ablation_columns
 from lficam_jax.workdir.table import csv_text
 
 NUMBERS = ("value", "low", "high", "p", "p_holm")
@@ -43,8 +45,10 @@ def differences_csv(record: Mapping[str, Any]) -> str:
 def _families(record: Mapping[str, Any]) -> dict[str, list[Named]]:
     found = {
         "accuracy": [*_accuracy(record)],
-        "stability": [*_pairs(record["stability_versus"], ADJUSTED)],
-        "versus": [*_pairs(record["versus"], shown(record))],
+        "within": [*_within(record)],
+        "between": [*_between(record)],
+        "stability": [*_pairs(OURS, record["stability_versus"], ADJUSTED)],
+        "versus": [*_pairs(OURS, record["versus"], shown(record))],
         "ablations": [*_ablations(record)],
     }
     return {family: each for family, each in found.items() if each}
@@ -56,13 +60,26 @@ def _accuracy(record: Mapping[str, Any]) -> Iterator[Named]:
             yield model, BASELINE, "accuracy", found["difference"]
     if CONTROL in record["accuracy_versus"]:
         yield OURS, CONTROL, "accuracy", record["accuracy_versus"][CONTROL]
+    heads = record.get("heads", {"accuracy": {}})
+    for model, found in heads["accuracy"].items():
+        yield heads["reference"], model, "accuracy", found
 
 
-def _pairs(differences: Mapping[str, Any], columns: Any) -> Iterator[Named]:
+def _within(record: Mapping[str, Any]) -> Iterator[Named]:
+    for other, found in record.get("heads", {}).get("within", {}).items():
+        yield from _pairs(other.split(", ")[0], {other: found}, head_columns(record))
+
+
+def _between(record: Mapping[str, Any]) -> Iterator[Named]:
+    heads = record.get("heads", {"reference": "", "between": {}})
+    yield from _pairs(heads["reference"], heads["between"], head_columns(record))
+
+
+def _pairs(model: str, differences: Mapping[str, Any], columns: Sequence[str]) -> Iterator[Named]:
     for other, found in differences.items():
         for column in columns:
             if column in found:
-                yield f"{OURS}, own", other, column, found[column]
+                yield f"{model}, own", other, column, found[column]
 
 
 def _ablations(record: Mapping[str, Any]) -> Iterator[Named]:

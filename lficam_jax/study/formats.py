@@ -9,7 +9,7 @@ from lficam_jax.workdir.table import csv_text
 
 NONE = "–"  # where there is no number
 _NUMBER = rf"([+-]?[\d.]+|{NONE})"
-# As `tables.with_interval` and `signed` write it.
+# As `cells.with_interval` and `signed` write it.
 INTERVAL = re.compile(rf"(?:\*\*)?{_NUMBER} \[{_NUMBER}, {_NUMBER}\]†?(?:\*\*)?")
 
 

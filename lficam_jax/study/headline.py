@@ -3,19 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lficam_jax.study.formats import Table
-from lficam_jax.study.plan import BASELINE, CONTROL, OURS
-from lficam_jax.study.summary import FIN
-from lficam_jax.study.tables import (
+from lficam_jax.study.cells import (
     INTERVAL,
     PAIRED,
     marked,
-    mean_of_runs,
     number,
     signed,
     with_arrow,
     with_interval,
 )
+from lficam_jax.study.formats import Table
+from lficam_jax.study.plan import BASELINE, CONTROL, OURS
+from lficam_jax.study.summary import FIN
+from lficam_jax.study.tables import mean_of_runs
 
 MAPS = ("insertion", "deletion", "pointing_game")
 SAME_AREA = "iou_equal_area"
@@ -54,8 +54,32 @@ def _rows(record: Mapping[str, Any]) -> dict[str, str]:
         if method == "own" or model in (BASELINE, OURS):
             text = f"stability: {OURS}'s own map minus {model}'s {method}"
             found[text] = signed(differences[SAME_AREA])
+    found |= _heads(record)
     channels, correlation = (mean_of_runs(record, OURS, key, [*record["settings"]]) for key in FIN)
     return found | {
         "effective channels of FIN's importance": number(channels),
         "correlation of lfi's own map with mean|F|": number(correlation),
     }
+
+
+def _heads(record: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the rows of a study of all heads: every accuracy, and the reference's own map."""
+    heads = record.get("heads", {})
+    reference = heads.get("reference")
+    if not reference:
+        return {}
+    found = {
+        f"accuracy: {model} minus plain": signed(each["difference"], 2)
+        for model, each in record["accuracy"].items() if "difference" in each
+    }  # fmt: skip
+    found[f"accuracy: {reference} minus {OURS}"] = signed(heads["accuracy"][OURS], 2)
+    for section, pair, whose in (
+        ("between", f"{OURS}, own", f"{OURS}'s own"),
+        ("within", f"{reference}, mean_features", "its mean_features"),
+        ("within", f"{reference}, grad_cam", "its grad_cam"),
+    ):
+        differences = heads[section].get(pair, {})
+        for name in (name for name in (*MAPS, "stability") if name in differences):
+            text = f"{with_arrow(name)}: {reference}'s own map minus {whose}"
+            found[text] = signed(differences[name])
+    return found

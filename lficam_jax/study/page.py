@@ -24,16 +24,16 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
                 "intervals over settings and images."}),
     "stability": ("Stability between settings", {
         "stability": "Orange: a model's own map. Bar: what chance gives, the images shuffled. "
-                     "With 95 % intervals over settings and images.",
-        "grid_abn": "The own map of abn: one row per setting.",
-        "grid_abn_one_loss": "The own map of abn_one_loss: one row per setting.",
-        "grid_lfi": "The own map of lfi: one row per setting."}),
+                     "With 95 % intervals over settings and images."}),
     "fin": ("What FIN adds", {
         "fin": "lfi, and lfi with one thing changed. Dots: each setting."}),
 }  # fmt: skip
 # What the words on the page mean.
 GLOSSARY: Mapping[str, str] = {
     "plain, abn, lfi": "A network without attention; with an Attention Branch; with LFI-CAM.",
+    "plain_x2": "plain with its features times 2: is a gate more than that?",
+    "lfi_trained, tied, prior, classwise": "lfi with a FIN that is helped to train; lfi whose "
+    "channels the classifier's weights weigh, in two ways; a network with a map for each class.",
     "FIN, uniform": "FIN weighs lfi's channels; uniform is lfi with all channels weighed equally.",
     "own": "The map that the network draws itself, in the pass that gives the class.",
     "cam, grad_cam, score_cam, …": "Maps computed from a network afterwards.",
@@ -117,21 +117,30 @@ def page_of(record: Mapping[str, Any], results: Path) -> str:
     title = escape(f"Study: {record['name']}")
     lead = "".join(f"<p>{_led(sentence)}</p>" for sentence in opening(record))
     found = claims(record)
+    grids = "".join(
+        _picture(results / f"grid_{name}.png", f"The own map of {name}: one row per setting.")
+        for name in record["maps"]
+    )
+    found_tables = tables(record)
+    glance = "".join(html(table) for table in found_tables if table.name == "heads")
     sections = "".join(
         f"<h2>{headline}</h2><div class=claims>"
         f"{''.join(_answer(c) for c in found if c.topic == topic)}</div>"
         + "".join(_picture(results / f"{name}.png", text) for name, text in pictures.items())
+        + (grids if topic == "stability" else "")
         for topic, (headline, pictures) in SECTIONS.items()
     )
+    rest = "".join(html(table) for table in found_tables if table.name != "heads")
     words = "".join(f"<dt>{escape(n)}</dt><dd>{escape(v)}</dd>" for n, v in GLOSSARY.items())
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title>"
         "<meta name=viewport content='width=device-width, initial-scale=1'>"
         "<meta name=color-scheme content='light dark'>"
         f"<style>{style()}{style('study.css')}</style><main><section><header><div>"
-        f"<h1>{title}</h1><dl>{run}</dl></div></header><div class=lead>{lead}</div>{sections}"
+        f"<h1>{title}</h1><dl>{run}</dl></div></header><div class=lead>{lead}</div>{glance}"
+        f"{sections}"
         f"<h2>Words</h2><dl class=glossary>{words}</dl>"
-        f"<h2>Tables</h2>{''.join(map(html, tables(record)))}</section></main></html>\n"
+        f"<h2>Tables</h2>{rest}</section></main></html>\n"
     )
 
 

@@ -56,6 +56,7 @@ ABLATIONS: Mapping[str, Any] = {
     "no_mask_image": {"model": {"fin": {"mask_image": False}}},
 }
 BASELINE, OURS = "plain", "lfi"  # what accuracies are compared with; what the ablations change
+REFERENCE = "classwise"  # the head that the others are set beside, where a study has it
 CONTROL = "uniform"  # of the ablations: what FIN adds to it is asked under every setting
 
 

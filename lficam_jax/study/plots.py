@@ -11,9 +11,9 @@ from lficam_jax.explaining.render import enlarge, overlay
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.ops.maps import Place
+from lficam_jax.study.cells import shown
 from lficam_jax.study.plan import OURS
 from lficam_jax.study.summary import FIN
-from lficam_jax.study.tables import shown
 from lficam_jax.workdir.results import replacing, teaching
 
 INK, MUTED, ACCENT = "#1b1b1f", "#8a8a94", "#c2410c"

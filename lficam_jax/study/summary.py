@@ -17,11 +17,13 @@ from lficam_jax.metrics.bootstrap import Statistic, weighted_mean
 from lficam_jax.metrics.crossed import crossed_interval
 from lficam_jax.metrics.localisation import max_box_acc, on_image
 from lficam_jax.metrics.pairs import Agreement
-from lficam_jax.study.plan import BASELINE, CONTROL, OURS, Run
+from lficam_jax.study.plan import BASELINE, CONTROL, OURS, REFERENCE, Run
 from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, place_of, result_of
 
 SHARES = ("pointing_game", "energy", "max_box_acc")  # in percent where they are shown
 BLIND = ("gaussian", "random", "fakecam")  # trivial maps that do not depend on the image
+RIVALS = ("mean_features", "grad_cam", "cam")  # that an own map is compared with
+STEADY = "iou_equal_area"  # of the statistics of stability, the one that stands for them
 NOT_PAIRED = ("win",)  # compares methods, not values
 FIN = ("effective_channels", "correlation_with_mean")
 
@@ -34,7 +36,7 @@ def summarise(
     """Returns the record.
 
     Its keys: `runs accuracy maps stability ablations`; and of `lfi` minus each other, paired,
-    `accuracy_versus versus blind stability_versus`.
+    `accuracy_versus versus blind stability_versus`; and `heads`, as `_heads` says.
 
     Args:
       study: its config.
@@ -42,10 +44,9 @@ def summarise(
       workdir: of the study.
       size: rows and columns of an image, on which maps of different settings are compared.
     """
-    found = {run.name: arrays_of(folder(workdir, run)) for run in runs}
     by_model: dict[str, dict[str, Arrays]] = {}
     for run in runs:
-        by_model.setdefault(run.model, {})[run.setting] = found[run.name]
+        by_model.setdefault(run.model, {})[run.setting] = arrays_of(folder(workdir, run))
     models = {name: by_model[name] for name in (*study.models, CONTROL) if name in by_model}
     ours = models[OURS]
     methods = {run.model: methods_of(study, run) for run in runs}
@@ -80,6 +81,7 @@ def summarise(
             for (name, m), each in agreed.items()
             if (OURS, "own") in agreed and (name, m) != (OURS, "own")
         },
+        "heads": _heads(models, methods, agreed, columns),
         "ablations": {name: _ablation(by_model[name], ours, columns) for name in study.ablations},
     }  # fmt: skip
 
@@ -94,6 +96,45 @@ def _rivals(
         for name in models for m in asked
         if m in methods[name] and (m == "own") != (name in (BASELINE, OURS))
     ]  # fmt: skip
+
+
+def _heads(
+    models: Mapping[str, Mapping[str, Arrays]], methods: Mapping[str, Sequence[str]],
+    agreed: Mapping[tuple[str, str], Agreement], columns: Sequence[str],
+) -> Numbers:  # fmt: skip
+    """Compares the own maps of all heads.
+
+    Its keys: `within`, each minus other maps of the same network; `reference`, the head that the
+    others are set beside, None if the study has it not, and of it minus the others `between` and
+    `accuracy`.
+    """
+    own = [name for name in models if "own" in methods[name]]
+
+    def minus(first: str, other: str, method: str) -> Numbers:
+        found = _paired_columns(models[first], "own", models[other], method, columns)
+        pair = (first, "own"), (other, method)
+        if all(each in agreed for each in pair):
+            found["stability"] = agreed[pair[0]].minus(agreed[pair[1]])[STEADY]
+        return found
+
+    within = {
+        f"{name}, {m}": minus(name, name, m)
+        for name in own for m in RIVALS
+        if m in methods[name] and (name, m) != (CONTROL, "mean_features")  # which are the same
+    }  # fmt: skip
+    found: Numbers = {"within": within, "reference": None, "between": {}, "accuracy": {}}
+    if REFERENCE not in own:
+        return found
+    others = [(name, "own") for name in own if name != REFERENCE]
+    others += [(BASELINE, m) for m in RIVALS if m in methods[BASELINE]]
+    return found | {
+        "reference": REFERENCE,
+        "between": {f"{name}, {m}": minus(REFERENCE, name, m) for name, m in others},
+        "accuracy": {
+            name: _accuracy_difference(models[REFERENCE], models[name])
+            for name in models if name != REFERENCE
+        },
+    }  # fmt: skip
 
 
 def _outcome(here: Path) -> Numbers:

@@ -1,0 +1,93 @@
+"""Numbers of a study's record as the cells of its tables, and what captions say of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lficam_jax.measure.scoreboard import COLUMNS
+
+ADJUSTED = ("iou", "iou_equal_area", "iou_auc")  # shown with chance taken away, and compared
+SHOWN = ("average_drop", "average_gain", "deletion", "insertion", "road", "adcc", "pointing_game",
+         "energy", "max_box_acc", "max_sensitivity")  # fmt: skip
+RANKED = COLUMNS | {"accuracy": 1, "stability": 1}  # +1 if more is better, else -1
+HOLM = 0.05  # where a corrected p value is below
+INTERVAL = "In brackets: 95 % intervals over settings and images."
+PAIRED = (
+    "Differences are paired, same settings and same images; bold where the interval leaves out 0."
+)
+NETWORKS = (
+    "Between networks, only pointing_game, energy and max_box_acc compare maps alone; the others "
+    "look at the network's probabilities, too."
+)
+
+
+def number(value: float | None, digits: int | None = None) -> str:
+    """Writes a value with about three digits that mean something.
+
+    >>> number(98.4567), number(0.12345), number(0.00012), number(None)
+    ('98.46', '0.123', '0.0001', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:.{_digits(value) if digits is None else digits}f}"
+
+
+def with_interval(found: Mapping[str, Any], digits: int | None = None) -> str:
+    """Writes `value [low, high]`, all three to as many places."""
+    if digits is None and found["value"] is not None:
+        digits = _digits(found["value"])
+    low, high = (number(found[k], digits) for k in ("low", "high"))
+    return f"{number(found['value'], digits)} [{low}, {high}]"
+
+
+def _digits(value: float) -> int:
+    if abs(value) >= 10:
+        return 2
+    return 3 if abs(value) >= 0.01 or value == 0 else 4
+
+
+def signed(found: Mapping[str, Any] | None, digits: int | None = None) -> str:
+    """Writes a difference with its sign and interval; in bold if the interval leaves out 0.
+
+    With † if it does so after Holm's correction, too (`study.comparisons`).
+    """
+    if found is None or found["value"] is None:
+        return "–"
+    text = with_interval(found, digits)
+    text = text if text.startswith("-") else f"+{text}"
+    corrected = found.get("p_holm")
+    mark = "†" if corrected is not None and corrected < HOLM else ""
+    return f"**{text}{mark}**" if differs(found) else text
+
+
+def differs(found: Mapping[str, Any]) -> bool:
+    """Tells whether an interval leaves out 0."""
+    return found["low"] is not None and (found["low"] > 0 or found["high"] < 0)
+
+
+def with_arrow(column: str) -> str:
+    """Writes a measure's name, and whether more of it is better.
+
+    >>> with_arrow("insertion"), with_arrow("deletion")
+    ('insertion ↑', 'deletion ↓')
+    """
+    return f"{column} {'↑' if RANKED[column] > 0 else '↓'}"
+
+
+def shown(record: Mapping[str, Any]) -> list[str]:
+    """Returns the measures of a map's quality that the study took, in the order of tables."""
+    taken = {c for rows in record["maps"].values() for row in rows.values() for c in row}
+    return [c for c in SHOWN if c in taken]
+
+
+def marked(record: Mapping[str, Any], family: str = "") -> str:
+    """Says what † means, after a caption's `PAIRED`; nothing of a record without corrected p's.
+
+    Args:
+      record: of a study.
+      family: of `study.comparisons`, if the table is one; else each difference is of its own.
+    """
+    if "comparisons" not in record:
+        return ""
+    number = record["comparisons"].get(family)
+    of = f"the {number} comparisons of this table" if number else "the comparisons of its own table"
+    return f" †: also after Holm's correction for {of}."

@@ -1,0 +1,133 @@
+"""Which head wins, ties or loses, against what: tables of all heads of a study."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lficam_jax.study.cells import (
+    HOLM,
+    INTERVAL,
+    NETWORKS,
+    PAIRED,
+    RANKED,
+    differs,
+    marked,
+    shown,
+    signed,
+    with_arrow,
+)
+from lficam_jax.study.formats import NONE, Table
+from lficam_jax.study.plan import BASELINE
+from lficam_jax.study.summary import RIVALS
+
+STABLE = (
+    "stability: IoU of the top fifth of the pixels between settings, adjusted for chance, by which "
+    "the own map's agree more."
+)
+TIE = "·"  # the interval holds 0
+Row = tuple[str, str, Mapping[str, Any], int]
+
+
+def head_tables(record: Mapping[str, Any]) -> list[Table]:
+    """Returns `heads`, who wins in words, and its numbers: `within` and `between`.
+
+    None of a record without `heads`, as the first edition's are.
+    """
+    if not record.get("heads", {}).get("within"):
+        return []
+    found = [_heads(record), _within(record)]
+    return [*found, _between(record)] if record["heads"]["between"] else found
+
+
+def head_columns(record: Mapping[str, Any]) -> list[str]:
+    """Returns the measures in which maps of heads are compared."""
+    return [*shown(record), "stability"]
+
+
+def _heads(record: Mapping[str, Any]) -> Table:
+    columns = ["accuracy", *head_columns(record)]
+    rows = tuple(
+        (against, head, *(verdict(found.get(c), c, sign) for c in columns))
+        for against, head, found, sign in _rows(record)
+    )
+    caption = (
+        "Is the head better or worse in a measure than what it is set against? By rule: a "
+        f"difference counts where its paired 95 % interval leaves out 0; {TIE} where it does not. "
+        f"†: also after Holm's correction for the comparisons of the table with the numbers, "
+        f"accuracy, within or between. {STABLE} {NETWORKS}"
+    )
+    header = ("against", "head", *map(with_arrow, columns))
+    return Table("heads", "Which head wins", caption, header, rows)
+
+
+def _rows(record: Mapping[str, Any]) -> list[Row]:
+    """Lists what is set against what, the differences, and -1 where they are the other's."""
+    heads, accuracy = record["heads"], record["accuracy"]
+    found: list[Row] = [
+        (BASELINE, name, {"accuracy": each["difference"]}, 1)
+        for name, each in accuracy.items() if "difference" in each
+    ]  # fmt: skip
+    for method in RIVALS:
+        for pair, each in heads["within"].items():
+            name, other = pair.split(", ")
+            if other == method:
+                found.append((f"its own {method}", name, each, 1))
+    for pair, each in heads["between"].items():
+        name, method = pair.split(", ")
+        if method == "own":
+            each = each | {"accuracy": heads["accuracy"][name]}
+            found.append((f"{heads['reference']}'s own map", name, each, -1))
+        else:
+            found.append((f"{name}'s {method}", heads["reference"], each, 1))
+    return found
+
+
+def verdict(found: Mapping[str, Any] | None, column: str, sign: int = 1) -> str:
+    """Says in a word who is ahead.
+
+    Args:
+      found: a difference; None: not measured.
+      column: the measure.
+      sign: -1 if the difference is the other's minus this one's.
+
+    >>> verdict({"value": -0.2, "low": -0.3, "high": -0.1}, "deletion")
+    'better'
+    """
+    if found is None or found["value"] is None:
+        return NONE
+    if not differs(found):
+        return TIE
+    word = "better" if sign * RANKED[column] * found["value"] > 0 else "worse"
+    corrected = found.get("p_holm")
+    return f"{word}†" if corrected is not None and corrected < HOLM else word
+
+
+def _within(record: Mapping[str, Any]) -> Table:
+    caption = (
+        f"The own map of each head minus the map named, of the same network. {INTERVAL} {PAIRED}"
+        f"{marked(record, 'within')} ↑: more is better, so + speaks for the own map; ↓: less is. "
+        f"{STABLE}"
+    )
+    title = "Own maps against other maps of the same network"
+    return Table("within", title, caption, *_cells(record, "within", "model, own minus"))
+
+
+def _between(record: Mapping[str, Any]) -> Table:
+    reference = record["heads"]["reference"]
+    caption = (
+        f"The own map of {reference} minus the map named. {INTERVAL} {PAIRED}"
+        f"{marked(record, 'between')} ↑: more is better, so + speaks for {reference}; ↓: less is. "
+        f"{STABLE} {NETWORKS}"
+    )
+    title = f"{reference}'s own map against maps of other networks"
+    return Table("between", title, caption, *_cells(record, "between", f"{reference}, own minus"))
+
+
+def _cells(
+    record: Mapping[str, Any], section: str, first: str
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    columns = head_columns(record)
+    rows = tuple(
+        (other, *(signed(found.get(c)) for c in columns))
+        for other, found in record["heads"][section].items()
+    )
+    return (first, *map(with_arrow, columns)), rows

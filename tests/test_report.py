@@ -5,7 +5,6 @@ import dataclasses
 import json
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,14 +224,6 @@ def test_a_failure_leaves_the_earlier_folder_and_no_debris(tmp_path, monkeypatch
         save([explained("2")], tmp_path / "out", **ABOUT)
     assert {p.name for p in (tmp_path / "out").iterdir()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
-
-
-def test_a_page_alone_is_replaced_in_one_step(tmp_path, monkeypatch):
-    path = report.save_page(tmp_path / "new" / "page.html", "first")
-    monkeypatch.setattr(Path, "replace", full_disk)
-    with pytest.raises(UserError, match="cannot write .*page.html: No space left"):
-        report.save_page(path, "second")
-    assert path.read_text() == "first" and [p.name for p in path.parent.iterdir()] == ["page.html"]
 
 
 def test_the_page_is_filled():

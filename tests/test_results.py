@@ -1,6 +1,7 @@
 """Results: whole or not at all, strict JSON, and each says where it comes from."""
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,7 @@ import pytest
 import lficam_jax
 from lficam_jax.errors import UserError
 from lficam_jax.workdir import origin
-from lficam_jax.workdir.results import write_result
+from lficam_jax.workdir.results import write_file, write_result
 
 
 def read(path):
@@ -47,6 +48,17 @@ def test_a_workdir_that_cannot_be_made_is_one_line_that_names_the_path(tmp_path)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="cannot write .*file.*train.json"):
         write_result(tmp_path / "file", "train", {})
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one_and_no_debris(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    path = write_file(tmp_path / "new" / "model.onnx", b"first")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="cannot write .*model.onnx: No space left"):
+        write_file(path, "second")
+    assert path.read_text() == "first" and [p.name for p in path.parent.iterdir()] == ["model.onnx"]
 
 
 def test_only_process_0_writes(tmp_path, monkeypatch):

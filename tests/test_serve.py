@@ -21,9 +21,9 @@ def port(run):
         thread.join()
 
 
-def ask(port, kind, path, body=None, host=HOST):
+def ask(port, kind, path, body=None, host=HOST, **more):
     connection = http.client.HTTPConnection(HOST, port, timeout=60)
-    connection.request(kind, path, body, {"Host": f"{host}:{port}"})
+    connection.request(kind, path, body, {"Host": f"{host}:{port}", **more})
     answer = connection.getresponse()
     return answer.status, answer.read()
 
@@ -44,22 +44,28 @@ def test_the_page_asks_this_program_alone(port):
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "host"),
+    ("path", "body"),
     [
-        ("/explain?height=3&width=40", b"short", HOST),
-        ("/explain?height=0&width=0", b"", HOST),
-        ("/explain?height=99999&width=99999", b"x", HOST),
-        ("/explain?height=a", b"x", HOST),
-        ("/explain", b"x", HOST),
-        ("/explain?height=1&width=1", b"abc", "evil.example"),  # a page of another site
+        ("/explain?height=3&width=40", b"short"),
+        ("/explain?height=0&width=0", b""),
+        ("/explain?height=99999&width=99999", b"x"),
+        ("/explain?height=a", b"x"),
+        ("/explain", b"x"),
     ],
 )
-def test_what_is_no_picture_is_refused(port, path, body, host):
-    assert ask(port, "POST", path, body, host)[0] == 400
+def test_what_is_no_picture_is_refused(port, path, body):
+    assert ask(port, "POST", path, body)[0] == 400
 
 
-def test_another_sites_name_gets_no_page(port):
-    assert ask(port, "GET", "/", host="evil.example")[0] == 404
+def test_a_page_of_another_site_is_refused(port):
+    """Whose name leads here, whose script asks, or that is a local file."""
+    picture = {"kind": "POST", "path": "/explain?height=1&width=1", "body": b"abc"}
+    assert ask(port, "GET", "/", host="evil.example")[0] == 403
+    assert ask(port, **picture, host="evil.example")[0] == 403
+    for origin in ("http://evil.example", "null", f"http://{HOST}:1", f"https://{HOST}:{port}"):
+        assert ask(port, **picture, Origin=origin)[0] == 403
+    for host in (HOST, "localhost"):
+        assert ask(port, **picture, host=host, Origin=f"http://{host}:{port}")[0] == 200
 
 
 def test_a_taken_port_is_told(port, run):

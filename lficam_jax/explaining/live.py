@@ -12,9 +12,10 @@ from lficam_jax import structs
 from lficam_jax.data.builders.archives import Archive, download, read_tar
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import render
-from lficam_jax.explaining.report import read_part, save_page, style
+from lficam_jax.explaining.report import read_part, style
 from lficam_jax.interop.export.onnx_file import onnx_bytes
 from lficam_jax.interop.export.program import Program, program
+from lficam_jax.workdir.results import write_file
 
 _VERSION = "1.30.0"
 RUNTIME = Archive(  # Microsoft's, under the MIT licence; what runs ONNX in a browser
@@ -45,7 +46,7 @@ def save_live(run: structs.Run, path: Path, runtime: str | Path = "") -> list[Pa
         "module": render.base64_text(parts[_PARTS[1]]),
     }  # fmt: skip
     text = parts[_PARTS[0]].decode().replace("</script", "<\\/script")
-    return [save_page(path, page(run, made, data, ALONE, "'none'", text))]
+    return [write_file(path, page(run, made, data, ALONE, "'none'", text))]
 
 
 def page(
@@ -70,12 +71,14 @@ def page(
     }  # fmt: skip
     values = {
         "title": escape(f"Where {run.name or run.title} looks"),
-        "scripts": scripts, "connect": connect,
+        "policy": f"img-src data: blob:; style-src 'unsafe-inline'; script-src {scripts}; "
+                  f"connect-src {connect}",
         "style": style() + read_part("live.css"), "runtime": runtime,
         "script": read_part("maps.js") + read_part("live.js"),
         "data": json.dumps(whole, allow_nan=False).replace("<", "\\u003c"),
     }  # fmt: skip
-    return re.sub(r"{{(\w+)}}", lambda found: values[found[1]], read_part("live.html"))
+    template = read_part("head.html") + read_part("live.html")
+    return re.sub(r"{{(\w+)}}", lambda found: values[found[1]], template)
 
 
 def _packed(content: bytes) -> str:

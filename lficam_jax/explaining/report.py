@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
 
-from lficam_jax.errors import UserError
 from lficam_jax.explaining import render
 from lficam_jax.explaining.explanation import (
     ON_PAGE,
@@ -30,24 +28,6 @@ Skipped = Sequence[tuple[str, str]]  # (file, why it could not be explained)
 
 STYLE, SCRIPTS = "page.css", ("maps.js", "gallery.js", "measures.js", "pairs.js")  # in this order
 TOP = 3  # how many of the most probable classes are written
-
-
-def save_page(path: Path, html: str) -> Path:
-    """Writes one page in one step: a reader sees the old file or the new, never half.
-
-    Raises:
-      UserError: if it cannot be written.
-    """
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_text(html, encoding="utf-8", errors="backslashreplace")
-        scratch.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
-    return path
 
 
 def page(explanations: Sequence[Explanation], **about: Any) -> str:
@@ -127,8 +107,14 @@ def style(name: str = STYLE) -> str:
 @cache
 def _template() -> str:
     """Returns the page without its title and data."""
-    template = read_part("page.html").replace("{{style}}", style())
-    return template.replace("{{script}}", "\n".join(map(read_part, SCRIPTS)))
+    parts = {
+        "policy": "img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'",
+        "style": style(), "script": "\n".join(map(read_part, SCRIPTS)),
+    }  # fmt: skip
+    template = read_part("head.html") + read_part("page.html")
+    for name, text in parts.items():
+        template = template.replace(f"{{{{{name}}}}}", text)
+    return template
 
 
 def read_part(name: str) -> str:

@@ -53,13 +53,18 @@ class _Handler(BaseHTTPRequestHandler):
     server: "PageServer"
 
     def do_GET(self) -> None:
-        if self._asks("/"):
+        if self._foreign():
+            self._refuse()
+        elif urlsplit(self.path).path == "/":
             self._answer(200, "text/html; charset=utf-8", self.server.html)
         else:
             self._answer(404, "text/plain", b"there is one page: /")
 
     def do_POST(self) -> None:
-        pixels = self._pixels() if self._asks("/explain") else None
+        if self._foreign():
+            self._refuse()
+            return
+        pixels = self._pixels() if urlsplit(self.path).path == "/explain" else None
         if pixels is None:
             self._answer(400, "text/plain", b"pixels are uint8 [height width 3]")
             return
@@ -74,10 +79,19 @@ class _Handler(BaseHTTPRequestHandler):
         }  # fmt: skip
         self._answer(200, "application/json", json.dumps(found).encode())
 
-    def _asks(self, path: str) -> bool:
-        """Another host's name would be another site's page that asks through this browser."""
-        name = self.headers.get("Host", "").rpartition(":")[0]
-        return urlsplit(self.path).path == path and name in (HOST, "localhost")
+    def _foreign(self) -> bool:
+        """Tells whether another site's page asks through this browser.
+
+        It would come under that site's name, as Origin, or as Host if the name was made to lead
+        here (DNS rebinding). A program that is no browser sends no Origin.
+        """
+        host = self.headers.get("Host", "")
+        ours = host.rpartition(":")[0] in (HOST, "localhost")
+        return not ours or self.headers.get("Origin", f"http://{host}") != f"http://{host}"
+
+    def _refuse(self) -> None:
+        told = f"this is for http://{HOST}:{self.server.server_port}/ alone"
+        self._answer(403, "text/plain", told.encode())
 
     def _pixels(self) -> np.ndarray | None:
         asked = parse_qs(urlsplit(self.path).query)

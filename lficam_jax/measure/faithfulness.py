@@ -28,6 +28,7 @@ from lficam_jax.models.classifier import predict
 from lficam_jax.models.geometry import places
 from lficam_jax.ops.maps import Place
 from lficam_jax.structs import Variables
+from lficam_jax.workdir.results import write_file
 from lficam_jax.workdir.watch import each, watching
 
 METHODS = ("own", "grad_cam", "score_cam")  # unless others are asked for
@@ -83,7 +84,7 @@ def run(session: Session, groups: Sequence[str] = (), **asked: Any) -> int:
     html = report.page(
         gallery.explanations, title="Maps, measured", details=details, measures=for_page(found)
     )
-    print(f"page  {report.save_page(written.with_suffix('.html'), html)}")
+    print(f"page  {write_file(written.with_suffix('.html'), html)}")
     return 0
 
 

@@ -29,7 +29,7 @@ from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.folder import read_config
 from lficam_jax.workdir.origin import told_origin
 from lficam_jax.workdir.remote import fetched
-from lficam_jax.workdir.results import write_result
+from lficam_jax.workdir.results import write_file, write_result
 from lficam_jax.workdir.table import aligned
 
 BATCH = 64
@@ -116,7 +116,7 @@ def run(
             "prediction": "the mean of the runs", "made": told_origin(),
         },
     )  # fmt: skip
-    page = report.save_page(written.with_suffix(".html"), html)
+    page = write_file(written.with_suffix(".html"), html)
     print(f"{written}, .png\npage  {page}")
     return 0
 

@@ -141,10 +141,30 @@ def replace_text(path: Path, text: str, errors: str = "backslashreplace") -> Non
       errors: what becomes of the bytes of file names that are no UTF-8; by default `\\udcXX`, which
         JSON reads as they were.
     """
-    with replacing(path) as scratch, scratch.open("x", encoding="utf-8", errors=errors) as file:
-        file.write(text)
+    _replace(path, text.encode("utf-8", errors))
+
+
+def _replace(path: Path, content: bytes) -> None:
+    with replacing(path) as scratch, scratch.open("xb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())  # else a power cut may leave the new name with no content
+
+
+def write_file(path: Path, content: bytes | str) -> Path:
+    """Writes a file that the user named, and its folder, in one step; returns the path.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, content)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    return path
 
 
 @contextlib.contextmanager

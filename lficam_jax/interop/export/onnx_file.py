@@ -12,6 +12,7 @@ from lficam_jax.interop.export.onnx_graph import OPSET, Graph, walk
 from lficam_jax.interop.export.onnx_rules import RULES
 from lficam_jax.interop.export.program import OUTPUTS, Program
 from lficam_jax.interop.export.stablehlo import open_shape
+from lficam_jax.workdir.results import write_file
 
 KEY = "lficam_jax"  # of the model's metadata: `Program.about` as JSON
 IR_VERSION = 9  # the first that knows the opset; older runtimes read it, too
@@ -67,10 +68,4 @@ def save_onnx(program: Program, path: Path) -> list[Path]:
     Raises:
       UserError: as `onnx_bytes` does, or if it cannot be written.
     """
-    content = onnx_bytes(program)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return [path]
+    return [write_file(path, onnx_bytes(program))]

@@ -45,11 +45,17 @@ class Graph:
 
     def add(self, kind: str, *inputs: Value, **attributes: Any) -> str:
         """Adds a node of one output, and returns that output's name."""
+        (name,) = self.add_many(1, kind, *inputs, **attributes)
+        return name
+
+    def add_many(self, count: int, kind: str, *inputs: Value, **attributes: Any) -> list[str]:
+        """Adds a node of several outputs, and returns their names."""
         self._count += 1
         name = f"{kind.lower()}_{self._count}"
+        found = [name, *(f"{name}_{i}" for i in range(1, count))]
         names = [self.name(value) for value in inputs]
-        self.nodes.append(self._onnx.helper.make_node(kind, names, [name], name, **attributes))
-        return name
+        self.nodes.append(self._onnx.helper.make_node(kind, names, found, name, **attributes))
+        return found
 
     def name(self, value: Value) -> str:
         """Returns the name of a value; a constant becomes part of the file once."""

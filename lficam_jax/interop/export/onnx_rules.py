@@ -143,28 +143,43 @@ def _conv(graph: Graph, equation: Any, image: Value, kernel: Value) -> Value:
     return _turned(graph, found, np.argsort(numbers.out_spec).tolist())
 
 
+def _window(equation: Any) -> dict[str, Any]:
+    """Returns the attributes of pooling over rows and columns of `[b y x d]`."""
+    p = equation.params
+    window = p["window_dimensions"]
+    dilations = {1, *p.get("base_dilation", ()), *p.get("window_dilation", ())}
+    if len(window) != 4 or window[0] != 1 or window[3] != 1 or dilations != {1}:
+        raise UserError(f"pooling over {tuple(window)} is not exported to ONNX")
+    edges = p["padding"][1:3]
+    return {
+        "kernel_shape": list(window[1:3]), "strides": list(p["window_strides"][1:3]),
+        "pads": [low for low, _ in edges] + [high for _, high in edges],
+    }  # fmt: skip
+
+
 def _pool(kind: str, **more: int) -> Rule:
     def rule(graph: Graph, equation: Any, image: Value) -> Value:
-        p = equation.params
-        window = p["window_dimensions"]
-        if (
-            len(window) != 4
-            or window[0] != 1
-            or window[3] != 1
-            or {*p["base_dilation"], *p["window_dilation"]} != {1}
-        ):
-            raise UserError(f"pooling over {tuple(window)} is not exported to ONNX")
-        edges = p["padding"][1:3]
-        found = graph.add(
-            kind, _turned(graph, image, (0, 3, 1, 2)), kernel_shape=list(window[1:3]),
-            strides=list(p["window_strides"][1:3]),
-            pads=[low for low, _ in edges] + [high for _, high in edges], **more,
-        )  # fmt: skip
+        window = _window(equation)
+        found = graph.add(kind, _turned(graph, image, (0, 3, 1, 2)), **window, **more)
         if kind == "AveragePool":  # jax sums
-            found = graph.add("Mul", found, np.asarray(window[1] * window[2], np.float32))
+            size = np.prod(window["kernel_shape"])
+            found = graph.add("Mul", found, np.asarray(size, np.float32))
         return _turned(graph, found, (0, 2, 3, 1))
 
     return rule
+
+
+def _unpool(graph: Graph, equation: Any, new: Value, image: Value) -> Value:
+    """The gradient of max-pooling: each goes to where the largest is, of equals to the first."""
+    if equation.params["select_prim"].name != "ge":
+        raise UserError("the gradient of this pooling is not exported to ONNX")
+    new, image = (_turned(graph, value, (0, 3, 1, 2)) for value in (new, image))
+    shape, line = graph.add("Shape", image), np.array([-1], np.int64)
+    _, places = graph.add_many(2, "MaxPool", image, **_window(equation))  # in the flat image
+    zeros = graph.add("ConstantOfShape", graph.add("Shape", graph.add("Reshape", image, line)))
+    places, new = (graph.add("Reshape", value, line) for value in (places, new))
+    found = graph.add("ScatterElements", zeros, places, new, axis=0, reduction="add")
+    return _turned(graph, graph.add("Reshape", found, shape), (0, 2, 3, 1))
 
 
 def _concatenate(graph: Graph, equation: Any, *values: Value) -> Value:
@@ -258,5 +273,5 @@ RULES: dict[str, Rule] = {
     "reduce_window_max": _pool("MaxPool"),
     "reduce_window_sum": _pool("AveragePool", count_include_pad=1), "slice": _slice, "pad": _pad,
     "iota": _iota, "dim_as_value": _size, "gather": _gather,
-    "scatter-add": _scatter,
+    "scatter-add": _scatter, "select_and_scatter_add": _unpool,
 }  # fmt: skip

@@ -10,6 +10,7 @@ from jax import export
 
 from lficam_jax.errors import UserError
 from lficam_jax.interop.export.program import Program
+from lficam_jax.workdir.results import write_file
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -40,10 +41,7 @@ def save_stablehlo(program: Program, path: Path) -> list[Path]:
     except ImportError:
         told = "StableHLO's file needs the package flatbuffers: pip install 'lficam_jax[export]'"
         raise UserError(told) from None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        beside.write_text(json.dumps(program.about, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return [path, beside]
+    return [
+        write_file(path, bytes(content)),
+        write_file(beside, json.dumps(program.about, indent=2) + "\n"),
+    ]

@@ -24,7 +24,7 @@ from lficam_jax.errors import UserError
 from lficam_jax.interop.torch_file import load_torch_file
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import init_variables
-from lficam_jax.workdir.results import replace_text
+from lficam_jax.workdir.results import write_file
 
 SUFFIX, BESIDE = ".safetensors", "config.json"
 SHIPPED = {"cluttered_digits": "digits among clutter, 48 pixels: the README's quickstart"}
@@ -56,13 +56,7 @@ def save_weights(run: structs.Run, path: Path) -> list[Path]:
         "weights": path.name, "sha256": hashlib.sha256(content).hexdigest(),
         "network": run.title, "step": run.step, "config": as_json(config),
     }  # fmt: skip
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        replace_text(beside, json.dumps(about, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-    return [path, beside]
+    return [write_file(path, content), write_file(beside, json.dumps(about, indent=2) + "\n")]
 
 
 def _packed(arrays: dict[str, np.ndarray]) -> bytes:

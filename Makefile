@@ -1,13 +1,16 @@
 # make quickstart   everything, from nothing to a page of explanations
 # make test         the tests
 # make site         the documentation, as .cache/site/index.html
+# make dist         wheel and source archive in .cache/dist, checked as PyPI would
+# make release      the same, and the wheel tried in a fresh environment
 # All need python 3.11 to 3.13 and make; another python: make PYTHON=python3.13 quickstart
 
 PYTHON ?= python3
 BIN = .venv/bin
 RUN = runs/quickstart
+TRIAL = .cache/trial
 
-.PHONY: quickstart test lint site clean
+.PHONY: quickstart test lint site dist release clean
 
 quickstart: .venv/ready
 	$(BIN)/lficam prepare cluttered_digits
@@ -24,6 +27,22 @@ lint: .venv/ready-dev
 
 site: .venv/ready-site
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . .cache/site
+
+dist: .venv/ready-dev
+	rm -rf .cache/dist
+	$(BIN)/python -m pip install --quiet build 'twine>=6,<8'
+	$(BIN)/python -m build --no-isolation --outdir .cache/dist . > .cache/build.log || \
+	  { cat .cache/build.log; exit 1; }
+	$(BIN)/python -m twine check --strict .cache/dist/*
+
+# As the README tells a stranger to: install it, and its lines of Python on a photograph.
+release: dist
+	rm -rf $(TRIAL) && $(PYTHON) -m venv $(TRIAL)
+	$(TRIAL)/bin/python -m pip install --quiet "$$(ls $$PWD/.cache/dist/*.whl)[pretrained]"
+	cp docs/photographs.jpg $(TRIAL)/photo.jpg
+	sed -n '/^```python/,/^```$$/{/^```/d;p}' README.md > $(TRIAL)/readme.py
+	cd $(TRIAL) && bin/python readme.py && test -s out/index.html
+	$(TRIAL)/bin/lficam --version
 
 clean:
 	rm -rf .venv .cache $(RUN)

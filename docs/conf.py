@@ -39,7 +39,9 @@ html_theme = "sphinx_book_theme"
 html_title = "lficam_jax"
 html_show_sourcelink = False
 html_theme_options = {"navbar_persistent": []}  # one field to search in, not two
-html_extra_path = ["llms.txt", "site"]
+LIVE = ROOT / ".cache" / "live"  # the page that runs the network; it is built with the site
+LIVE.mkdir(parents=True, exist_ok=True)
+html_extra_path = ["llms.txt", "site", str(LIVE)]
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 autodoc_typehints = "none"  # shapes and units stand in the docstrings
@@ -63,6 +65,26 @@ class Help(Directive):
         return [nodes.literal_block(said, said, language="none")]
 
 
+def add_live(app: Sphinx) -> None:
+    """Writes digits.html, unless what runs it in a browser cannot be downloaded."""
+    try:
+        lficam_jax.load("cluttered_digits").export("page", LIVE / "digits.html")
+    except lficam_jax.UserError as error:
+        print(f"digits.html is left out of the site: {error}", file=sys.stderr)
+
+
+def link_live(app: Sphinx, doctree: nodes.document, name: str) -> None:
+    """Makes the picture of digits.html a link to it."""
+    if (LIVE / "digits.html").exists():
+        for picture in list(doctree.findall(nodes.image)):
+            if picture["uri"].endswith("page_digits.jpg"):
+                link = nodes.reference(refuri=f"{'../' * name.count('/')}digits.html")
+                picture.replace_self(link)
+                link += picture
+
+
 def setup(app: Sphinx) -> None:
     """Adds what the pages use beside the extensions."""
     app.add_directive("help", Help)
+    app.connect("builder-inited", add_live)
+    app.connect("doctree-resolved", link_live)

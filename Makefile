@@ -29,7 +29,7 @@ site: .venv/ready-site
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . .cache/site
 
 dist: .venv/ready-dev
-	rm -rf .cache/dist
+	rm -rf .cache/dist && mkdir -p .cache
 	$(BIN)/python -m pip install --quiet build 'twine>=6,<8'
 	$(BIN)/python -m build --no-isolation --outdir .cache/dist . > .cache/build.log || \
 	  { cat .cache/build.log; exit 1; }

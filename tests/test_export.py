@@ -148,9 +148,9 @@ def test_the_gradient_of_max_pooling_goes_to_the_first_of_equals(
 
     def call(images):
         values = images.astype(jnp.float32)
-        drawn = jax.grad(pooled)(values).sum(-1)
+        gradient = jax.grad(pooled)(values).sum(-1)
         total = values.sum((1, 2))
-        return {"logits": total, "probabilities": total, "map": drawn}
+        return {"logits": total, "probabilities": total, "map": gradient}
 
     images = drawn(3, 7, 7, 3) // 128  # zeros and ones
     (batch,) = jax.export.symbolic_shape("b")

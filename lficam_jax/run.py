@@ -148,6 +148,7 @@ class Run(structs.Run):
         target: Any = None, labels: Sequence[Any] | None = None, names: Sequence[str] | None = None,
         layer: Any = None, fuse: str = FUSIONS[0], normalised: bool = False,
         batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE, align: str = "",
+        options: Mapping[str, Any] | None = None,
     ) -> Explanations:  # fmt: skip
         """Shows where the network looked; the arguments are those of `lficam_jax.explain`.
 
@@ -156,7 +157,7 @@ class Run(structs.Run):
         found = explain(
             self.model, self.variables, images, preprocess=self.dataset, classes=self.classes,
             method=method, target=target, labels=labels, names=names, normalised=normalised,
-            layer=layer, fuse=fuse,
+            layer=layer, fuse=fuse, options=options,
             batch_size=batch_size, chunk_size=chunk_size, align=align or self.config.explain.align,
         )  # fmt: skip
         found.details = self.about | found.details

@@ -36,10 +36,12 @@ def test_a_pair_of_functions_is_explained_like_any_network():
 
 
 def test_several_questions_are_several_maps_of_each_image():
-    several = lfi.targets.Several(
+    several = [
         "dog", lfi.targets.Difference("cat", ["dog", "cow", "hen"]), lambda outputs: outputs[:, 3]
-    )
+    ]  # fmt: skip
     e = explained(PAIR, target=several)
+    same = explained(PAIR, target=lfi.targets.Several(*several))
+    assert [item.title for item in same] == [item.title for item in e]
     assert len(e) == 9 and len(e.images) == 3
     assert [item.class_index for item in e[:3]] == [1, None, None]
     titles = [item.title.partition(" for ")[2] for item in e.images[1]]
@@ -48,6 +50,40 @@ def test_several_questions_are_several_maps_of_each_image():
     expected = [by_hand(1), by_hand(lfi.targets.Difference(0, [1, 2, 3])), by_hand(3)]
     for place, maps in enumerate(expected):
         np.testing.assert_allclose([item.map for item in e[place::3]], maps, atol=1e-5)
+
+
+def test_options_go_to_the_methods_that_have_them():
+    """Of two masks a map of RISE has few values; Grad-CAM, which has no options, stays as it is."""
+    asked = {"method": ["rise", "grad_cam"], "target": 1}
+    e = explained(PAIR, **asked, options={"samples": 2, "cells": 2})
+    assert e.details["options"] == "cells=2, samples=2"
+    alike = explained(PAIR, **asked, options={"cells": 2, "samples": 3})
+    assert not np.allclose(e[0].map, alike[0].map)
+    np.testing.assert_array_equal(e[1].map, alike[1].map)
+    by_probability = explained(PAIR, method="score_cam", target=1, options={"score": "probability"})
+    assert not np.allclose(
+        by_probability[0].map, explained(PAIR, method="score_cam", target=1)[0].map
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "told"),
+    [
+        ("rise", {"sample": 3}, "did you mean 'samples'.* rise has score, samples, cells, share"),
+        (["grad_cam", "own"], {"samples": 3}, "grad_cam has no options; own has no options"),
+        (None, {"samples": 3}, "name it: method='rise'"),
+        ("rise", {"samples": 0}, "samples=0 must be a whole number, 1 at least"),
+        ("rise", {"samples": [3]}, "must be a whole number"),
+        ("rise", {"share": 1.5}, "share must be a share above 0 and up to 1, not 1.5"),
+        ("smooth_grad", {"deviation": -1}, "deviation must be a number, 0 or more, not -1"),
+        ("score_cam", {"score": "logits"}, "score 'logits' is unknown — did you mean 'logit'"),
+        ("rise", {3: 3}, "option 3 is unknown"),
+        ("rise", [("samples", 3)], "options must be names and values"),
+    ],
+)
+def test_options_that_no_method_has_are_told(method, options, told):
+    with pytest.raises(lfi.UserError, match=told):
+        explained(PAIR, method=method, options=options)
 
 
 def test_another_class_of_the_same_network_compiles_nothing():

@@ -400,8 +400,11 @@ def test_bfloat16_maps_are_float32():
         ({"name": "gradcam"}, "'gradcam' is unknown.*'grad_cam'"),
         ({"name": "score_cam", "score": "logits"}, "score 'logits' is unknown.*'logit'"),
         ({"name": "score_cam", "chunk_size": 0}, "chunk_size=0"),
-        ({"name": "rise", "sample": 3}, "rise: option 'sample' is unknown.*'samples'"),
-        ({"name": "grad_cam", "samples": 3}, "grad_cam: option 'samples' is unknown"),
+        ({"name": "rise", "sample": 3}, "option 'sample' is unknown.*'samples'"),
+        (
+            {"name": "grad_cam", "samples": 3},
+            "option 'samples' is unknown. grad_cam has no options",
+        ),
     ],
 )
 def test_bad_options_are_told(options, fragment):

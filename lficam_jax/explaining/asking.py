@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from lficam_jax.errors import UserError, brief, check_whole, legible, nearest
+from lficam_jax.methods import check_options
 from lficam_jax.methods.targets import Output, Several, Target, Top, as_target, for_images
 
 
@@ -54,7 +55,7 @@ def asked_of(target: Any, classes: tuple[str, ...], count: int) -> Asked:
 
     Args:
       target: None, a class by number or name, one for each image, a `Target`, a function, `Several`
-        of these, or `Top`.
+        of these or a list with such in it, or `Top`.
       classes: names, in label order.
       count: of the images.
 
@@ -63,6 +64,10 @@ def asked_of(target: Any, classes: tuple[str, ...], count: int) -> Asked:
     """
     if target is None or isinstance(target, Top):
         return Asked(top=1 if target is None else target.k)
+    if isinstance(target, list | tuple) and any(
+        isinstance(one, Target) or callable(one) for one in target
+    ):
+        target = Several(*target)  # classes alone are one for each image
     several = target.targets if isinstance(target, Several) else (target,)
     return Asked(tuple(_numbered(one, classes, count) for one in several))
 
@@ -111,6 +116,21 @@ def _index(what: str, given: Any, classes: tuple[str, ...]) -> int:
     except UserError as error:
         told = f"{what}: give a class's name or number, not {brief(given)}"
         raise UserError(told) from error
+
+
+def options_asked(methods: Sequence[str], options: Any) -> tuple[tuple[str, Any], ...]:
+    """Returns the options of methods as a program is compiled for them; None is none.
+
+    Raises:
+      UserError: for what is no mapping, an option that no method has, or that is no value of it.
+    """
+    if options is not None and not isinstance(options, Mapping):
+        told = brief(options)
+        raise UserError(f'options must be names and values, {{"samples": 4000}} say, not {told}')
+    if options and not methods:
+        raise UserError("options are of a method; name it: method='rise'")
+    check_options(methods, options or {})
+    return tuple(sorted((options or {}).items()))
 
 
 def names_of(given: Any, count: int) -> list[str]:

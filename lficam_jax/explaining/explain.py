@@ -1,6 +1,6 @@
 """Where the network looked: one `Explanation` per image, method and question."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from lficam_jax.explaining.asking import (
     indices,
     names_of,
     of_network,
+    options_asked,
 )
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.explanations import Explanations
@@ -34,7 +35,7 @@ def explain(
     preprocess: Dataset | Preprocess | None = None, normalised: bool = False,
     classes: Sequence[str] = (), labels: Sequence[int | str | None] | None = None,
     names: Sequence[str] | None = None, batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE,
-    align: str = "centres",
+    align: str = "centres", options: Mapping[str, Any] | None = None,
 ) -> Explanations:  # fmt: skip
     """Explains what a network of any framework, as evaluation runs it, says of images of any kind.
 
@@ -47,7 +48,7 @@ def explain(
         glob, PIL image, array, or a list of these. Arrays: one image or a batch, channels last or
         first, uint8 or floats in 0..1.
       method: keys of `methods.METHODS`. Default: `own` if the network draws one, else `grad_cam`.
-      target: class names or numbers, a `lficam_jax.targets`, or a function of the answers.
+      target: class names or numbers, `lficam_jax.targets`, functions of the answers.
       layer: where it is cut, one or several: names of `layers`, submodules. Default: the last map.
       fuse: several layers become one at the image's size by `mean`, or `max` as in LayerCAM.
       reshape: the layer's output to `[b h w d]`, for tokens that are no grid of the image's shape.
@@ -60,6 +61,7 @@ def explain(
       names: what people read; default: file names, or positions.
       batch_size, chunk_size: images, masked images in a forward pass; one program serves all.
       align: `centres`, each cell on the middle of what it looks at; `half_pixel`, as tiles.
+      options: of methods, `{"samples": 4000}` of `rise`; each goes to those that have it.
 
     Returns:
       One explanation per image, method and target; those of an image together.
@@ -77,6 +79,7 @@ def explain(
       ((4, 4), (224, 224))
     """
     maps.check(*(asked := words("method", method)))
+    extra = options_asked(asked, options)
     check_alignment(align)
     check_word("fuse", fuse, FUSIONS)
     beside, images = beside_and_images("explain", inputs)
@@ -85,7 +88,7 @@ def explain(
     source, weights = source_of(network, beside, read.images.shape[1:], **cut)
     return explain_inputs(
         source, weights, read, asked, target=target, classes=classes, labels=labels, names=names,
-        batch_size=batch_size, chunk_size=chunk_size, align=align, fuse=fuse,
+        batch_size=batch_size, chunk_size=chunk_size, align=align, fuse=fuse, options=extra,
     )  # fmt: skip
 
 
@@ -95,6 +98,7 @@ def explain_inputs(
     names: Sequence[str] | None = None, ids: Sequence[Any] | None = None,
     masks: Sequence[np.ndarray] | None = None, first: int = 0, batch_size: int = BATCH,
     chunk_size: int = CHUNK_SIZE, align: str = "centres", fuse: str = FUSIONS[0],
+    options: tuple[tuple[str, Any], ...] = (),
 ) -> Explanations:  # fmt: skip
     """Explains images that are ready; the arguments are those of `explain`, and:
 
@@ -108,6 +112,7 @@ def explain_inputs(
       masks: bool, the object's pixels on the image.
       first: place of the first image among all.
       batch_size, chunk_size, align, fuse: as for `explain`.
+      options: of methods, of `asking.options_asked`.
     """
     for what, size in (("batch_size", batch_size), ("chunk_size", chunk_size)):
         check_whole(what, size)
@@ -119,7 +124,7 @@ def explain_inputs(
     shown = inputs.names if names is None else names_of(names, count)
     if methods:
         maps.check_asked(target, methods, source)
-    plan = Plan(source, tuple(methods) or None, asked.top, chunk_size, fuse, align)
+    plan = Plan(source, tuple(methods) or None, asked.top, chunk_size, fuse, align, options)
     seen = look(plan, weights, inputs.images, asked.targets, batch_size=batch_size, first=first)
     maps.check_asked(target, seen.maps, source)  # the default is the network's to say
     known = of_network(given, seen.share.shape[1])
@@ -144,6 +149,6 @@ def explain_inputs(
         )
         for i in range(count) for name in seen.maps for j in range(seen.maps[name].shape[1])
     ]  # fmt: skip
-    return Explanations(
-        items, details={"maps": ", ".join(seen.maps), "align": align}, skipped=inputs.skipped
-    )
+    details = {"maps": ", ".join(seen.maps), "align": align}
+    details |= {"options": ", ".join(f"{k}={v}" for k, v in options)} if options else {}
+    return Explanations(items, details=details, skipped=inputs.skipped)

@@ -96,6 +96,7 @@ class Plan(NamedTuple):
       chunk_size: masked images in one forward pass.
       fuse: how maps of several layers become one.
       align: where they lie then.
+      options: names and values; each goes to the methods that have it.
       raw: whether maps stay as the method makes them, and are not scaled to [0, 1].
       watched: whether it tells how far it is (`workdir.watch`).
     """
@@ -106,6 +107,7 @@ class Plan(NamedTuple):
     chunk_size: int = CHUNK_SIZE
     fuse: str = FUSIONS[0]
     align: str = "centres"
+    options: tuple[tuple[str, Any], ...] = ()
     raw: bool = False
     watched: bool = False
 
@@ -196,10 +198,9 @@ def _draw(
     lie = plan.source.lie(weights, images.shape[1:], plan.align)
 
     def draw(name: str, target: Target | None) -> Array:
-        found = [
-            maps.draw(name, s, target, key=keys, chunk_size=plan.chunk_size, raw=plan.raw)
-            for s in splits
-        ]
+        asked: dict[str, Any] = {"key": keys, "chunk_size": plan.chunk_size, "raw": plan.raw}
+        asked |= maps.options_of(name, dict(plan.options))
+        found = [maps.draw(name, s, target, **asked) for s in splits]
         at = [
             maps.place_of(name, one.shape[1:], place) for one, place in zip(found, lie, strict=True)
         ]

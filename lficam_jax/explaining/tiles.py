@@ -1,6 +1,6 @@
 """Pictures larger than a network's input, explained in their own size: `explain_tiled`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -12,7 +12,14 @@ from jaxtyping import Array, Float, UInt8
 from lficam_jax import methods as maps
 from lficam_jax.data import Dataset, Preprocess, fit_image, normalise
 from lficam_jax.errors import UserError, brief, check_whole, is_number, words
-from lficam_jax.explaining.asking import Asked, asked_of, class_names, names_of, of_network
+from lficam_jax.explaining.asking import (
+    Asked,
+    asked_of,
+    class_names,
+    names_of,
+    of_network,
+    options_asked,
+)
 from lficam_jax.explaining.explanation import Explanation
 from lficam_jax.explaining.explanations import Explanations
 from lficam_jax.explaining.inputs import beside_and_images, read_inputs
@@ -31,7 +38,7 @@ def explain_tiled(
     target: Any = None, layer: Any = None, reshape: Callable[[Array], Array] | None = None,
     layout: str = "", preprocess: Dataset | Preprocess | None = None, classes: Sequence[str] = (),
     names: Sequence[str] | None = None, batch_size: int = BATCH, chunk_size: int = CHUNK_SIZE,
-    align: str = "",
+    align: str = "", options: Mapping[str, Any] | None = None,
 ) -> Explanations:  # fmt: skip
     """Explains large pictures through windows that are as large as the network's input.
 
@@ -43,7 +50,7 @@ def explain_tiled(
       network: a run, as `lficam_jax.load` opens it; or a network, as `explain` takes it.
       *inputs: as for `explain`; the images are pixels.
       overlap: of neighbours, a share of a window below 1; the last one ends with the picture.
-      method, reshape, layout, classes, names, chunk_size, align: as for `explain`.
+      method, reshape, layout, classes, names, chunk_size, align, options: as for `explain`.
       target, layer: one question for all images, asked of every window at one layer.
       preprocess, batch_size: the size of a window, and windows in one forward pass.
 
@@ -67,6 +74,7 @@ def explain_tiled(
         network, classes = network.model, network.classes
     align = align or ALIGNMENTS[0]
     maps.check(*(chosen := words("method", method)))
+    extra = options_asked(chosen, options)
     check_alignment(align)
     _check(overlap, layer, batch_size, chunk_size)
     beside, images = beside_and_images("explain_tiled", inputs)
@@ -74,7 +82,7 @@ def explain_tiled(
     assert preprocess is not None  # or read_inputs would have said so
     cut = {"layer": layer, "reshape": reshape, "layout": layout}
     source, weights = source_of(network, beside, read.images.shape[1:], **cut)
-    plan = Plan(source, chosen or None, 1, chunk_size, align=align, raw=True)
+    plan = Plan(source, chosen or None, 1, chunk_size, align=align, options=extra, raw=True)
     maps.check_asked(target if chosen else None, chosen, source)
     given, asked = class_names(classes), asked_of(target, class_names(classes), 1)
     shown = read.names if names is None else names_of(names, len(read.names))
@@ -166,7 +174,7 @@ class Tiler:
         share, methods = None, self.plan.methods
         asks = methods is None or any(maps.asks(name, self.plan.source) for name in methods)
         if target is None and asks:
-            quiet = self.plan._replace(methods=())
+            quiet = self.plan._replace(methods=(), options=())
             share = self._mean_share(self._windows(picture, starts), quiet)
             if not len(share):
                 raise UserError("target: say what is asked of a network that is no classifier")

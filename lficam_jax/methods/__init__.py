@@ -5,7 +5,7 @@ as large as the image. The equations and costs stand side by side in docs/maps.m
 """
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from lficam_jax.errors import UserError, brief, check_whole, check_word
+from lficam_jax.methods import options as own_options
 from lficam_jax.methods.attention import attention_rollout, gradient_rollout
 from lficam_jax.methods.classless import eigen_cam, fakecam, gaussian, mean_features, own, random
 from lficam_jax.methods.gradient import (
@@ -27,7 +28,7 @@ from lficam_jax.methods.gradient import (
     smooth_grad_cam_pp,
     xgrad_cam,
 )
-from lficam_jax.methods.loops import CHUNK_SIZE, SCORES
+from lficam_jax.methods.loops import CHUNK_SIZE
 from lficam_jax.methods.perturbation import ablation_cam, is_cam, score_cam, ss_cam
 from lficam_jax.methods.pixels import (
     gradient,
@@ -128,6 +129,17 @@ def check_asked(target: Any, names: Iterable[str], network: Any) -> None:
     )
 
 
+def check_options(names: Iterable[str], options: Mapping[str, Any]) -> None:
+    """Raises a UserError for an option that none of the methods has, or that is no value of it."""
+    own_options.check({name: METHODS[parts(name)[0]] for name in names}, options)
+
+
+def options_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of the options that a method has."""
+    known = own_options.names(METHODS[parts(name)[0]])
+    return {key: value for key, value in options.items() if key in known}
+
+
 def place_of(name: str, grid: tuple[int, ...], places: Places) -> Place | None:
     """Returns where the maps of a method lie on the image; None: by half-pixels.
 
@@ -208,15 +220,17 @@ def draw(
     """
     check(name)
     check_whole("chunk_size", chunk_size)
+    check_options([name], options)
     if score is not None:
-        check_word("score", score, SCORES)
+        own_options.check(METHODS, {"score": score})
     (base, words), batch = parts(name), split.features.shape[0]
     _check_key(key, batch)
     chosen = for_images(_predicted(name, split) if target is None else target, batch)
     exists = None if target is None else _exists(chosen, split.shape)
     more = {"key": key, "chunk_size": chunk_size} | ({"score": score} if score else {})
     more |= {"project": principal} if "smoothed" in words else {}
-    taken = _taken(base, more, options)
+    known = inspect.signature(METHODS[base]).parameters
+    taken = {option: value for option, value in more.items() if option in known} | options
 
     def once(split: Split) -> Maps:
         found = METHODS[base](split.asked(chosen), chosen, **taken)
@@ -230,19 +244,6 @@ def draw(
     if exists is None or not asks(name, split):
         return maps
     return jnp.where(exists[:, None, None], maps, jnp.nan)
-
-
-def _taken(name: str, given: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
-    """Returns the arguments of a method: what it takes of those of all, and its own options.
-
-    Raises:
-      UserError: for an option that it does not have.
-    """
-    known = inspect.signature(METHODS[name]).parameters
-    own_options = [key for key in known if key not in ("split", "target", "project", *given)]
-    for key in options:
-        check_word(f"{name}: option", key, own_options)
-    return {key: value for key, value in given.items() if key in known} | options
 
 
 def _array(what: str, given: Any, wanted: str) -> Array:

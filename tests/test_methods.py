@@ -403,7 +403,7 @@ def test_bfloat16_maps_are_float32():
         ({"name": "rise", "sample": 3}, "option 'sample' is unknown.*'samples'"),
         (
             {"name": "grad_cam", "samples": 3},
-            "option 'samples' is unknown. grad_cam has no options",
+            "option 'samples' is unknown: grad_cam has no options",
         ),
     ],
 )

@@ -161,6 +161,109 @@ def test_a_layer_that_is_called_twice_has_two_names():
     np.testing.assert_allclose(second.classify(second.features), first.logits, atol=1e-5)
 
 
+class Block(nn.Module):
+    """A layer that a scan repeats."""
+
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.relu(x + nn.Conv(4, (3, 3))(x)), x.mean()
+
+
+class Scanned(nn.Module):
+    """A stem, and blocks of weights of their own within `nn.scan`."""
+
+    length: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3), 2, name="stem")(x)
+        axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+        x, means = nn.scan(Block, **axes, length=self.length)(name="blocks")(x, None)
+        return nn.Dense(3)(x.mean((1, 2))) + means.sum()
+
+
+def test_layers_within_a_scan_are_seen_turn_by_turn():
+    """The map behind the second of three blocks is that of the blocks written one by one."""
+    model = Scanned(3)
+    variables = model.init(jax.random.key(0), IMAGES)
+    source, weights = cut(model, variables, layer="blocks[1]")
+    names = list(source.network.program(weights, jnp.asarray(IMAGES)).layers)
+    assert names[:4] == ["stem", "blocks/Conv_0[0]", "blocks[0]", "blocks/Conv_0[1]"]
+    params = variables["params"]
+
+    def block(i, x):
+        kernel = jax.tree.map(lambda leaf: leaf[i], params["blocks"]["Conv_0"])
+        return nn.relu(x + nn.Conv(4, (3, 3)).apply({"params": kernel}, x))
+
+    stem = nn.Conv(4, (3, 3), 2).apply({"params": params["stem"]}, IMAGES)
+    first = block(0, stem)
+    before = stem.mean() + first.mean()
+
+    def classify(x):
+        answers = nn.Dense(3).apply({"params": params["Dense_0"]}, block(2, x).mean((1, 2)))
+        return answers + before + x.mean()
+
+    hand = Split(block(1, first), classify, logits=classify(block(1, first)))
+    (ours,) = source.splits(weights, jnp.asarray(IMAGES))
+    np.testing.assert_allclose(ours.features, hand.features, atol=1e-5)
+    np.testing.assert_allclose(ours.logits, model.apply(variables, IMAGES), atol=1e-5)
+    target = jnp.array([0, 1, 2])
+    np.testing.assert_allclose(ours.gradient(target), hand.gradient(target), atol=1e-6)
+
+
+def test_the_blocks_of_a_scanned_transformer_are_its_turns():
+    """Run in reverse, its last block is turn 0; the attention of all three is rolled out."""
+
+    class Encoder(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            y = nn.LayerNorm(name="first")(x)
+            x = x + nn.MultiHeadDotProductAttention(num_heads=2)(y, y)
+            return x + nn.Dense(8)(nn.LayerNorm(name="second")(x)), None
+
+    class Transformer(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.Conv(8, (4, 4), 4, name="patch")(x).reshape(len(x), -1, 8)
+            axes = {"variable_axes": {"params": 0}, "split_rngs": {"params": True}}
+            scan = nn.scan(Encoder, **axes, length=3, reverse=True)(name="blocks")
+            return nn.Dense(3)(scan(x, None)[0].mean(axis=1))
+
+    variables = Transformer().init(jax.random.key(0), IMAGES)
+    source, weights = cut(Transformer(), variables)
+    program = source.network.program(weights, jnp.asarray(IMAGES))
+    assert list(source.grids(program)) == ["blocks/first[0]"]
+    (found,) = source.splits(weights, jnp.asarray(IMAGES))
+    assert len(found.attentions) == 3 and draw("attention_rollout", found).shape == (3, 4, 4)
+
+
+def test_a_loop_that_is_not_written_out_is_run_as_it_is():
+    """A scan of 65 turns, and a choice between layers, have no layers, but gradients pass them."""
+    model = Scanned(65)
+    variables = model.init(jax.random.key(0), IMAGES)
+    source, weights = cut(model, variables, layer="stem")
+    assert list(source.network.program(weights, jnp.asarray(IMAGES)).layers) == ["stem", "Dense_0"]
+    (ours,) = source.splits(weights, jnp.asarray(IMAGES))
+    slope = ours.gradient(jnp.array([0, 1, 2]))
+    assert np.isfinite(slope).all() and np.abs(slope).max() > 0
+
+    class Choice(nn.Module):
+        def setup(self):
+            self.stem, self.one, self.two = nn.Conv(4, (3, 3), 2), nn.Dense(3), nn.Dense(3)
+
+        def __call__(self, x):
+            x = self.stem(x).mean((1, 2))
+            if self.is_initializing():
+                return self.one(x) + self.two(x)
+            ways = (lambda net, x: net.one(x)), (lambda net, x: net.two(x))
+            return nn.cond(x.sum() > 0, *ways, self, x)
+
+    variables = Choice().init(jax.random.key(0), IMAGES)
+    found = split(Choice(), variables, layer="stem")
+    np.testing.assert_allclose(found.logits, Choice().apply(variables, IMAGES), atol=1e-5)
+    assert np.isfinite(found.gradient(jnp.array([0, 1, 2]))).all()
+
+
 def test_cells_lie_where_the_layers_look():
     """A stride of 2 with one pixel of padding: cell 0 looks at the pixels around pixel 0."""
     source, weights = cut(LINEN, VARIABLES, layer="branch")

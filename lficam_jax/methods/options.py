@@ -34,8 +34,9 @@ def check(methods: Mapping[str, Callable[..., Any]], options: Mapping[str, Any])
     for key, value in options.items():
         known = tuple(dict.fromkeys(option for found in own.values() for option in found))
         if key not in known:
-            near = nearest(str(key), known) if known else ""
-            raise UserError(f"option {brief(key)} is unknown{near}. {told(own)}")
+            near = nearest(str(key), known)
+            near = f"{near} " if "did you mean" in near else ": "  # all of them follow
+            raise UserError(f"option {brief(key)} is unknown{near}{told(own)}")
         if not isinstance(value, jax.core.Tracer):
             _check_value(key, value)
 

@@ -136,7 +136,8 @@ def default(program: Program, known: Mapping[str, Grid]) -> str:
     norms: dict[str, list[str]] = {}
     for name in usable:
         if "norm" in program.layers[name].kind.lower() and known[name].before is not None:
-            norms.setdefault(name.rpartition("/")[0], []).append(name)
+            path, turn = name.partition("[")[::2]  # a block of a scan is a turn of it
+            norms.setdefault(f"{path.rpartition('/')[0]}[{turn}", []).append(name)
     blocks = [names for names in norms.values() if len(names) > 1]
     return blocks[-1][0] if blocks else last
 
@@ -163,7 +164,7 @@ def _of(program: Program, known: Mapping[str, Grid], name: str) -> Grid:
 def _check_exists(program: Program, name: str) -> None:
     if name in program.layers:
         return
-    inside = [one for one in program.layers if one.startswith(f"{name}/")]
+    inside = [one for one in program.layers if one.startswith((f"{name}/", f"{name}["))]
     more = f" — did you mean {inside[-1]!r}?" if inside else nearest(name, tuple(program.layers))
     raise UserError(f"layer {name!r} does not exist{more}")
 

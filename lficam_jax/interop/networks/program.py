@@ -15,9 +15,10 @@ from jax.custom_batching import custom_vmap
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Array
 
+from lficam_jax.interop.networks.equations import PREFIX, bound, inner_of, name_of
+from lficam_jax.interop.networks.loops import call, written_out
 from lficam_jax.models.geometry import Followed, follow
 
-_PRIMITIVE, _PREFIX = "name", "lficam_jax:"
 Layers = Mapping[str, Array]
 
 
@@ -26,7 +27,7 @@ def mark(name: str, value: Array) -> Array:
 
     @custom_vmap
     def marked(x: Array) -> Array:
-        named: Array = checkpoint_name(x, _PREFIX + name)
+        named: Array = checkpoint_name(x, PREFIX + name)
         return named
 
     @marked.def_vmap
@@ -52,13 +53,9 @@ class Marker:
             return type(output)((self(path, kind, output[0]), *output[1:]))
         if not isinstance(output, jax.Array) or output.ndim == 0:
             return output
-        count = next(i for i in range(1, len(self.kinds) + 2) if _call(path, i) not in self.kinds)
-        self.kinds[name := _call(path, count)] = kind
+        count = next(i for i in range(1, len(self.kinds) + 2) if call(path, i) not in self.kinds)
+        self.kinds[name := call(path, count)] = kind
         return mark(name, output)
-
-
-def _call(path: str, count: int) -> str:
-    return path if count == 1 else f"{path}#{count}"
 
 
 @dataclass(frozen=True)
@@ -95,8 +92,9 @@ class Program:
         traced, out = jax.make_jaxpr(lambda w, x: call(w, x, marker), return_shape=True)(
             weights, images
         )
+        traced, before = written_out(traced)
         layers = {
-            name: Layer(marker.kinds[name], value.shape, value.dtype)
+            name: Layer(marker.kinds[before.get(name, name)], value.shape, value.dtype)
             for name, value in _marks(traced.jaxpr)
         }
         return cls(traced, jax.tree.structure(out), layers, weights, images)
@@ -131,32 +129,13 @@ class Program:
         return jax.tree.unflatten(self.out, outs), found
 
 
-def _name(equation: Any) -> str | None:
-    """Returns the name that an equation marks its value with."""
-    name = equation.params.get("name") if equation.primitive.name == _PRIMITIVE else None
-    return name.removeprefix(_PREFIX) if isinstance(name, str) and _PREFIX in name else None
-
-
-def _inner(equation: Any) -> tuple[Jaxpr, Sequence[Any]] | None:
-    """Returns the program within an equation that can be run in its place."""
-    if equation.primitive.name in ("scan", "while", "cond"):
-        return None
-    for key in ("jaxpr", "call_jaxpr", "call"):
-        inner = equation.params.get(key)
-        if isinstance(inner, ClosedJaxpr):
-            return inner.jaxpr, inner.consts
-        if isinstance(inner, Jaxpr):
-            return inner, ()
-    return None
-
-
 def _marks(jaxpr: Jaxpr) -> list[tuple[str, Any]]:
     """Returns the marks of a program and the shapes of their values, in order."""
     found: list[tuple[str, Any]] = []
     for equation in jaxpr.eqns:
-        if (name := _name(equation)) is not None:
+        if (name := name_of(equation)) is not None:
             found.append((name, equation.outvars[0].aval))
-        elif (inner := _inner(equation)) is not None:
+        elif (inner := inner_of(equation)) is not None:
             found += _marks(inner[0])
     return found
 
@@ -173,7 +152,7 @@ def _run(
         return value.val if isinstance(value, Literal) else known[value]
 
     for equation in _live(jaxpr, taps, swaps):
-        name, inner = _name(equation), _inner(equation)
+        name, inner = name_of(equation), inner_of(equation)
         if name is not None:
             (out,) = equation.outvars
             value = swaps[name].astype(out.aval.dtype) if name in swaps else of(equation.invars[0])
@@ -183,25 +162,16 @@ def _run(
         elif inner is not None and _marks(inner[0]):
             outs = _run(*inner, [of(v) for v in equation.invars], taps, swaps, found)
         else:
-            outs = _bound(equation, [of(v) for v in equation.invars])
+            outs = bound(equation, [of(v) for v in equation.invars])
         known |= zip(equation.outvars, outs, strict=True)
     return [of(v) for v in jaxpr.outvars]
-
-
-def _bound(equation: Any, values: Sequence[Any]) -> Sequence[Any]:
-    """Does what an equation says."""
-    given = equation.primitive.get_bind_params(equation.params)
-    # Some versions of jax keep functions apart from the other parameters.
-    functions, params = given if isinstance(given, tuple) else ((), given)
-    result = equation.primitive.bind(*functions, *values, **params)
-    return result if equation.primitive.multiple_results else [result]
 
 
 def _live(jaxpr: Jaxpr, taps: set[str], swaps: Layers) -> list[Any]:
     """Returns the equations that the answers and the taps need."""
     needed, kept = {v for v in jaxpr.outvars if not isinstance(v, Literal)}, []
     for equation in reversed(jaxpr.eqns):
-        name, inner = _name(equation), _inner(equation)
+        name, inner = name_of(equation), inner_of(equation)
         within = {n for n, _ in _marks(inner[0])} if inner is not None else {name}
         if equation.primitive.name == "check":  # checkify's, which no compiled program can hold
             continue

@@ -15,14 +15,14 @@ import pytest
 import lficam_jax as lfi
 from lficam_jax import structs
 from lficam_jax.cli import commands
-from lficam_jax.config import as_json, default_config
+from lficam_jax.config import CHOICES, as_json, default_config
 from lficam_jax.data import fit_image
 from lficam_jax.explaining.export import ENDINGS, export
 from lficam_jax.interop.export import onnx_file, pixels
 from lficam_jax.interop.export.onnx_file import KEY, onnx_bytes
 from lficam_jax.interop.export.program import OUTPUTS, Program, program
 from lficam_jax.interop.export.stablehlo import save_stablehlo
-from lficam_jax.models import BACKBONES, HEADS, create_model
+from lficam_jax.models import BACKBONES, create_model
 from lficam_jax.models.classifier import init_variables
 
 SMALLEST = {
@@ -168,7 +168,7 @@ QUICK = {
 }  # fmt: skip
 LARGER = [
     pytest.param(*pair, marks=pytest.mark.crosscheck if pair in QUICK else pytest.mark.long)
-    for pair in itertools.product(SMALLEST, HEADS)
+    for pair in itertools.product(SMALLEST, CHOICES["model.head"])
     if pair[0] != "cifar_resnet" and pair != ("vgg", "classwise")  # there is no such network
 ]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 
+from lficam_jax.config import CHOICES
 from lficam_jax.models import heads
 from lficam_jax.models.fin import FeatureImportanceNetwork
 from lficam_jax.models.heads import TIED, ABNHead, ClasswiseHead, LFIHead, PlainHead
@@ -361,7 +362,7 @@ def test_the_scale_of_a_plain_head_multiplies_what_is_pooled():
     np.testing.assert_array_equal(twice.attended, 2 * ORDINARY)
 
 
-@pytest.mark.parametrize("loss", ABNHead.LOSSES)
+@pytest.mark.parametrize("loss", CHOICES["model.abn.loss"])
 def test_abn_head_equals_the_oracle(loss):
     head = ABNHead(Identity(), CLASSES, Layers(), loss)
     variables = drawn(head)

@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from lficam_jax.config import CHOICES
 from lficam_jax.errors import (
     UserError,
     brief,
@@ -24,7 +25,7 @@ from lficam_jax.models.convnext import convnext
 from lficam_jax.models.densenet import cifar_densenet, densenet
 from lficam_jax.models.efficientnet_lite import efficientnet_lite
 from lficam_jax.models.fin import FeatureImportanceNetwork
-from lficam_jax.models.heads import LOOKS, TIED, ABNHead, ClasswiseHead, LFIHead, PlainHead
+from lficam_jax.models.heads import TIED, ABNHead, ClasswiseHead, LFIHead, PlainHead
 from lficam_jax.models.layers import Layers
 from lficam_jax.models.mobilenet import mobilenet
 from lficam_jax.models.own import own_backbone
@@ -46,10 +47,7 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "efficientnet_lite": efficientnet_lite,
     "convnext": convnext,
 }
-HEADS = ("plain", "lfi", "abn", "classwise")
-FIN_KINDS = ("learned", "uniform", *TIED)
 FIN_DEFAULTS = {"kind": "learned", "normalise_features": True, "mask_image": True}
-DTYPES = ("float32", "bfloat16")
 
 
 def create_model(
@@ -73,7 +71,7 @@ def create_model(
       dtype: of activations, `float32` or `bfloat16`.
       axis_name: mapped axis over which BatchNorm is synchronised; None: per device.
       remat: the gradient computes the inside of blocks again: less memory, a third more work.
-      fin: options of `FeatureImportanceNetwork`, and `kind` (one of `FIN_KINDS`),
+      fin: options of `FeatureImportanceNetwork`, and `kind` (`CHOICES["model.fin.kind"]`),
         `normalise_features`, `mask_image` of the head; `relu_every=0` is the backbone's own.
       abn, plain, classwise: options of `ABNHead`, `loss`, of `PlainHead`, `scale`, and of
         `ClasswiseHead`, `look`, `temperature` and `detach`.
@@ -91,8 +89,8 @@ def create_model(
       ((2, 10), (2, 8, 8), (2, 64))
     """
     num_classes = check_whole("num_classes", num_classes)
-    check_word("head", head, HEADS)
-    check_word("dtype", str(dtype), DTYPES)
+    check_word("head", head, CHOICES["model.head"])
+    check_word("dtype", str(dtype), CHOICES["model.dtype"])
     number = check_answers(loss, number)
     check_flag("remat", remat)
     if not isinstance(axis_name, str | None):
@@ -184,7 +182,7 @@ def _head(
         for option in abn:
             check_word("abn: the option", option, ("loss",))
         loss = abn.get("loss", "both")
-        check_word("abn: loss", loss, ABNHead.LOSSES)
+        check_word("abn: loss", loss, CHOICES["model.abn.loss"])
         return ABNHead(parts.last_stage(1), num_classes, layers, loss, *says)
     if name == "classwise":
         return _classwise_head(classwise)
@@ -211,7 +209,7 @@ def _classwise_head(given: Mapping[str, Any]) -> ClasswiseHead:
     options: dict[str, Any] = {"look": "relu", "temperature": 1.0, "detach": False} | dict(given)
     for name in given:
         check_word("classwise: the option", name, ("look", "temperature", "detach"))
-    check_word("classwise: look", options["look"], LOOKS)
+    check_word("classwise: look", options["look"], CHOICES["model.classwise.look"])
     check_flag("classwise: detach", options["detach"])
     if not is_number(options["temperature"]) or options["temperature"] <= 0:
         raise UserError(
@@ -230,6 +228,6 @@ def _check_fin(name: str, value: Any, default: Any) -> None:
         if name == "kernel" and value % 2 == 0:
             raise UserError(f"{what}={value} must be odd")
     elif isinstance(default, str):
-        check_word(what, value, FIN_KINDS)
+        check_word(what, value, CHOICES["model.fin.kind"])
     elif not is_number(value) or value <= 0:
         raise UserError(f"{what}={brief(value)} must be a positive number")

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from lficam_jax.config import CHOICES
 from lficam_jax.errors import UserError, brief, check_word, is_number
-
-LOSSES = ("softmax", "sigmoid", "regression")
 
 
 def kind_of(model: Any) -> str:
@@ -68,7 +67,7 @@ def check_answers(loss: Any, number: Any) -> tuple[float, float]:
     Raises:
       UserError: for a loss that does not exist, or no mean and deviation.
     """
-    check_word("loss", loss, LOSSES)
+    check_word("loss", loss, CHOICES["model.loss"])
     pair = tuple(number) if isinstance(number, tuple | list) else ()
     if len(pair) != 2 or not all(map(is_number, pair)) or pair[1] <= 0:
         raise UserError(

@@ -41,7 +41,7 @@ class Classifier(nn.Module):
       final: BN and ReLU of a pre-activation network, or None.
       final_before_head: whether `final` ends the last stage or stands between attention and
         pooling.
-      loss: what it is trained by, of `answers.LOSSES`, which says what its outputs mean.
+      loss: what it is trained by, softmax, sigmoid or regression, which says what its outputs mean.
       number: mean and deviation of the numbers that it learns (regression).
     """
 

@@ -22,7 +22,6 @@ Classify = Callable[[Float[Array, "b h w d"]], Float[Array, "b k"]]
 Linear = Callable[[int], tuple[Float[Array, "d k"], Float[Array, " k"]]]
 
 TIED = ("tied", "prior")  # kinds of LFI-CAM whose importance is the classifier's weights
-LOOKS = ("relu", "leaky", "softmax")  # how a class's map follows from its evidence
 LEAK = 0.1  # the slope of `leaky` below 0
 CHUNK = 128  # classes whose maps are in memory at a time
 
@@ -202,8 +201,6 @@ class ABNHead(nn.Module):
     loss: str = "both"
     answers: str = "softmax"
     number: tuple[float, float] = (0.0, 1.0)
-
-    LOSSES = ("both", "perception", "attention")
 
     @nn.compact
     def __call__(

@@ -9,6 +9,7 @@ from functools import partial
 
 import flax.linen as nn
 
+from lficam_jax.config import CHOICES
 from lficam_jax.errors import UserError, check_word
 from lficam_jax.models.backbone import Backbone, blocks_per_stage
 from lficam_jax.models.layers import Layers
@@ -17,7 +18,6 @@ from lficam_jax.models.residual import BasicBlock, Bottleneck, Stem, residual_ba
 COUNTS = {
     18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3),
 }  # fmt: skip
-BLOCKS = ("auto", "basic", "bottleneck")
 SQUEEZE = 16  # channels per hidden unit of the gate
 
 
@@ -34,7 +34,7 @@ def cifar_resnet(depth: int, *, block: str = "auto", layers: Layers) -> Backbone
       UserError: if depth is not 6n + 2 or the block is unknown.
     """
     count = blocks_per_stage("cifar_resnet", depth, per_block=6, extra=2)
-    check_word("block", block, BLOCKS)
+    check_word("block", block, CHOICES["model.block"])
     bottleneck = block == "bottleneck" or (block == "auto" and depth >= 44)
     kind = Bottleneck if bottleneck else BasicBlock
     return residual_backbone(Stem(16, layers), kind, (16, 32, 64), (count,) * 3, layers)

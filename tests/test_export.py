@@ -24,6 +24,7 @@ from lficam_jax.interop.export.program import OUTPUTS, Program, program
 from lficam_jax.interop.export.stablehlo import save_stablehlo
 from lficam_jax.models import BACKBONES, create_model
 from lficam_jax.models.classifier import init_variables
+from lficam_jax.ops.pool import max_pool
 
 SMALLEST = {
     "cifar_resnet": 8, "cifar_densenet": 40, "cifar_resnext": 29, "wide_resnet": 10, "resnet": 18,
@@ -133,16 +134,18 @@ def test_onnx_draws_every_look_of_classwise(look):
 
 
 @pytest.mark.parametrize(
-    ("window", "strides", "padding"),
-    [((2, 2), (2, 2), "VALID"), ((3, 3), (2, 2), ((1, 1), (1, 1))), ((3, 2), (1, 2), "SAME")],
+    ("pool", "how"),
+    [
+        (max_pool, ((3, 3), (2, 2), 1)),
+        (nn.max_pool, ((2, 2), (2, 2), "VALID")),  # of backbones of one's own
+        (nn.max_pool, ((3, 2), (1, 2), "SAME")),
+    ],
 )
-def test_the_gradient_of_max_pooling_goes_to_the_first_of_equals(
-    window, strides, padding, monkeypatch
-):
+def test_the_gradient_of_max_pooling_goes_to_the_first_of_equals(pool, how, monkeypatch):
     """As a plain VGG's Grad-CAM needs it; where ReLU left zeros, whole windows are equal."""
 
     def pooled(values):
-        found = nn.max_pool(values, window, strides, padding)
+        found = pool(values, *how)
         each = (1, *found.shape[1:])
         return (found * np.arange(1, 1 + np.prod(each)).reshape(each)).sum()
 

@@ -196,16 +196,29 @@ def _slice(graph: Graph, equation: Any, value: Value) -> Value:
         )
         if not (start == 0 and limit == shape[i] and stride == 1)
     ]
+    if not cut:
+        return value
     axes, starts, limits, steps = (np.array(column, np.int64) for column in zip(*cut, strict=True))
     return graph.add("Slice", value, starts, limits, axes, steps)
 
 
 def _pad(graph: Graph, equation: Any, value: Value, filling: Value) -> Value:
     edges = equation.params["padding_config"]
-    if any(inner for _, _, inner in edges):
-        raise UserError("padding between pixels is not exported to ONNX")
-    pads = [low for low, _, _ in edges] + [high for _, high, _ in edges]
+    if apart := [axis for axis, (_, _, inner) in enumerate(edges) if inner]:
+        value = _spread(graph, equation, value, filling, apart)
+    pads = [low for low, _, _ in edges] + [high - inner for _, high, inner in edges]
     return graph.add("Pad", value, np.array(pads, np.int64), filling)
+
+
+def _spread(graph: Graph, equation: Any, value: Value, filling: Value, axes: list[int]) -> Value:
+    """Puts the filling behind each value along some axes, as often as `pad` wants it between."""
+    inner = [int(inner) for _, _, inner in equation.params["padding_config"]]
+    added = np.array([axis + 1 + i for i, axis in enumerate(axes)], np.int64)
+    pads = np.zeros((2, len(inner) + len(axes)), np.int64)
+    pads[1, added] = [inner[axis] for axis in axes]
+    value = graph.add("Pad", graph.add("Unsqueeze", value, added), pads.ravel(), filling)
+    sizes = [size * (1 + n) for size, n in zip(equation.invars[0].aval.shape, inner, strict=True)]
+    return graph.add("Reshape", value, graph.shape(sizes))
 
 
 def _iota(graph: Graph, equation: Any) -> Value:

@@ -93,10 +93,9 @@ def _model() -> ConfigDict:
     model.plain = plain = ConfigDict()
     plain.scale = 1.0  # features times a constant, as a gate enlarges them: its control
     model.classwise = classwise = ConfigDict()  # docs/method.md
-    classwise.look = (
-        "relu"  # leaky: negative evidence counts a tenth in the map; softmax over space
-    )
-    classwise.temperature = 1.0  # of that softmax; low is sharp
+    classwise.look = "relu"  # leaky: negative evidence counts a tenth in the map; softmax: over
+    # space, as CSRA
+    classwise.temperature = 1.0  # of softmax; low is sharp
     classwise.detach = False  # True: no gradient passes through the map
     return model
 

@@ -46,7 +46,7 @@ def test_every_head_is_set_beside_its_own_network_and_beside_the_reference():
     )
     assert found["reference"] == "classwise"
     assert {*found["between"]} == {"lfi, own", "uniform, own", "plain, grad_cam"}
-    assert found["accuracy"]["plain"]["value"] == 50
+    assert found["accuracy"]["lfi"]["value"] == 50 and "plain" not in found["accuracy"]
     without = heads_of({n: each for n, each in HEADS_MEASURED.items() if n != "classwise"})
     assert without["reference"] is None and without["between"] == {} and without["within"]
 
@@ -71,7 +71,7 @@ def test_who_wins_is_told_in_a_word_that_speaks_for_the_head():
     rows = dict(headline([record]).rows)
     assert rows["deletion ↓: classwise's own map minus lfi's own"].startswith("**-0.1")
     heads = opening(record)[-1]
-    assert heads.startswith("Heads: classwise is more accurate than plain (+50.00")
+    assert heads.startswith("Heads: classwise is more accurate than plain (+4.54")
     assert "better in 1, worse in 0 of 1 measures beside lfi's" in heads
 
 
@@ -97,7 +97,10 @@ def test_differences_are_corrected_for_how_many_a_table_has():
     told = {row[0]: row[-1] for row in found["accuracy"].rows}
     assert told["lfi"] == "**+4.64 [0.60, 8.68]**"  # 0.12: not one that holds among five
     assert told["uniform"] == "**+4.54 [0.87, 8.21]†**"  # 5 * 0.005
-    assert "†: also after Holm's correction for the 5 comparisons" in found["accuracy"].caption
+    assert (
+        "†: also after Holm's correction for the 5 comparisons of accuracies"
+        in found["accuracy"].caption
+    )
     versus = record["comparisons"]["versus"]
     assert versus == sum(cell != "–" for row in found["versus"].rows for cell in row[1:])
     assert "†" not in found["versus"].caption.split("Holm")[1] and "†" not in to_csv(

@@ -89,5 +89,6 @@ def marked(record: Mapping[str, Any], family: str = "") -> str:
     if "comparisons" not in record:
         return ""
     number = record["comparisons"].get(family)
-    of = f"the {number} comparisons of this table" if number else "the comparisons of its own table"
+    what = "of accuracies" if family == "accuracy" else "of this table"
+    of = f"the {number} comparisons {what}" if number else "the comparisons of its own table"
     return f" †: also after Holm's correction for {of}."

@@ -66,7 +66,8 @@ def _on_heads(record: Mapping[str, Any]) -> str:
     reference = heads.get("reference")
     if not reference:
         return ""
-    versus = {name: heads["accuracy"][name] for name in (BASELINE, OURS)}
+    plain = record["accuracy"][reference]["difference"]
+    versus = {BASELINE: plain, OURS: heads["accuracy"][OURS]}
     told = []
     for section, other, whose in (
         ("between", f"{OURS}, own", f"{OURS}'s"),

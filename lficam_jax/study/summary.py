@@ -106,7 +106,7 @@ def _heads(
 
     Its keys: `within`, each minus other maps of the same network; `reference`, the head that the
     others are set beside, None if the study has it not, and of it minus the others `between` and
-    `accuracy`.
+    `accuracy` (minus plain: as every model).
     """
     own = [name for name in models if "own" in methods[name]]
 
@@ -132,7 +132,7 @@ def _heads(
         "between": {f"{name}, {m}": minus(REFERENCE, name, m) for name, m in others},
         "accuracy": {
             name: _accuracy_difference(models[REFERENCE], models[name])
-            for name in models if name != REFERENCE
+            for name in models if name not in (REFERENCE, BASELINE)
         },
     }  # fmt: skip
 

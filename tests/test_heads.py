@@ -10,7 +10,6 @@ import pytest
 import reference
 
 from lficam_jax.config import CHOICES
-from lficam_jax.config import CHOICES
 from lficam_jax.models import heads
 from lficam_jax.models.fin import FeatureImportanceNetwork
 from lficam_jax.models.heads import TIED, ABNHead, ClasswiseHead, LFIHead, PlainHead

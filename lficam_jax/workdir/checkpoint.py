@@ -83,6 +83,7 @@ class Checkpoints:
             with contextlib.suppress(Exception):
                 self.manager.close()
             del self.manager
+            gc.collect()  # here what orbax abandoned ends
 
     def save(self, state: TrainState) -> None:
         """Copies the state to the host and writes it in the background, as not measured yet.
@@ -162,6 +163,8 @@ class Checkpoints:
                 yield
             except Exception as error:  # OSError, or tensorstore's ValueError with its words
                 problem = f"{cause(str(error))} The ones before it are intact. ({in_a_line(error)})"
+            if problem:
+                gc.collect()
         if problem:
             raise UserError(f"a checkpoint in {self.directory} cannot be written; {problem}")
 
@@ -237,6 +240,7 @@ class Checkpoints:
                 return self._read(step, like)
             except Exception as error:  # whatever a damaged file makes orbax or tensorstore raise
                 words, why = in_a_line(error), refused(error, self.directory / str(step))
+            gc.collect()
         if why:
             raise UserError(
                 f"checkpoint {step} in {self.directory} cannot be read now ({why}); nothing is "
@@ -317,12 +321,14 @@ def _join(like: TrainState, model: Any, train: Any) -> TrainState:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the reads that orbax abandons when one beside them fails: pages on stderr."""
+    """Silences the reads that orbax abandons when one beside them fails: pages on stderr.
+
+    They end when Python's garbage is collected, so who saw a failure collects it in here.
+    """
     before, sys.unraisablehook = sys.unraisablehook, lambda report: None
     try:
         yield
     finally:
-        gc.collect()  # here they end
         sys.unraisablehook = before
 
 

@@ -110,9 +110,13 @@ def init_variables(
     model: nn.Module, image_shape: tuple[int, int, int], seed: int
 ) -> dict[str, Any]:
     """Draws the initial weights. Jitted: eager Linen initialisation is several times slower."""
-    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)), train=False))
-    variables = init(jax.random.key(seed))
+    variables = _init(model, tuple(image_shape), jax.random.key(seed))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+@partial(jax.jit, static_argnums=(0, 1))  # networks that are equal share a program
+def _init(model: nn.Module, image_shape: tuple[int, int, int], key: Array) -> Any:
+    return model.init(key, jnp.zeros((1, *image_shape)), train=False)
 
 
 def predict(model: nn.Module, variables: Variables, images: Array) -> Outputs:

@@ -140,7 +140,7 @@ def test_who_lost_the_lease_saves_here_and_writes_nothing_there(tmp_path, capsys
     with pytest.raises(UserError, match="PID 7 on other"):
         with mirrored("memory://bucket/run", every=0.05, alone=True) as here:
             STORE.pipe("/bucket/run/.lease", theirs)
-            assert told.wait(5)
+            assert told.wait(60)
             with open(f"{here}/metrics.jsonl", "w") as file:
                 file.write("ours")
     assert STORE.cat("/bucket/run/.lease") == theirs

@@ -43,6 +43,28 @@ def save(workdir, *accuracies, ema=False):
         return sorted(checkpoints.manager.all_steps()), checkpoints.best_step()
 
 
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """A folder, and what was saved in it: what `save` was given, what it returned and where."""
+    return tmp_path_factory.mktemp("saved"), {}
+
+
+@pytest.fixture
+def saved(originals, tmp_path):
+    """`save` into `tmp_path`, for tests of what comes later: the same is saved once and copied."""
+
+    def copy(*accuracies, ema=False):
+        folder, made = originals
+        place = folder / str(len(made))
+        if (accuracies, ema) not in made:
+            made[accuracies, ema] = save(place, *accuracies, ema=ema), place
+        found, place = made[accuracies, ema]
+        shutil.copytree(place, tmp_path, dirs_exist_ok=True)
+        return found
+
+    return copy
+
+
 def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(a), jax.device_get(b))
 
@@ -119,8 +141,8 @@ def half_renamed(workdir):
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, empty, half_renamed])
-def test_a_damaged_newest_step_falls_back_to_the_one_before(tmp_path, caplog, damage):
-    save(tmp_path, 0.1, 0.2, 0.3)
+def test_a_damaged_newest_step_falls_back_to_the_one_before(saved, tmp_path, caplog, damage):
+    saved(0.1, 0.2, 0.3)
     damage(tmp_path)
     with caplog.at_level(logging.WARNING, "lficam_jax"), Checkpoints(tmp_path) as checkpoints:
         restored = checkpoints.restore_latest(state_at(9))
@@ -157,8 +179,8 @@ def said(caplog):
 
 @pytest.mark.parametrize("text", DAMAGED)
 @pytest.mark.parametrize("item", ["metrics/metrics", "meta/metadata"])
-def test_one_damaged_copy_of_the_metrics_changes_no_best_step(tmp_path, caplog, item, text):
-    assert save(tmp_path, 0.5, 0.9, 0.4) == ([2, 3], 2)
+def test_one_damaged_copy_of_the_metrics_changes_no_best_step(saved, tmp_path, caplog, item, text):
+    assert saved(0.5, 0.9, 0.4) == ([2, 3], 2)
     damage(tmp_path, text, item)
     with (
         caplog.at_level(logging.WARNING, "lficam_jax"),
@@ -170,9 +192,9 @@ def test_one_damaged_copy_of_the_metrics_changes_no_best_step(tmp_path, caplog, 
 
 
 @pytest.mark.parametrize("text", DAMAGED)
-def test_a_step_with_two_damaged_copies_counts_as_not_measured(tmp_path, caplog, text):
+def test_a_step_with_two_damaged_copies_counts_as_not_measured(saved, tmp_path, caplog, text):
     """Step 2 was the best; without its metrics, the better of the others is."""
-    assert save(tmp_path, 0.5, 0.9, 0.4) == ([2, 3], 2)
+    assert saved(0.5, 0.9, 0.4) == ([2, 3], 2)
     damage(tmp_path, text, "metrics/metrics", "meta/metadata")
     with (
         caplog.at_level(logging.WARNING, "lficam_jax"),
@@ -188,9 +210,11 @@ REFUSALS = [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, e
 
 @pytest.mark.parametrize("code", REFUSALS)
 @pytest.mark.parametrize("form", [OSError, ValueError])
-def test_a_step_that_the_system_does_not_read_is_not_damaged(tmp_path, monkeypatch, form, code):
+def test_a_step_that_the_system_does_not_read_is_not_damaged(
+    saved, tmp_path, monkeypatch, form, code
+):
     """As python says it, and as tensorstore does; nothing is passed over, renamed or removed."""
-    save(tmp_path, 0.1, 0.2, 0.3)
+    saved(0.1, 0.2, 0.3)
     words = f"[OS error {code}: {errno.errorcode[code]} {os.strerror(code)}]"
     error = OSError(code, os.strerror(code)) if form is OSError else ValueError(f"READ: {words}")
     before = sorted(tmp_path.rglob("*"))
@@ -215,9 +239,9 @@ def raises(error):
 
 
 @pytest.mark.parametrize("item", ["model", "train", "meta", "metrics"])
-def test_a_file_that_cannot_be_opened_is_not_damaged(tmp_path, item):
+def test_a_file_that_cannot_be_opened_is_not_damaged(saved, tmp_path, item):
     """A link to itself, which root cannot open either; as `chmod 0` for anybody else."""
-    save(tmp_path, 0.1, 0.2, 0.3)
+    saved(0.1, 0.2, 0.3)
     for file in [p for p in (tmp_path / "checkpoints" / "3" / item).rglob("*") if p.is_file()]:
         file.unlink()
         file.symlink_to(file.name)
@@ -230,8 +254,8 @@ def test_a_file_that_cannot_be_opened_is_not_damaged(tmp_path, item):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("where", ["params", "batch_stats", "opt_state", "ema"])
-def test_what_is_not_finite_is_never_saved(tmp_path, where, bad):
-    save(tmp_path, 0.1, ema=True)
+def test_what_is_not_finite_is_never_saved(saved, tmp_path, where, bad):
+    saved(0.1, ema=True)
     state = state_at(2, ema=True)
     state = state.replace(**{where: jax.tree.map(lambda x: x * bad, getattr(state, where))})
     with Checkpoints(tmp_path) as checkpoints:

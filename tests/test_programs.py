@@ -12,6 +12,8 @@ import jax
 import numpy as np
 import pytest
 
+from lficam_jax.errors import UserError
+from lficam_jax.main import main
 from lficam_jax.training.experiment import load_run
 
 CONFIG = "configs/cluttered_digits.py:smoke"
@@ -77,12 +79,6 @@ RUN = ("--config.train.total_steps=40", "--config.eval.every_steps=10",
        "--config.data.image_size=16", "--config.train.tensorboard=False")  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def kept():
-    """Where the weights of the unbroken run are kept for the tests that break one."""
-    return {}
-
-
 def final_weights(tiny, workdir):
     tiny.data.image_size = 16
     tiny.train.total_steps = 40
@@ -101,24 +97,24 @@ def break_at(process, workdir, step, signum):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum,step,code", [(signal.SIGKILL, 13, -9), (signal.SIGTERM, 5, 143)])
-def test_a_killed_run_ends_with_the_weights_of_an_unbroken_one(
-    start, run, tiny, tmp_path, kept, signum, step, code
+def test_a_run_that_is_killed_and_preempted_ends_with_the_weights_of_an_unbroken_one(
+    start, run, tiny, tmp_path
 ):
-    if not kept:
-        assert run("--workdir", tmp_path / "unbroken", *RUN)[0] == 0
-        kept["weights"] = final_weights(tiny, tmp_path / "unbroken")
+    assert run("--workdir", tmp_path / "unbroken", *RUN)[0] == 0
+    expected = final_weights(tiny, tmp_path / "unbroken")
+
     workdir = tmp_path / "broken"
-    process = start("--workdir", workdir, *RUN)
-    out, _ = break_at(process, workdir, step, signum)
-    assert process.returncode == code
-    if signum == signal.SIGTERM:
-        assert "SIGTERM: saved step" in out
+    killed = start("--workdir", workdir, *RUN)
+    break_at(killed, workdir, 5, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    preempted = start("--workdir", workdir, *RUN)
+    out, _ = break_at(preempted, workdir, 13, signal.SIGTERM)
+    assert preempted.returncode == 143
+    assert "continuing at step" in out and "SIGTERM: saved step" in out
     code, out, error = run("--workdir", workdir, *RUN)
     assert code == 0, error
     assert "continuing at step" in out
-    found = final_weights(tiny, workdir)
-    jax.tree.map(np.testing.assert_array_equal, found, kept["weights"])
+    jax.tree.map(np.testing.assert_array_equal, final_weights(tiny, workdir), expected)
 
 
 MISTAKES = {
@@ -146,21 +142,34 @@ MISTAKES = {
 }  # fmt: skip
 
 
+def refused(*words, config=CONFIG):
+    """What is told of these words in place of doing anything."""
+    with pytest.raises(UserError) as told:
+        main(["--config", config, *map(str, words)])
+    assert told.value.exit_code == 2
+    return str(told.value)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_gets_one_clear_line(run, tmp_path, mistake):
+def test_a_mistake_gets_one_clear_line(digits, tmp_path, mistake):
     words, expected = MISTAKES[mistake]
-    code, out, error = run("--workdir", tmp_path / "run", *words)
-    assert code == 2 and expected in error
-    assert error.startswith("error: ") and "Traceback" not in error
+    data = f"--config.data.dir={digits}"
+    assert expected in refused(data, "--workdir", tmp_path / "run", *words)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_missing_flags_and_files_are_told(run):
-    assert "--workdir is missing" in run()[2]
+def test_a_mistake_ends_the_program(run, tmp_path):
+    code, _, error = run("--workdir", tmp_path / "run", "--config.model.depth=9")
+    assert code == 2 and error.startswith("error: ") and "nearest: 8, 14" in error
+    assert "Traceback" not in error
+
+
+def test_missing_flags_and_files_are_told():
+    assert "--workdir is missing" in refused()
     words = ("--workdir", "nowhere")
-    told = run(*words, config="configs/nothing.py")[2]
+    told = refused(*words, config="configs/nothing.py")
     assert "cannot read the config file configs/nothing.py: no such file" in told
-    told = run(*words, config="configs/cluttered_digits.py:smok")[2]
+    told = refused(*words, config="configs/cluttered_digits.py:smok")
     assert "option 'smok' is unknown here — did you mean 'smoke'?" in told
 
 

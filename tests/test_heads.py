@@ -270,7 +270,10 @@ def test_a_class_looks_where_its_own_evidence_is():
 def test_each_look_makes_another_map_of_the_same_evidence():
     """Evidence -10, 0, 10: cut off, a tenth of it, or shares of the three cells, times three."""
     evidence = jnp.array([[-10.0, 0.0, 10.0]])
-    drawn = {look: ClasswiseHead(look, temperature=10.0).drawn(evidence) for look in heads.LOOKS}
+    drawn = {
+        look: ClasswiseHead(look, temperature=10.0).drawn(evidence)
+        for look in CHOICES["model.classwise.look"]
+    }
     np.testing.assert_allclose(drawn["relu"], [[0, 0, 1]])
     np.testing.assert_allclose(drawn["leaky"], [[0, 1 / 11, 1]], rtol=1e-6)
     shares = np.exp([[-1, 0, 1]])
@@ -292,7 +295,7 @@ def test_a_detached_map_gates_as_before_and_passes_no_gradient():
 
 
 @pytest.mark.parametrize("name", [*CASES, "vanishing"])
-@pytest.mark.parametrize("look", heads.LOOKS)
+@pytest.mark.parametrize("look", CHOICES["model.classwise.look"])
 def test_classwise_gradients_are_finite_on_degenerate_features(name, look):
     def loss(features, kernel):
         outputs = read_off(ClasswiseHead(look), features, kernel)

@@ -29,7 +29,7 @@ MOST_PIXELS = 1024  # of the longer side; a larger picture is scaled down by the
 
 
 def save_live(run: structs.Run, path: Path, runtime: str | Path = "") -> list[Path]:
-    """Writes the page: one file with the network and what runs it, 5 MB and the network's size.
+    """Writes the page: one file with the network and what runs it.
 
     Args:
       run: the network.

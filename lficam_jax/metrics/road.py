@@ -14,15 +14,15 @@ NOISE = 0.01  # standard deviation, in units of the normalised image
 
 
 def impute(
-    images: Float[Array, "b y x c"], removed: Bool[Array, "b y x"], *, tolerance: float = 1e-3,
+    images: Float[Array, "b y x c"], removed: Bool[Array, "b y x"], *, tolerance: float = 1e-4,
     iterations: int = 500,
 ) -> Float[Array, "b y x c"]:  # fmt: skip
     """Fills removed pixels so that each is the weighted mean of its eight neighbours.
 
     Direct neighbours weigh 1/6, diagonal ones 1/12; outside the image there are none. The linear
     system is symmetric and solved by conjugate gradients, per image, without building it: memory
-    is that of a few images. `tolerance`, the residual over the right-hand side, leaves
-    errors of up to 8e-3 in a hole of nine tenths of an image, where `road` adds noise of 1e-2;
+    is that of a few images. `tolerance`, the residual over the right-hand side, leaves errors below
+    the noise of 1e-2 that `road` adds, even in a hole of nine tenths of 224 x 224 pixels (tested);
     `iterations` bounds the work on large holes.
     """
 

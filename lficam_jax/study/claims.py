@@ -15,6 +15,7 @@ from lficam_jax.study.cells import (
     signed,
 )
 from lficam_jax.study.formats import Table
+from lficam_jax.study.heads import head_columns
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS
 
 NOT_MEASURED, NOT_TOLD = "not measured", "no detectable difference"
@@ -74,7 +75,8 @@ def _on_heads(record: Mapping[str, Any]) -> str:
         ("within", f"{reference}, mean_features", "the mean activation of its network"),
         ("within", f"{reference}, grad_cam", "grad_cam of its network"),
     ):
-        if found := heads[section].get(other):
+        differences = heads[section].get(other, {})
+        if found := {c: differences[c] for c in head_columns(record) if c in differences}:
             told.append(f"{_better_worse(found)[0]} beside {whose}")
     start = f"Heads: {reference} is {_more_accurate(versus)}"
     return f"{start}. Its own map is {'; '.join(told)}." if told else f"{start}."

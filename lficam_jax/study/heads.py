@@ -20,8 +20,8 @@ from lficam_jax.study.plan import BASELINE
 from lficam_jax.study.summary import RIVALS
 
 STABLE = (
-    "stability: IoU of the top fifth of the pixels between settings, adjusted for chance, by which "
-    "the own map's agree more."
+    "stability: IoU of the top fifth of the pixels between settings, adjusted for chance, of "
+    "own maps minus that of the others."
 )
 TIE = "·"  # the interval holds 0
 Row = tuple[str, str, Mapping[str, Any], int]

@@ -5,8 +5,8 @@ The same as `data.transforms.fit_image`, which has Pillow scale: two passes with
 here, computed from the picture's size, so the size may stay open. Its weights are whole numbers, as
 Pillow's, and sums of two halves of them are exact in float32, so that every platform gives the same
 pixels, and Pillow's: a weight that rounds the other way changes one value in thousands, by 1 of
-255. Pillow 13 begins with the columns of some tall pictures; there up to a tenth of a photograph's
-values differ, by 1 to 4.
+255. Pillow 13 begins with the columns of some tall pictures; there more of them differ, see
+docs/export.md.
 """
 
 from collections.abc import Callable

@@ -39,8 +39,8 @@ ROWS = {
     "mean_average_precision": "{:.4f}", "f1": "{:.4f}", "label_accuracy": "{:.2%}",
     "exact_match": "{:.2%}", "mae": "{:.4g}", "rmse": "{:.4g}", "r2": "{:.4f}",
     "loss": "{:.4f}", "pointing_game": "{:.2%}",
-    "energy": "{:.2%}", "effective_channels": "{:.1f}", "correlation_with_mean": "{:.4f}",
-    "constant_maps": "{}", "examples": "{}",
+    "asked_over_other": "{:.2%}", "energy": "{:.2%}", "effective_channels": "{:.1f}",
+    "correlation_with_mean": "{:.4f}", "constant_maps": "{}", "examples": "{}",
 }  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def explain(
 
 def faithfulness(
     config: ConfigDict, workdir: str, *, groups: Sequence[str] = (), baseline: str = "mean",
-    target: str = "predicted", **asked: Any,
+    target: str = "", **asked: Any,
 ) -> int:  # fmt: skip
     """Measures the maps of the best checkpoint."""
     session = _session(config, workdir, **asked)

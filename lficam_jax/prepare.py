@@ -17,6 +17,7 @@ from lficam_jax.errors import UserError, nearest
 # Keys of data.builders.BUILDERS, and what TFDS prepares; here so that help and typos need no jax.
 NAMES = (
     "cluttered_digits",
+    "two_digits",
     "fashion_mnist",
     "cifar10",
     "cifar100",

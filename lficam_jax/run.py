@@ -182,7 +182,7 @@ class Run(structs.Run):
 
     def measure(
         self, methods: str | Sequence[str] = (), *, limit: int = 1000, split: str = "test",
-        measures: str | Sequence[str] = (), baseline: str = "mean", target: str = "predicted",
+        measures: str | Sequence[str] = (), baseline: str = "mean", target: str = "",
         align: str = "",
     ) -> Measures:  # fmt: skip
         """Measures how faithful maps are, beside trivial ones (docs/measures.md).
@@ -193,7 +193,8 @@ class Run(structs.Run):
           split: train, validation or test.
           measures: groups of measures; default: all but sensitivity.
           baseline: what a masked pixel shows: mean, black or blur.
-          target: the class that is measured: predicted or label.
+          target: the class that is measured: predicted or label; default: predicted, or, of data
+            that ask about one label of each picture (two_digits), `asked`.
           align: where maps lie on the picture: centres or half_pixel; default: as the config says.
 
         Raises:

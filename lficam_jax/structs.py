@@ -17,6 +17,8 @@ from ml_collections import ConfigDict
 #   valid  bool    [b]        False where the row only pads the last batch of an evaluation
 #   id     int32   [b]        names the example for ever, whatever the batch or device count
 #   mask   bool    [b y x]    the object's pixels; only for data sets that know them
+#   asked, other_mask         only for data sets that ask about one of an example's labels: which,
+#                             int32 [b], and the pixels of what is not asked about, bool [b y x]
 Batch = dict[str, Array]
 
 # Sums over examples, added up over batches and devices and divided once, by `count`, at the end.

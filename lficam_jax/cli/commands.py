@@ -69,8 +69,8 @@ FLAGS: dict[str, dict[str, Any]] = {
         cli.names(("mean", "black", "blur"), False), "mean",
     ),
     "target": _flag(
-        "the class that is measured: predicted (default) or label",
-        cli.names(("predicted", "label"), False), "predicted",
+        "the class that is measured: predicted (default) or label; asked, where the data ask",
+        cli.names(("predicted", "label", "asked"), False), "",
     ),
     "explain target": _flag(
         "the class that maps are asked about, by name or number (default: the predicted one); own "

@@ -79,6 +79,7 @@ def dataset_info(data: ConfigDict) -> Dataset:
     row = _row(data)
     chosen = data.labels_file and row.classes  # of its columns, by data.classes
     classes = row.classes if chosen else tuple(data.classes) or row.classes
+    labels = data.labels or row.labels
     return replace(
         row,
         classes=classes,
@@ -91,7 +92,8 @@ def dataset_info(data: ConfigDict) -> Dataset:
         crop_share=data.crop_share or (_CENTRE if data.augment == "resized_crop_flip" else 1.0),
         interpolation=data.interpolation or row.interpolation,
         background=data.background or row.background,
-        labels=data.labels or row.labels,
+        labels=labels,
+        asks=row.asks and labels == "several",
         number=tuple(data.number) or row.number,
     )
 

@@ -7,7 +7,8 @@ import numpy as np
 from lficam_jax.config.size import sides
 from lficam_jax.data.datasets import Dataset
 
-# image uint8 [y x c], label int or [k], id int, and mask uint8 [y x 1] or absent
+# image uint8 [y x c], label int or [k], id int. Where they are known: mask uint8 [y x 1], 1 on the
+# object and 2 on another that is not asked about; asked int, the label that is
 Example = dict[str, Any]
 
 
@@ -43,6 +44,19 @@ def as_label(label: Any) -> np.ndarray:
     return np.asarray(label, np.float32 if np.ndim(label) else np.int32)
 
 
+def where(mask: Any, asks: bool) -> dict[str, Any]:
+    """Returns what a batch says of where things are, of its rows' `mask` `[b y x]`.
+
+    Args:
+      mask: as examples hold it.
+      asks: whether they ask about one of their labels (`Dataset.asks`).
+
+    Returns:
+      `mask`, the object's pixels, and, if they ask, `other_mask`: those of what is not asked about.
+    """
+    return {"mask": mask == 1} | ({"other_mask": mask == 2} if asks else {})
+
+
 def read_each(source: Source, start: int, stop: int) -> list[Example]:
     """Returns consecutive examples of a source that reads one as fast as many."""
     return [source[i] for i in range(start, min(stop, len(source)))]
@@ -57,7 +71,9 @@ class Blank:
         self._count, self.classes = count, dataset.classes
         self._label = 0 if dataset.labels == "class" else np.zeros(len(dataset.classes))
         size = sides(dataset.stored_size or dataset.image_size)
-        self._example = {"image": np.zeros((*size, dataset.channels), np.uint8)}
+        self._example: Example = {"image": np.zeros((*size, dataset.channels), np.uint8)}
+        if dataset.asks:
+            self._example["asked"] = 0
         if dataset.has_mask:
             self._example["mask"] = np.zeros((*size, 1), np.uint8)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
-from lficam_jax.data.examples import Example, Source, as_label
+from lficam_jax.data.examples import Example, Source, as_label, where
 from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling
 from lficam_jax.data.transforms import crop_flip, fit_box, normalise, resample, resample_image
@@ -63,10 +63,11 @@ def pipeline(
         else:
             window = _windows(key, index, crop_padding, mirror=augment == "crop_flip")
             pixels = {n: crop_flip(a, index, *window, crop_padding) for n, a in pixels.items()}
-        loaded = {name: resident[name][index] for name in ("label", "id")}
+        known = ("label", "id", "asked") if dataset.asks else ("label", "id")
+        loaded = {name: resident[name][index] for name in known}
         loaded |= {"image": normalise(pixels["image"], dataset), "valid": batch["valid"]}
         if "mask" in pixels:
-            loaded["mask"] = pixels["mask"][..., 0] > 0
+            loaded |= where(pixels["mask"][..., 0], dataset.asks)
         return loaded
 
     return Pipeline(
@@ -82,13 +83,14 @@ def pipeline(
 
 
 def read(source: Source, dataset: Dataset) -> dict[str, np.ndarray]:
-    """Returns image uint8 [n y x c], id int32 [n], label (`as_label`) and mask uint8, if known."""
+    """Returns image uint8 [n y x c], id int32 [n], label (`as_label`), mask and asked, if known."""
     arrays: dict[str, np.ndarray] = {}
     for start in range(0, len(source), CHUNK):
         for i, example in enumerate(source.read(start, start + CHUNK), start):
             for name, value in _fitted(example, dataset).items():
                 if i == 0:
                     kind = {"label": as_label(example["label"]).dtype, "id": np.dtype(np.int32)}
+                    kind["asked"] = kind["id"]
                     shape = len(source), *np.shape(value)
                     arrays[name] = np.empty(shape, kind.get(name, np.uint8))
                 arrays[name][i] = value

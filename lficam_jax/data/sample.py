@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.data import dataset_info, fit_image, has_mask, open_source
-from lficam_jax.data.examples import as_label
+from lficam_jax.data.examples import as_label, where
 from lficam_jax.data.folder import FolderSource
 from lficam_jax.data.transforms import fit_box, resample
 
@@ -35,6 +35,9 @@ class Sample:
     def batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields `image` uint8 [size y x 3], `label`, `id`, `valid`, and `mask` where known.
 
+        Of data that ask about one label of each example (`info.asks`) also `asked`, its number, and
+        `other_mask`.
+
         `name` is what people call each example: a file, or the split and the id. `notes` says line
         by line how its file was read, `box` which part `image` shows (`fit_box`). The last batch is
         padded with its first example; `valid` is False there.
@@ -61,5 +64,7 @@ class Sample:
         }
         if self.has_mask:
             mask = resample(example["mask"], box, self.info.size, "nearest")
-            fitted["mask"] = mask[..., 0] > 0
+            fitted |= where(mask[..., 0], self.info.asks)
+        if self.info.asks:
+            fitted["asked"] = np.int32(example["asked"])
         return fitted

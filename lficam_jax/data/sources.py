@@ -19,6 +19,7 @@ from lficam_jax.data.inside import inside
 from lficam_jax.errors import UserError, check_path, nearest, shortened
 
 _MASKS = ("mask", "segmentation_mask")  # what data sets call it
+_OTHER = "other_mask"  # of the digit that is not asked for
 _PATCHING = threading.Lock()
 _TRIMAP_GROUND = 2  # in segmentation_mask: 1 is the object, 2 the ground, 3 the object's rim
 
@@ -45,6 +46,7 @@ class TfdsSource:
         names = in_words(_label_names(builder, dataset.name))  # ImageNet's are WordNet ids
         self.classes = classes or names
         self._label = places(names, in_words(self.classes), f"{dataset.name} in {directory}")
+        self._asks = dataset.asks
         self._own_id = "id" in features and np.issubdtype(features["id"].np_dtype, np.integer)
         self._mask = next((m for m in _MASKS if m in features), None) if dataset.has_mask else None
 
@@ -74,22 +76,33 @@ class TfdsSource:
 
     def _example(self, place: int, record: dict[str, Any]) -> Example:
         name = f"example {place} of {self._name} {self._split}"
-        label = int(record["label"])
-        if not 0 <= label < len(self._label):
-            raise UserError(
-                f"{name} has the label {label}, and {self._path} names {len(self._label)} classes; "
-                "remove that example, or prepare the data set again"
-            )
-        example = {
+        label = self._number(record["label"], name)
+        example: Example = {
             "image": decode(record["image"], channels=self._channels, name=name).pixels,
-            "label": self._label[label],
+            "label": label,
             "id": int(record["id"]) if self._own_id else place,
         }
         if self._mask:
-            mask = decode(record[self._mask], channels=1, name=f"the mask of {name}").pixels
-            inside = mask > 0 if self._mask == "mask" else mask != _TRIMAP_GROUND
-            example["mask"] = inside.astype(np.uint8)
+            example["mask"] = self._inside(record, self._mask, name).astype(np.uint8)
+        if self._asks:
+            both = [label, self._number(record["other_label"], name)]
+            example |= {"asked": label, "label": np.isin(np.arange(len(self.classes)), both)}
+            example["mask"] += 2 * self._inside(record, _OTHER, name).astype(np.uint8)
         return example
+
+    def _number(self, theirs: Any, name: str) -> int:
+        """Returns our number of a class of the files."""
+        if not 0 <= int(theirs) < len(self._label):
+            raise UserError(
+                f"{name} has the label {theirs}, and {self._path} names {len(self._label)} "
+                "classes; remove that example, or prepare the data set again"
+            )
+        return self._label[int(theirs)]
+
+    def _inside(self, record: dict[str, Any], feature: str, name: str) -> np.ndarray:
+        mask = decode(record[feature], channels=1, name=f"the mask of {name}").pixels
+        inside: np.ndarray = mask != _TRIMAP_GROUND if feature == _MASKS[1] else mask > 0
+        return inside
 
 
 def data_directory(configured: str) -> Path:
@@ -266,7 +279,7 @@ def _records(builder: Any, split: str) -> Any:
     import tensorflow_datasets as tfds
 
     skip = tfds.decode.SkipDecoding()
-    decoders = {name: skip for name in ("image", *_MASKS) if name in builder.info.features}
+    decoders = {name: skip for name in ("image", *_MASKS, _OTHER) if name in builder.info.features}
     with _whole(builder.name, builder.data_path):
         return builder.as_data_source(split, decoders=decoders)
 

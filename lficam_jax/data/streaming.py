@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.data.datasets import Dataset
-from lficam_jax.data.examples import Example, Source, as_label
+from lficam_jax.data.examples import Example, Source, as_label, where
 from lficam_jax.data.pipeline import HostBatch, Pipeline
 from lficam_jax.data.sampling import Sampling, generator
 from lficam_jax.data.transforms import (
@@ -68,8 +68,11 @@ class Rows:
         return stacked | {"valid": valid[here.start : here.stop]}
 
     def _row(self, example: Example, random: np.random.Generator) -> dict[str, Any]:
-        label, id_ = as_label(example["label"]), np.int32(example["id"])
-        return {**self._augmented(example, random), "label": label, "id": id_}
+        known: dict[str, Any] = {
+            name: np.int32(example[name]) for name in ("id", "asked") if name in example
+        }
+        label = as_label(example["label"])
+        return {**self._augmented(example, random), "label": label, **known}
 
     def _random(self, step: int, row: int) -> np.random.Generator:
         plan = self._sampling
@@ -144,10 +147,11 @@ def pipeline(
         yield from parts.batch(rows.parts, batch_fn=_joined)
 
     def load(resident: Mapping[str, Any], batch: Mapping[str, Any], key: Key) -> Batch:
-        loaded = {name: batch[name] for name in ("label", "id", "valid")}
+        kept = ("label", "id", "valid", "asked")
+        loaded = {name: batch[name] for name in kept if name in batch}
         loaded["image"] = normalise(batch["image"], dataset)
         if "mask" in batch:
-            loaded["mask"] = batch["mask"][..., 0] > 0
+            loaded |= where(batch["mask"][..., 0], dataset.asks)
         return loaded
 
     return Pipeline(

@@ -57,6 +57,8 @@ class SyntheticSource:
         if self._dataset.channels == 1:
             image = image.mean(axis=2, keepdims=True).astype(np.uint8)
         example: Example = {"image": image, "label": self.labels[i], "id": i}
+        if self._dataset.asks:
+            example["asked"] = label
         if self._dataset.has_mask:
             example["mask"] = np.zeros((rows, columns, 1), np.uint8)
             example["mask"][inside] = 1

@@ -19,6 +19,7 @@ from lficam_jax.explaining.look import Ours
 from lficam_jax.explaining.saving import Folder
 from lficam_jax.explaining.session import Session
 from lficam_jax.explaining.video import explain_video
+from lficam_jax.methods import asks
 from lficam_jax.workdir.progress import Pace
 from lficam_jax.workdir.results import teaching
 
@@ -41,7 +42,8 @@ def run(
       session: whose methods lie side by side, by default that of `explain`; without a split if
         there are images.
       images: files, directories or globs; empty: the examples of the session.
-      target: the class that maps are asked about, by name or number; None: the predicted one.
+      target: the class that maps are asked about, by name or number; None: the predicted one, or
+        of examples that ask about a class that one.
       out: another folder for the explanations.
 
     Returns:
@@ -53,7 +55,7 @@ def run(
     skipped: list[tuple[str, str]] = []
     paths = find_images(images, skipped) if images else []
     total = len(paths) + len(skipped) if images else len(session.sample)
-    parts = _files(session, paths) if images else _examples(session)
+    parts = _files(session, paths) if images else _examples(session, asked=target is None)
     tally, pace = Tally(), Pace(-(-total // AT_ONCE))
     place: Folder | UserError | None = None
     with contextlib.ExitStack() as stack:
@@ -62,8 +64,8 @@ def run(
             if len(inputs.images):
                 found = explain_inputs(
                     Ours(session.run.model), session.variables, inputs, session.methods(),
-                    target=target, classes=session.classes, first=tally.images,
-                    align=session.align, **about,
+                    classes=session.classes, first=tally.images, align=session.align,
+                    **{"target": target, **about},
                 )  # fmt: skip
                 if place is None:  # not before there is something to write
                     place = _opened(stack, session, bool(images), out, found.methods)
@@ -163,8 +165,13 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _examples(session: Session) -> Iterator[Part]:
-    """Yields the examples of the session, with all that is known of them."""
+def _examples(session: Session, asked: bool) -> Iterator[Part]:
+    """Yields the examples of the session, with all that is known of them.
+
+    With `asked` maps that can be asked about a class are asked about that of the example, if any.
+    """
+    drawn = session.methods() or session.methods("own", "grad_cam")[:1]
+    asked = asked and session.info.asks and any(asks(m, session.run.model) for m in drawn)
     for batch in session.sample.batches(min(AT_ONCE, len(session.sample))):
         rows = {name: values[batch["valid"]] for name, values in batch.items()}
         names = rows["name"].tolist()
@@ -173,7 +180,8 @@ def _examples(session: Session) -> Iterator[Part]:
         fed = normalise(rows["image"], session.info)
         inputs = Inputs(fed, rows["image"], names, notes=notes, boxes=boxes)
         about = {"labels": rows["label"].tolist(), "ids": rows["id"].tolist()}
-        yield inputs, about | ({"masks": list(rows["mask"])} if "mask" in rows else {})
+        about |= {"masks": list(rows["mask"])} if "mask" in rows else {}
+        yield inputs, about | ({"target": rows["asked"].tolist()} if asked else {})
 
 
 def _files(session: Session, paths: Sequence[Path]) -> Iterator[Part]:

@@ -36,7 +36,11 @@ COSTLY = ("sensitivity",)  # draws each map ten times more; only when asked for
 TOP = (50, 15)  # percent of the pixels kept
 STEPS = 16
 # The class that maps and measures are about, and how the results name it.
-TARGETS = {"predicted": "predicted, then frozen", "label": "true label"}
+TARGETS = {
+    "predicted": "predicted, then frozen",
+    "label": "true label",
+    "asked": "asked about by each example",
+}
 
 
 def chosen(names: Sequence[str], has_mask: bool) -> tuple[list[str], str]:
@@ -90,7 +94,7 @@ def run(session: Session, groups: Sequence[str] = (), **asked: Any) -> int:
 
 def faithfulness(
     session: Session, groups: Sequence[str] = (), *, baseline: str = "mean",
-    target: str = "predicted", steps: int = STEPS, watchers: Sequence[Watcher] = (),
+    target: str = "", steps: int = STEPS, watchers: Sequence[Watcher] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Measures the maps of a network beside each other and beside trivial ones.
 
@@ -98,7 +102,7 @@ def faithfulness(
       session: which run, images and methods; by default `METHODS`.
       groups: keys of `GROUPS`; default: all but the costly.
       baseline: what a masked pixel shows, of `metrics.faithfulness.BASELINES`.
-      target: the class that maps and measures are about, a key of `TARGETS`.
+      target: the class that maps and measures are about, a key of `TARGETS`; '': `target_of`.
       steps: of the insertion and deletion curves.
       watchers: see the single images and their maps.
 
@@ -108,6 +112,7 @@ def faithfulness(
     Raises:
       UserError: for an unknown measure, or one that the model or the data cannot give.
     """
+    target = target or target_of(session.info)
     for what, word, known in (
         ("target", target, TARGETS),
         ("baseline", baseline, measures.BASELINES),
@@ -126,9 +131,21 @@ def faithfulness(
     })  # fmt: skip
 
 
+def target_of(info: Dataset) -> str:
+    """Returns the class that maps are measured by, unless another is wanted: a key of `TARGETS`."""
+    return "asked" if info.asks else "predicted"
+
+
 def check_measurable(session: Session, target: str) -> None:
     """Raises a UserError where there is no probability to measure, or no class to measure it of."""
-    kind = kind_of(session.run.model)
+    kind, asks = kind_of(session.run.model), session.info.asks
+    if asks != (target == "asked"):
+        knows = "knows the pixels of the one label that each example asks about"
+        raise UserError(
+            f"target={target}: {session.info.name} {knows}; leave target out"
+            if asks
+            else f"target=asked needs data that ask, two_digits say; {session.info.name} does not"
+        )
     if kind == "number":
         raise UserError(
             "the measures ask how the probability of a class changes, and this network predicts a "
@@ -184,14 +201,14 @@ class Measurement:
 
     def see(self, variables: Variables, batch: Rows) -> dict[str, Array]:
         """Returns normalised images, probabilities, the frozen class and its own, random keys."""
-        seen: dict[str, Array] = self._clean(
-            variables, {name: batch[name] for name in ("image", "id", "label")}
-        )
+        known = ("image", "id", {"asked": "asked"}.get(self._target, "label"))
+        seen: dict[str, Array] = self._clean(variables, {name: batch[name] for name in known})
         return seen
 
     def rows(
-        self, name: str, variables: Variables, seen: dict[str, Array], mask: np.ndarray | None
-    ) -> Rows:
+        self, name: str, variables: Variables, seen: dict[str, Array], mask: np.ndarray | None,
+        other_mask: np.ndarray | None = None,
+    ) -> Rows:  # fmt: skip
         """Returns one method's maps and everything about them, one row per image."""
         raw = self._draw(name)(variables, seen)
         finite = np.asarray(np.isfinite(raw).all(axis=(1, 2)))
@@ -206,7 +223,7 @@ class Measurement:
         if "sensitivity" in self._groups:
             found["max_sensitivity"] = self._draw(name, sensitivity=True)(variables, seen)
         if "localisation" in self._groups and mask is not None:
-            found |= _localise(maps, mask, place)
+            found |= _localise(maps, mask, other_mask, place)
         rows = {k: np.array(v, np.float64) for k, v in found.items()}
         for row in rows.values():
             row[~finite] = np.nan  # a map that is not finite has no measure; it is counted
@@ -219,7 +236,7 @@ class Measurement:
         images = normalise(batch["image"], info)
         share = self._told(variables, images)
         keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(batch["id"])
-        classes = jnp.argmax(share, axis=1) if self._target == "predicted" else batch["label"]
+        classes = jnp.argmax(share, axis=1) if self._target == "predicted" else batch[self._target]
         before = jnp.take_along_axis(share, classes[:, None], axis=1)[:, 0]
         return {"image": images, "share": share, "class": classes, "before": before, "key": keys}
 
@@ -279,13 +296,18 @@ class Measurement:
 _kept = lru_cache(maxsize=8)(Measurement)  # a second run.measure compiles nothing
 
 
-def _localise(maps: Array, mask: np.ndarray, place: Place | None) -> Rows:
+def _localise(
+    maps: Array, mask: np.ndarray, other_mask: np.ndarray | None, place: Place | None
+) -> Rows:
     objects, asked = mask.any(axis=(1, 2)), (maps, jnp.asarray(mask), place)
     hits = {
         "pointing_game": localisation.pointing_hit(*asked),
         "energy": localisation.energy(*asked),
     }
     found = {name: np.where(objects, hit, np.nan) for name, hit in hits.items()}
+    if other_mask is not None:
+        both = jnp.asarray(mask), jnp.asarray(other_mask)
+        found["asked_over_other"] = np.asarray(localisation.asked_over_other(maps, *both, place))
     return found | {"max_box_acc": localisation.box_overlaps(np.asarray(maps), mask, place=place)}
 
 
@@ -302,7 +324,8 @@ def stream(
     for batch in each(session.batches(), count):
         seen, found = measure.see(session.variables, batch), {}
         for name in names:
-            found[name] = measure.rows(name, session.variables, seen, batch.get("mask"))
+            masks = batch.get("mask"), batch.get("other_mask")
+            found[name] = measure.rows(name, session.variables, seen, *masks)
             pace.tick(name)
         for watcher in watchers:
             watcher(batch, seen, found)

@@ -26,16 +26,20 @@ GROUPS: dict[str, dict[str, int]] = {
     "road": {"road": 1},
     "adcc": {"adcc": 1},
     "sparseness": {"gini": 1, "entropy": -1},
-    "localisation": {"pointing_game": 1, "energy": 1, "max_box_acc": 1},
+    "localisation": {"pointing_game": 1, "asked_over_other": 1, "energy": 1, "max_box_acc": 1},
     "sensitivity": {"max_sensitivity": -1},
 }  # fmt: skip
 COLUMNS = {name: sign for group in GROUPS.values() for name, sign in group.items()}
 # What is a hit or none, and the value of a hit: the interval is Wilson's.
-HITS = {"pointing_game": 1, "increase": 100, "increase_50": 100, "increase_15": 100}
+HITS = {
+    "pointing_game": 1, "asked_over_other": 1, "increase": 100, "increase_50": 100,
+    "increase_15": 100,
+}  # fmt: skip
 UNITS = {
     column: "%" for name in ("confidence", "adcc", "localisation") for column in GROUPS[name]
 } | {"entropy": "nats"}
-PERCENT = ("pointing_game", "energy", "max_box_acc")  # measured as shares
+# Measured as shares.
+PERCENT = ("pointing_game", "asked_over_other", "energy", "max_box_acc")
 CURVES = ("deletion_curve", "insertion_curve")
 NOTES = (
     "(in brackets: trivial rows) * best of the other methods; ! a trivial row is as good or "

@@ -45,6 +45,26 @@ def pointing_hit(
     return hit & ~constant(maps)
 
 
+def asked_over_other(
+    maps: Float[Array, "b h w"], asked: Bool[Array, "b y x"], other: Bool[Array, "b y x"],
+    place: Place | None = None,
+) -> Float[Array, " b"]:  # fmt: skip
+    """Of a map that is asked about one of two objects: whether it points at that one.
+
+    1 where the peak, `pointing_hit`'s, lies on the object that is asked about, 0 where it lies on
+    the other, NaN where on neither. Maps that do not depend on what is asked have a mean of 1/2, if
+    either object is asked about equally often.
+
+    Args:
+      maps: on their own grid.
+      asked: pixels of the object that is asked about.
+      other: pixels of the other.
+      place: where the cells lie.
+    """
+    right, wrong = pointing_hit(maps, asked, place), pointing_hit(maps, other, place)
+    return jnp.where(right | wrong, right, jnp.nan)
+
+
 def energy(
     maps: Float[Array, "b h w"], mask: Bool[Array, "b y x"], place: Place | None = None
 ) -> Float[Array, " b"]:

@@ -107,7 +107,7 @@ def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int)
         "date": time.strftime("%Y-%m-%d"), "hardware": told_hardware(), "versions": versions(),
         "time": duration_text(_seconds(workdir, runs)), "planned": planned,
         "settings": _settings(study, runs), "align": study.base.explain.align,
-        "test_examples": len(first["correct"]), "images": len(first["id"]),
+        "labels": info.labels, "test_examples": len(first["correct"]), "images": len(first["id"]),
     }  # fmt: skip
     write_result(workdir, "study", about | found, study)
     _draw_grids(study, workdir)
@@ -139,7 +139,8 @@ def _draw_grids(study: ConfigDict, workdir: Path) -> None:
 
     sample = Sample(study.base.data, study.measure.split, study.measure.limit)
     (batch,) = sample.batches(len(sample))
-    classes, first = np.unique(batch["label"], return_index=True)
+    asked = batch["asked" if "asked" in batch else "label"]
+    classes, first = np.unique(asked, return_index=True)
     chosen = np.linspace(0, len(classes) - 1, min(study.pictures, len(classes)))
     places = first[chosen.round().astype(int)]
     for model in study.models:

@@ -143,10 +143,12 @@ def plan(study: ConfigDict) -> list[Run]:
     Raises:
       UserError: for a setting, method, measure or config that does not exist or is not valid.
     """
-    if dataset_info(study.base.data).labels != "class":
+    info = dataset_info(study.base.data)
+    if info.labels != "class" and not info.asks:
         raise UserError(
-            "a study compares accuracies, so its pictures need one class each; these have several "
-            "labels or a number (data.labels_file): train each network, and use lficam stability"
+            "a study compares accuracies and maps of a class, so its pictures need one class each, "
+            "or ask about one of several labels as two_digits does; these have several labels or a "
+            "number (data.labels_file): train each network, and use lficam stability"
         )
     settings = {name: _merged(study.base, change) for name, change in study.settings.items()}
     if len(settings) < 2:

@@ -17,9 +17,10 @@ from lficam_jax.data import normalise
 from lficam_jax.data.builders import sources
 from lficam_jax.errors import DivergedError, UserError, shortened
 from lficam_jax.explaining.session import BATCH, Session
-from lficam_jax.measure.faithfulness import Measurement, stream
+from lficam_jax.measure.faithfulness import Measurement, stream, target_of
 from lficam_jax.methods import TRIVIAL, maps_of
 from lficam_jax.methods import place_of as placed
+from lficam_jax.models.answers import kind_of
 from lficam_jax.models.classifier import predict
 from lficam_jax.ops.maps import Axis, Place
 from lficam_jax.structs import Variables
@@ -69,7 +70,7 @@ def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
         result = result_of(here)
         taken.setdefault(run.model, []).append(result["seconds"] + asked_of(here)["seconds"])
         left = duration_text(sum(_expected(study, taken, later.model) for later in runs[place:]))
-        accuracy = f"{100 * result['test']['accuracy']:.2f} % of the test split right"
+        accuracy = f"{100 * accuracy_of(result['test']):.2f} % of the test split right"
         print(f"{told}: {accuracy}; about {left} left of the study", flush=True)
 
 
@@ -127,9 +128,14 @@ def result_of(here: Path) -> dict[str, Any]:
     result = read_object(path := here / "results" / "train.json")
     with understood(path):
         test, validation = result["test"], result["validation"]
-        numbers = test["accuracy"], test["loss"], validation["accuracy"], result["seconds"]
+        numbers = accuracy_of(test), test["loss"], accuracy_of(validation), result["seconds"]
         _ = [float(n) for n in (*numbers, result["best_step"], result["step"])]
     return result
+
+
+def accuracy_of(measures: Mapping[str, Any]) -> float:
+    """Returns the share of pictures that are named rightly: of several labels, all of them."""
+    return float(measures["accuracy" if "accuracy" in measures else "exact_match"])
 
 
 def asked_of(here: Path) -> dict[str, Any]:
@@ -228,8 +234,9 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
     trained = load_run(run.config, here)
     session = Session(trained, asked.split, asked.limit, methods_of(study, run))
     measurement = Measurement(
-        trained.model, session.info, asked.measures, "mean", asked.steps, align=session.align
-    )
+        trained.model, session.info, asked.measures, "mean", asked.steps, target_of(session.info),
+        align=session.align,
+    )  # fmt: skip
     rows = stream(measurement, session, session.methods())
     arrays: dict[str, Any] = {
         f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()
@@ -259,11 +266,18 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
 
 
 def _correct(session: Session) -> tuple[np.ndarray, np.ndarray]:
-    """Returns for each example of the whole split whether the prediction is right, and its id."""
+    """Returns for each example of the whole split whether the prediction is right, and its id.
+
+    Of several labels all have to be: those present have a probability of at least 0.5, the others
+    less (`metrics.answers.of_labels`, exact_match).
+    """
     everything, model = session.few(np.iinfo(np.int64).max), session.run.model
+    several = kind_of(model) == "several"
 
     def hit(variables: Variables, pixels: Any, labels: Any) -> Any:
         logits = predict(model, variables, normalise(pixels, everything.info)).logits
+        if several:
+            return ((logits >= 0) == (labels > 0.5)).all(axis=1)
         return jnp.argmax(logits, axis=1) == labels
 
     hit, size = jax.jit(hit), session.run.config.eval.batch_size
@@ -278,9 +292,9 @@ def _correct(session: Session) -> tuple[np.ndarray, np.ndarray]:
 def _maps(names: Sequence[str], session: Session) -> Arrays:
     """Draws the maps that are compared between settings, and names their examples."""
 
-    def draw(variables: Variables, pixels: Any) -> dict[str, Any]:
-        images = normalise(pixels, session.info)
-        return {f"map/{n}": maps_of(n, session.run.model, variables, images) for n in names}
+    def draw(variables: Variables, pixels: Any, asked: Any) -> dict[str, Any]:
+        images, model = normalise(pixels, session.info), session.run.model
+        return {f"map/{n}": maps_of(n, model, variables, images, asked) for n in names}
 
     parts = list(_rows_of(jax.jit(draw), session))
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
@@ -288,5 +302,6 @@ def _maps(names: Sequence[str], session: Session) -> Arrays:
 
 def _rows_of(draw: Any, session: Session) -> Iterator[Arrays]:
     for batch in session.sample.batches(BATCH):
-        found = jax.device_get(draw(session.variables, batch["image"])) | {"id": batch["id"]}
+        drawn = draw(session.variables, batch["image"], batch.get("asked"))
+        found = jax.device_get(drawn) | {"id": batch["id"]}
         yield {key: rows[batch["valid"]] for key, rows in found.items()}

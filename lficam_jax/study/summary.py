@@ -11,16 +11,23 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from lficam_jax.measure.scoreboard import GROUPS
+from lficam_jax.measure.scoreboard import GROUPS, PERCENT
 from lficam_jax.metrics import stability
 from lficam_jax.metrics.bootstrap import Statistic, weighted_mean
 from lficam_jax.metrics.crossed import crossed_interval
 from lficam_jax.metrics.localisation import max_box_acc, on_image
 from lficam_jax.metrics.pairs import Agreement
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS, REFERENCE, Run
-from lficam_jax.study.runs import Arrays, arrays_of, folder, methods_of, place_of, result_of
+from lficam_jax.study.runs import (
+    Arrays,
+    accuracy_of,
+    arrays_of,
+    folder,
+    methods_of,
+    place_of,
+    result_of,
+)
 
-SHARES = ("pointing_game", "energy", "max_box_acc")  # in percent where they are shown
 BLIND = ("gaussian", "random", "fakecam")  # trivial maps that do not depend on the image
 RIVALS = ("mean_features", "grad_cam", "cam")  # that an own map is compared with
 STEADY = "iou_equal_area"  # of the statistics of stability, the one that stands for them
@@ -140,9 +147,9 @@ def _heads(
 def _outcome(here: Path) -> Numbers:
     result = result_of(here)
     test = result["test"]
-    kept = ("accuracy", "loss", "constant_maps", "pointing_game", *FIN)
-    return {k: test[k] for k in kept if k in test} | {
-        "validation_accuracy": result["validation"]["accuracy"],
+    kept = ("loss", "constant_maps", "pointing_game", *FIN)
+    return {"accuracy": accuracy_of(test)} | {k: test[k] for k in kept if k in test} | {
+        "validation_accuracy": accuracy_of(result["validation"]),
         "best_step": result["best_step"], "step": result["step"], "seconds": result["seconds"],
     }  # fmt: skip
 
@@ -255,7 +262,7 @@ def _plain(statistic: Statistic, values: np.ndarray) -> float:
 
 def _scaled(arrays: Arrays, method: str, column: str) -> np.ndarray:
     values = arrays[f"{method}/{column}"]
-    return 100 * values if column in SHARES and column != "max_box_acc" else values
+    return 100 * values if column in PERCENT and column != "max_box_acc" else values
 
 
 def _statistic(column: str, networks: int) -> Statistic:

@@ -59,9 +59,13 @@ def _accuracy(record: Mapping[str, Any]) -> Table:
         )
         for name, found in models.items()
     )  # fmt: skip
+    right = (
+        "of which exactly the labels that they have are named, at a probability of 0.5"
+        if record.get("labels") == "several" else "right"
+    )  # fmt: skip
     caption = (
-        f"Percent of {record['test_examples']:,} test images right. sd: over settings. {INTERVAL} "
-        f"{PAIRED}{marked(record, 'accuracy')}"
+        f"Percent of {record['test_examples']:,} test images {right}. sd: over settings. "
+        f"{INTERVAL} {PAIRED}{marked(record, 'accuracy')}"
     )
     differences = ("minus plain", *(f"{each} minus this" for each in beside))
     header = ("model", "accuracy", "sd", *settings, *differences)

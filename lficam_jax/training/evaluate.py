@@ -15,6 +15,7 @@ from lficam_jax.data import Pipeline, denormalise
 from lficam_jax.data.pipeline import Load
 from lficam_jax.devices.parallel import replicate, spmd
 from lficam_jax.explaining.render import contact_sheet, overlay
+from lficam_jax.methods import asks, maps_of
 from lficam_jax.metrics import answers, importance, localisation
 from lficam_jax.models.answers import kind_of
 from lficam_jax.models.classifier import predict
@@ -30,9 +31,9 @@ def make_eval_step(model: nn.Module, load: Load, align: str = "centres") -> Call
 
     `sums` holds, over the valid rows: `count loss`, of classes `correct top5 confusion`, with a map
     also `constant_maps`, with FIN `effective_channels correlation_with_mean`, and with object masks
-    `masked pointing_hits energy`; `align` says where maps lie on the image (`geometry.places`). Of
-    two classes, several labels and numbers it also holds all rows, `told label valid`, of all
-    devices: their measures are no sums.
+    `masked pointing_hits energy`, and `other_hits` if the data ask about one of two objects;
+    `align` says where maps lie on the image (`geometry.places`). Of two classes, several labels and
+    numbers it also holds all rows, `told label valid`, of all devices: their measures are no sums.
     """
     kind = kind_of(model)
 
@@ -44,7 +45,7 @@ def make_eval_step(model: nn.Module, load: Load, align: str = "centres") -> Call
         if kind == "class":
             rows |= _class_rows(outputs.logits, batch["label"])
         lie = places(model, batch["image"].shape[1:3], align)
-        rows |= _map_rows(outputs, batch, lie)
+        rows |= _map_rows(outputs, lie, batch, _asked_map(model, variables, batch))
         sums = {name: jnp.sum(jnp.where(batch["valid"], row, 0)) for name, row in rows.items()}
         if kind == "class":
             sums["confusion"] = _confusion(outputs.logits, batch)
@@ -121,7 +122,7 @@ def evaluate(
       `auroc` for the second) and in the order of `classes` `per_class_accuracy` and `confusion`
       (rows are the true classes); of several labels what `metrics.answers.of_labels` says, of a
       number `of_numbers`; and what the model's map and the data allow: `pointing_game energy
-      constant_maps effective_channels correlation_with_mean`.
+      asked_over_other constant_maps effective_channels correlation_with_mean`.
     """
     total: dict[str, Any] = {}
     parts: list[tuple[np.ndarray, np.ndarray]] = []
@@ -163,6 +164,8 @@ def summarise(total: Mapping[str, np.ndarray], classes: tuple[str, ...]) -> dict
         masked = max(1.0, float(total["masked"]))
         result["pointing_game"] = float(total["pointing_hits"]) / masked
         result["energy"] = float(total["energy"]) / masked
+    if "other_hits" in total and (on_either := total["pointing_hits"] + total["other_hits"]):
+        result["asked_over_other"] = float(total["pointing_hits"] / on_either)
     return result
 
 
@@ -188,7 +191,16 @@ def _class_rows(logits: Array, labels: Array) -> dict[str, Array]:
     }
 
 
-def _map_rows(outputs: Outputs, batch: Batch, lie: Places) -> dict[str, Array]:
+def _asked_map(model: nn.Module, variables: Variables, batch: Batch) -> Array | None:
+    """Returns the model's maps of what the data ask about, where that is not the map as it is."""
+    if "asked" not in batch or not asks("own", model):
+        return None
+    return maps_of("own", model, variables, batch["image"], batch["asked"])
+
+
+def _map_rows(
+    outputs: Outputs, lie: Places, batch: Batch, of_asked: Array | None
+) -> dict[str, Array]:
     if outputs.attention is None:
         return {}
     rows = {"constant_maps": localisation.constant(outputs.attention)}
@@ -200,9 +212,12 @@ def _map_rows(outputs: Outputs, batch: Batch, lie: Places) -> dict[str, Array]:
     if "mask" in batch:
         seen = batch["mask"].any(axis=(1, 2))
         rows["masked"] = seen
-        asked = outputs.attention, batch["mask"], lie.get(outputs.attention.shape[1:])
-        rows["pointing_hits"] = seen & localisation.pointing_hit(*asked)
-        rows["energy"] = seen * localisation.energy(*asked)
+        found = outputs.attention if of_asked is None else of_asked
+        place = lie.get(found.shape[1:])
+        rows["pointing_hits"] = seen & localisation.pointing_hit(found, batch["mask"], place)
+        rows["energy"] = seen * localisation.energy(found, batch["mask"], place)
+    if "other_mask" in batch:
+        rows["other_hits"] = localisation.pointing_hit(found, batch["other_mask"], place)
     return rows
 
 

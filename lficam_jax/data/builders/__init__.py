@@ -8,6 +8,7 @@ import numpy as np
 # Data set -> module and class. Imported on demand: they need tensorflow_datasets.
 BUILDERS = {
     "cluttered_digits": "cluttered_digits.Builder",
+    "two_digits": "cluttered_digits.TwoDigits",
     "fashion_mnist": "fashion_mnist.Builder",
     "cifar10": "cifar.Cifar10",
     "cifar100": "cifar.Cifar100",
@@ -35,5 +36,5 @@ def sources(name: str, split: str) -> np.ndarray | None:
     if name not in BUILDERS:
         return None
     module = importlib.import_module(f"{__name__}.{BUILDERS[name].split('.')[0]}")
-    found: np.ndarray | None = module.sources(split) if hasattr(module, "sources") else None
+    found: np.ndarray | None = module.sources(name, split) if hasattr(module, "sources") else None
     return found

@@ -1,14 +1,18 @@
-"""Real handwritten digits among clutter: the data set that this project makes itself, offline.
+"""Real handwritten digits among clutter: the data sets that this project makes itself, offline.
 
-Each image shows one whole digit of scikit-learn's copy of the UCI digits, at a random place, scale
-and colour, on smooth colour noise and among fragments of other digits. Every stroke is bright and
-has a dark outline, as on a sticker, so that it can be read on any ground. The digit's pixels,
-outline included, are known, so a map can be judged by where it points. Fragments are inked like the
-digit: only the shape tells them apart.
+An image of `cluttered_digits` shows one whole digit of scikit-learn's copy of the UCI digits, one
+of `two_digits` two of different classes. They lie at random places, in random scales and colours,
+on smooth colour noise and among fragments of other digits. Every stroke is bright and has a dark
+outline, as on a sticker, so that it can be read on any ground. The pixels of each digit, outline
+included, are known, so a map can be judged by where it points. Fragments are inked like the digits:
+only the shape tells them apart.
+
+Of two digits one is asked for. Both are drawn and placed alike, and each ordered pair of classes
+comes equally often, so nothing in the picture tells which.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +24,18 @@ from scipy import ndimage
 SIZE = 48  # pixels per side
 COUNTS = {"train": 6_000, "validation": 1_000, "test": 2_000}
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}  # of each class's source digits
-HEIGHTS = (20, 28)  # of a digit's strokes, pixels, both included
 OUTLINE = 3  # pixels around the strokes
 FRAGMENTS = (3, 5)  # per image, both included
+TRIES = 8  # to find a free place
 INK_CONTRAST = 0.35  # an ink is brighter than the mean ground under it by this, in luma (0..1)
+BRIGHTEST = 0.99  # luma that every ground may be inked with, however bright it is
 SHADE = 0.75  # share of the ground's light that an outline takes
 SEED = 1  # one per version: the pixels of a version never change
+# Of each data set: how many digits an image shows, and how high their strokes are, in pixels, both
+# included.
+DESIGNS = {"cluttered_digits": (1, (20, 28)), "two_digits": (2, (14, 18))}
+
+Window = tuple[slice, slice]
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 _DISC = np.hypot(*np.ogrid[-OUTLINE : OUTLINE + 1, -OUTLINE : OUTLINE + 1]) < OUTLINE + 0.5
@@ -44,7 +54,7 @@ _CITATION = """\
 with tfds.core.registered.skip_registration():
 
     class Builder(tfds.core.GeneratorBasedBuilder):
-        """Makes the TFDS data set; reads nothing but scikit-learn's digits."""
+        """Makes the TFDS data set `cluttered_digits`; reads nothing but scikit-learn's digits."""
 
         name = "cluttered_digits"
         VERSION = tfds.core.Version("1.0.0")
@@ -58,10 +68,13 @@ with tfds.core.registered.skip_registration():
                 "bbox": tfds.features.BBoxFeature(),
                 "id": tfds.features.Scalar(np.int32),
             }
+            if DESIGNS[self.name][0] == 2:
+                features |= {f"other_{key}": features[key] for key in ("label", "mask", "bbox")}
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=f"{__doc__}\nThe digits are licensed CC BY 4.0; `mask` is 255 on the "
-                "pixels of the digit; train, validation and test share no source digit.",
+                "pixels of the digit; train, validation and test share no source digit. Where "
+                "there are two, `label`, `mask` and `bbox` are those of the digit asked for.",
                 features=tfds.features.FeaturesDict(features),
                 supervised_keys=("image", "label"),
                 homepage="https://archive.ics.uci.edu/dataset/80",
@@ -70,13 +83,24 @@ with tfds.core.registered.skip_registration():
             )
 
         def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[Any]]:
-            return {split: self._generate_examples(drawer) for split, drawer in drawers().items()}
+            return {split: self._generate_examples(d) for split, d in drawers(self.name).items()}
 
         def _generate_examples(self, drawer: "Drawer") -> Iterator[tuple[int, dict[str, Any]]]:
             for i in range(COUNTS[drawer.split]):
-                image, mask, label = drawer.example(i)
-                row = {"image": _png(image), "mask": _png(mask.astype(np.uint8) * 255)}
-                yield i, {**row, "label": label, "bbox": _bounding_box(mask), "id": i}
+                image, masks, labels = drawer.scene(i)
+                row = {"image": _png(image), "id": i}
+                for prefix, mask, label in zip(("", "other_"), masks, labels, strict=False):
+                    row |= {
+                        f"{prefix}mask": _png(mask.astype(np.uint8) * 255),
+                        f"{prefix}label": label,
+                        f"{prefix}bbox": _bounding_box(mask),
+                    }
+                yield i, row
+
+    class TwoDigits(Builder):
+        """Makes the TFDS data set `two_digits`."""
+
+        name = "two_digits"
 
 
 @dataclass(frozen=True)
@@ -85,55 +109,78 @@ class Drawer:
 
     Attributes:
       split: train, validation or test.
+      digits: how many of them an image shows, one or two.
+      heights: least and most of a digit's strokes, pixels.
       strokes: source digits, float [n 8 8] in 0..1.
       labels: their classes, int [n].
       fragments: pieces of them, each as `_draw` gives a whole one.
     """
 
     split: str
+    digits: int
+    heights: tuple[int, int]
     strokes: np.ndarray
     labels: np.ndarray
     fragments: list[np.ndarray]
 
     def example(self, i: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Returns image uint8 [48 48 3], mask bool [48 48] of the digit's pixels, and label.
+        """Returns `scene`'s image, with mask [48 48] and label of the digit that is asked for."""
+        image, masks, labels = self.scene(i)
+        return image, masks[0], labels[0]
 
-        A pure function of `i`, the split and the version's seed. The label is `i % 10`, so that
-        classes are balanced.
+    def scene(self, i: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Returns image uint8 [48 48 3], masks bool [n 48 48] of the n digits, and their labels.
+
+        A pure function of `i`, the split and the version's seed. Asked for is the first digit,
+        whose label is `i % 10`; the other nine take turns beside it: classes and pairs are
+        balanced.
         """
-        label, source, generator = self._chosen(i)
-        digit = _draw(self.strokes[source], generator)
-        height, width = digit.shape[1:]
-        top, left = (generator.integers(0, SIZE - n + 1) for n in (height, width))
-        window = slice(top, top + height), slice(left, left + width)
-
+        labels, sources, generator = self._chosen(i)
+        drawn, windows, free = self._placed(sources, generator)
         image = _smooth_noise(generator)
-        free = np.ones((SIZE, SIZE), bool)
-        free[window] = False
         for _ in range(generator.integers(*FRAGMENTS, endpoint=True)):
             piece = self.fragments[generator.integers(len(self.fragments))]
             _paste_where_free(image, piece, free, generator)
-        _ink(image[window], digit, generator)
-        mask = np.zeros((SIZE, SIZE), bool)
-        mask[window] = digit[1] > 0.5
-        return np.round(image * 255).astype(np.uint8), mask, label
+        masks = np.zeros((len(labels), SIZE, SIZE), bool)
+        for mask, digit, window in zip(masks, drawn, windows, strict=True):
+            _ink(image[window], digit, generator)
+            mask[window] = digit[1] > 0.5
+        return np.round(image * 255).astype(np.uint8), masks, labels
 
     def source(self, i: int) -> int:
-        """Returns the place in `strokes` of the digit that example `i` shows.
+        """Returns the place in `strokes` of the digit that example `i` asks for.
 
         Examples of one source digit are no independent images: a network that cannot read the digit
         errs in all of them.
         """
-        return self._chosen(i)[1]
+        return self._chosen(i)[1][0]
 
-    def _chosen(self, i: int) -> tuple[int, int, np.random.Generator]:
-        generator = _generator(self.split, "example", i)
-        label = i % 10
-        return label, int(generator.choice(np.flatnonzero(self.labels == label))), generator
+    def _chosen(self, i: int) -> tuple[list[int], list[int], np.random.Generator]:
+        generator, label = _generator(self.split, "example", i), i % 10
+        labels = [label, (label + 1 + i // 10 % 9) % 10][: self.digits]
+        sources = [int(generator.choice(np.flatnonzero(self.labels == one))) for one in labels]
+        return labels, sources, generator
+
+    def _placed(
+        self, sources: Sequence[int], generator: np.random.Generator
+    ) -> tuple[list[np.ndarray], list[Window], np.ndarray]:
+        """Draws the digits and their windows until these share no pixel; and what is left free."""
+        while True:  # two that are large may fit nowhere
+            drawn = [_draw(self.strokes[at], self.heights, generator) for at in sources]
+            for _ in range(TRIES):
+                windows = [_window(digit, generator) for digit in drawn]
+                free = np.ones((SIZE, SIZE), bool)
+                for window in windows:
+                    free[window] = False
+                if free.sum() == free.size - sum(digit[0].size for digit in drawn):
+                    return drawn, windows, free
 
 
-def drawers() -> dict[str, Drawer]:
-    """Shares the source digits out, class by class, so that no digit serves two splits."""
+def drawers(name: str = "cluttered_digits") -> dict[str, Drawer]:
+    """Shares the source digits out, class by class, so that no digit serves two splits.
+
+    They are shared out alike for every data set of `DESIGNS`.
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -145,20 +192,24 @@ def drawers() -> dict[str, Drawer]:
         for split, part in zip(SHARES, np.split(own, cuts), strict=True):
             places[split].append(part)
     chosen = {split: np.concatenate(parts) for split, parts in places.items()}
-    return {s: _drawer(s, digits.images[at] / 16, digits.target[at]) for s, at in chosen.items()}
+    return {
+        split: _drawer(split, name, digits.images[at] / 16, digits.target[at])
+        for split, at in chosen.items()
+    }
 
 
-def sources(split: str) -> np.ndarray:
-    """Returns which source digit each example of a split shows, int `[n]`, by its id."""
-    drawer = drawers()[split]
+def sources(name: str, split: str) -> np.ndarray:
+    """Returns which source digit each example of a split asks for, int `[n]`, by its id."""
+    drawer = drawers(name)[split]
     return np.array([drawer.source(i) for i in range(COUNTS[split])])
 
 
-def _drawer(split: str, strokes: np.ndarray, labels: np.ndarray) -> Drawer:
+def _drawer(split: str, name: str, strokes: np.ndarray, labels: np.ndarray) -> Drawer:
     """Cuts two fragments of every source digit, once: cutting costs more than pasting."""
-    generator = _generator(split, "fragments")
-    pieces = [_fragment(stroke, generator) for stroke in (*strokes, *strokes)]
-    return Drawer(split, strokes, labels, [piece for piece in pieces if piece.size > 12])
+    (digits, heights), generator = DESIGNS[name], _generator(split, "fragments")
+    pieces = [_fragment(stroke, heights, generator) for stroke in (*strokes, *strokes)]
+    large = [piece for piece in pieces if piece.size > 12]
+    return Drawer(split, digits, heights, strokes, labels, large)
 
 
 def _generator(split: str, purpose: str, i: int = 0) -> np.random.Generator:
@@ -166,14 +217,16 @@ def _generator(split: str, purpose: str, i: int = 0) -> np.random.Generator:
     return np.random.default_rng([SEED, [*COUNTS].index(split), purpose == "example", i])
 
 
-def _draw(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _draw(
+    stroke: np.ndarray, heights: tuple[int, int], generator: np.random.Generator
+) -> np.ndarray:
     """Scales an 8×8 stroke up, keeping its shape.
 
     Returns:
       Coverage of the strokes, and of the strokes with their outline: float [2 y x] in 0..1, without
       margin.
     """
-    height = int(generator.integers(*HEIGHTS, endpoint=True))
+    height = int(generator.integers(*heights, endpoint=True))
     width = int(round(height * generator.uniform(0.85, 1.15)))
     picture = Image.fromarray(np.pad(stroke, 1).astype(np.float32))
     scaled = np.asarray(
@@ -183,9 +236,11 @@ def _draw(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return _trim(np.stack([strokes, ndimage.grey_dilation(strokes, footprint=_DISC)]))
 
 
-def _fragment(stroke: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _fragment(
+    stroke: np.ndarray, heights: tuple[int, int], generator: np.random.Generator
+) -> np.ndarray:
     """Cuts half a disc out of a digit: strokes like its own, but no loop and too little to read."""
-    whole = _draw(stroke, generator)
+    whole = _draw(stroke, heights, generator)
     diameter = int(min(whole.shape[1:]) * generator.uniform(0.55, 0.75))
     y, x = (generator.integers(0, n - diameter + 1) for n in whole.shape[1:])
     offset = np.arange(diameter) - (diameter - 1) / 2
@@ -207,22 +262,27 @@ def _paste_where_free(
     image: np.ndarray, piece: np.ndarray, free: np.ndarray, generator: np.random.Generator
 ) -> None:
     """Inks `piece` at the first of a few random places that is free, and marks it taken."""
-    for _ in range(8):
-        height, width = piece.shape[1:]
-        top, left = (generator.integers(0, SIZE - n + 1) for n in (height, width))
-        window = slice(top, top + height), slice(left, left + width)
+    for _ in range(TRIES):
+        window = _window(piece, generator)
         if free[window].all():
             free[window] = False
             _ink(image[window], piece, generator)
             return
 
 
+def _window(coverage: np.ndarray, generator: np.random.Generator) -> Window:
+    """Returns a random place in the image for a piece or a digit."""
+    height, width = coverage.shape[1:]
+    top, left = (generator.integers(0, SIZE - n + 1) for n in (height, width))
+    return slice(top, top + height), slice(left, left + width)
+
+
 def _ink(window: np.ndarray, coverage: np.ndarray, generator: np.random.Generator) -> None:
     """Paints over `window`, in place, in a random colour that is brighter than the ground there."""
-    ground = window.mean((0, 1)) @ _LUMA
+    least = min(window.mean((0, 1)) @ _LUMA + INK_CONTRAST, BRIGHTEST)
     while True:
         colours = generator.uniform(0, 1, (32, 3))  # of which a good part will do
-        apart = colours @ _LUMA - ground > INK_CONTRAST
+        apart = colours @ _LUMA > least
         if apart.any():
             break
     strokes, outlined = coverage[..., None]

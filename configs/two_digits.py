@@ -18,5 +18,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config = load_config(f"cluttered_digits:head={chosen.head},depth={chosen.depth}")
     config.data.name = "two_digits"
     config.model.loss = "sigmoid"
+    config.optim.lr = 0.4  # the loss is a mean over ten labels, and its gradient as much smaller
     config.train.total_epochs = 10.0
     return finish(config, smoke)

@@ -121,7 +121,7 @@ def test_bounding_box_holds_the_mask(directory):
 
 def test_examples_of_one_source_digit_are_known_as_such():
     """2,000 test images show 358 digits, 1,000 validation images 180: as many as there are."""
-    found = {split: cluttered_digits.sources(split) for split in ("validation", "test")}
+    found = {s: cluttered_digits.sources("cluttered_digits", s) for s in ("validation", "test")}
     assert {s: (len(x), len({*x})) for s, x in found.items()} == {
         "validation": (1000, 180), "test": (2000, 358),
     }  # fmt: skip

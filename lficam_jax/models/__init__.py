@@ -103,7 +103,7 @@ def create_model(
     fin = _options("fin", fin)
     reads = _reads_classifier(head, fin)
     if reads:
-        _check_reading(reads, backbone, parts.flattens, head, loss, num_classes)
+        _check_reading(reads, backbone, parts.flattens, head, loss)
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
         head=_head(head, parts, layers, num_classes, fin=fin, abn=_options("abn", abn),
@@ -115,19 +115,17 @@ def create_model(
     )  # fmt: skip
 
 
-def _check_reading(
-    reads: str, backbone: Any, flattens: bool, head: str, loss: str, num_classes: int
-) -> None:
+def _check_reading(reads: str, backbone: Any, flattens: bool, head: str, loss: str) -> None:
     """Raises a UserError where the classifier's weights cannot weigh the channels."""
     if flattens:
         raise UserError(
             f"{reads} reads its map off a linear classifier, and {backbone} has more between its "
             "features and its classes than pooling; use head 'lfi' or 'plain', or another backbone"
         )
-    if head == "lfi" and loss != "softmax" and (loss, num_classes) != ("sigmoid", 1):
+    if head == "lfi" and loss == "regression":
         raise UserError(
-            f"{reads} weighs channels by the probabilities of classes, and loss={loss!r} has none; "
-            "use fin: kind='learned', or head 'classwise', where each label has a map of its own"
+            f"{reads} weighs channels by how likely each class is, and loss='regression' has none; "
+            "use fin: kind='learned', or head 'classwise'"
         )
 
 

@@ -57,6 +57,7 @@ class LFIHead(nn.Module):
       kind: without a FIN: `uniform`, every channel the same; `tied`, the classifier's own weights
         for the classes that a first pass without a map found likely, `sum_c p_c w_c`; `prior`, how
         these differ from an even guess, `1/d + sum_c (p_c - 1/k) w_c`. Neither passes a gradient.
+        `p` is a softmax over the logits, of several labels, too: it shares 1 out among the likely.
       normalise_features: scale each channel to [0, 1] before it masks the grey image.
       mask_image: False shows FIN the channels themselves, not the grey image that they mask.
     """

@@ -103,11 +103,11 @@ def explain(
 
 def faithfulness(
     config: ConfigDict, workdir: str, *, groups: Sequence[str] = (), baseline: str = "mean",
-    target: str = "", **asked: Any,
+    target: str | None = None, **asked: Any,
 ) -> int:  # fmt: skip
     """Measures the maps of the best checkpoint."""
     session = _session(config, workdir, **asked)
-    return faithfulness_run(session, groups, baseline=baseline, target=target)
+    return faithfulness_run(session, groups, baseline=baseline, target=target or "")
 
 
 def robustness(

@@ -70,7 +70,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     ),
     "target": _flag(
         "the class that is measured: predicted (default) or label; asked, where the data ask",
-        cli.names(("predicted", "label", "asked"), False), "",
+        cli.names(("predicted", "label", "asked"), False),
     ),
     "explain target": _flag(
         "the class that maps are asked about, by name or number (default: the predicted one); own "

@@ -9,6 +9,7 @@ import pytest
 from lficam_jax.config import CHOICES, default_config, validate
 from lficam_jax.errors import UserError
 from lficam_jax.models import BACKBONES, create_model
+from lficam_jax.models.classifier import init_variables
 from lficam_jax.models.resnet import COUNTS
 from lficam_jax.structs import Outputs
 
@@ -312,3 +313,16 @@ def test_a_backbone_that_pools_is_refused_by_name():
     model = create_model(backbone=Pooled(), num_classes=3)
     with pytest.raises(UserError, match=r"Pooled returned shape \[1, 5\].*\[b h w d\]"):
         model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+class Tapped(nn.Module):
+    taps: np.ndarray  # which has no hash
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Conv(3, (1, 1))(x) * self.taps
+
+
+def test_a_module_with_an_array_among_its_attributes_gets_weights():
+    variables = init_variables(Tapped(np.ones(3)), (4, 4, 3), seed=0)
+    assert variables["params"]["Conv_0"]["kernel"].shape == (1, 1, 3, 3)

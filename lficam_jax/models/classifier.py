@@ -1,6 +1,7 @@
 """A backbone and a head, joined: one forward pass gives the logits and the map."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import flax.linen as nn
@@ -110,13 +111,18 @@ def init_variables(
     model: nn.Module, image_shape: tuple[int, int, int], seed: int
 ) -> dict[str, Any]:
     """Draws the initial weights. Jitted: eager Linen initialisation is several times slower."""
-    variables = _init(model, tuple(image_shape), jax.random.key(seed))
+    asked = model, tuple(image_shape)
+    try:
+        init = _initialiser(*asked)
+    except TypeError:  # a module of the user's with an array in it, say, is not hashable
+        init = _initialiser.__wrapped__(*asked)
+    variables = init(jax.random.key(seed))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 
-@partial(jax.jit, static_argnums=(0, 1))  # networks that are equal share a program
-def _init(model: nn.Module, image_shape: tuple[int, int, int], key: Array) -> Any:
-    return model.init(key, jnp.zeros((1, *image_shape)), train=False)
+@lru_cache(maxsize=64)  # networks that are equal share a program
+def _initialiser(model: nn.Module, image_shape: tuple[int, int, int]) -> Callable[[Array], Any]:
+    return jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)), train=False))
 
 
 def predict(model: nn.Module, variables: Variables, images: Array) -> Outputs:

@@ -137,7 +137,8 @@ def export(
     from lficam_jax.explaining.export import export as write  # brings jax.export
 
     for path in write(_opened(config, workdir, pretrained, weights), to, out, runtime=runtime):
-        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+        opened = "; open it in a browser" * (to == "page")
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB{opened}")
     return 0
 
 

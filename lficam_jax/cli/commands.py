@@ -82,8 +82,8 @@ FLAGS: dict[str, dict[str, Any]] = {
         metavar="DIR",
     ),
     "pretrained": _flag(
-        "a network that others trained, by name, instead of a run: efficientnet_lite0, "
-        "torchvision:resnet50, … (docs/models.md)", default="", metavar="NAME",
+        "a trained network, by name, instead of a run: cluttered_digits (in this package), "
+        "efficientnet_lite0, torchvision:resnet50, … (docs/models.md)", default="", metavar="NAME",
     ),
     "from": _flag(
         "file of the --pretrained network's weights (default: of its package, or downloaded)",
@@ -175,11 +175,12 @@ MODES = {
     ),
     "export": Mode(
         "writes its network for others: StableHLO, ONNX, safetensors, or a page for browsers",
-        ("to", "out", "runtime", "pretrained", "from"), True, "--workdir runs/a --to onnx",
+        ("to", "out", "runtime", "pretrained", "from"), True,
+        "--pretrained cluttered_digits --to page",
     ),
     "serve": Mode(
         "shows a page on this machine: pictures, camera or a drawing, explained live by jax",
-        ("port", "pretrained", "from"), True, "--workdir runs/a",
+        ("port", "pretrained", "from"), True, "--pretrained cluttered_digits",
     ),
     "describe": Mode(
         "layers, parameters, FLOPs and schedule of a config; no data, but those of `folder`",

@@ -91,4 +91,5 @@ def test_it_fits_a_phone_and_a_file_that_is_no_picture_is_told(page, browser):
     assert browser.run("document.documentElement.scrollWidth") <= 390
     browser.run("open(new File(['text'], 'notes.txt'))")
     browser.wait("by('says').textContent.startsWith('notes.txt is no picture')")
+    assert "a 7 with a bar" in browser.run("by('hint').textContent")
     assert browser.run("by('says').getAttribute('aria-live')") == "polite"

@@ -25,6 +25,10 @@ RUNTIME = Archive(  # Microsoft's, under the MIT licence; what runs ONNX in a br
 )  # fmt: skip
 _PARTS = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 ALONE = "'unsafe-inline' 'wasm-unsafe-eval' blob:"  # scripts of a page that runs the network
+HINTS = {  # by data set: what is drawn otherwise than its pictures is misread
+    "cluttered_digits": "This network knows digits about half as tall as the picture, and a 7 with "
+    "a bar through its stem."
+}
 MOST_PIXELS = 1024  # of the longer side; a larger picture is scaled down by the browser
 
 
@@ -74,6 +78,7 @@ def page(
         "policy": f"img-src data: blob:; style-src 'unsafe-inline'; script-src {scripts}; "
                   f"connect-src {connect}",
         "style": style() + read_part("live.css"), "runtime": runtime,
+        "hint": HINTS.get(run.config.data.name, ""),
         "script": read_part("maps.js") + read_part("live.js"),
         "data": json.dumps(whole, allow_nan=False).replace("<", "\\u003c"),
     }  # fmt: skip

@@ -169,10 +169,11 @@ QUICK = {
     ("resnet", "lfi"), ("densenet", "plain"), ("mobilenet", "abn"), ("efficientnet_lite", "plain"),
     ("convnext", "lfi"),
 }  # fmt: skip
+ABSENT = {("vgg", "classwise"), ("convnext", "classwise")}  # there are no such networks
 LARGER = [
     pytest.param(*pair, marks=pytest.mark.crosscheck if pair in QUICK else pytest.mark.long)
     for pair in itertools.product(SMALLEST, CHOICES["model.head"])
-    if pair[0] != "cifar_resnet" and pair != ("vgg", "classwise")  # there is no such network
+    if pair[0] != "cifar_resnet" and pair not in ABSENT
 ]
 
 

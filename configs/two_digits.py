@@ -1,4 +1,4 @@
-"""Two handwritten digits of different classes among clutter: does a map know which is asked for?
+"""Two handwritten digits of two classes among clutter: does a map know which is asked for?
 
     lficam prepare two_digits
     lficam train --config two_digits --workdir runs/two

@@ -324,5 +324,5 @@ class Tapped(nn.Module):
 
 
 def test_a_module_with_an_array_among_its_attributes_gets_weights():
-    variables = init_variables(Tapped(np.ones(3)), (4, 4, 3), seed=0)
+    variables = init_variables(Tapped(np.ones((1, 1, 1, 3))), (4, 4, 3), seed=0)
     assert variables["params"]["Conv_0"]["kernel"].shape == (1, 1, 3, 3)

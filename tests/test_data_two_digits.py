@@ -15,10 +15,12 @@ from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure.faithfulness import Measurement, check_measurable, stream, target_of
+from lficam_jax.measure.scoreboard import GROUPS
 from lficam_jax.methods import maps_of
 from lficam_jax.metrics.localisation import asked_over_other
 from lficam_jax.prepare import prepare
 from lficam_jax.structs import Run
+from lficam_jax.study.cells import SHOWN
 from lficam_jax.study.runs import _correct, _maps, accuracy_of
 from lficam_jax.training.evaluate import Evaluation, summarise
 from lficam_jax.training.experiment import initial_variables, make_model
@@ -103,6 +105,10 @@ def test_a_peak_on_the_asked_object_counts_one_on_the_other_none_elsewhere_not()
     maps = jnp.zeros((4, 3, 3)).at[0, 1, 0].set(1).at[1, 2, 2].set(1).at[2, 1, 1].set(1)
     found = asked_over_other(maps, asked, other)  # the last map is constant
     np.testing.assert_array_equal(found, [1, 0, np.nan, np.nan])
+
+
+def test_tables_of_a_study_show_every_measure_of_where_a_map_lies():
+    assert {*GROUPS["localisation"]} <= {*SHOWN}
 
 
 def test_evaluation_divides_by_the_peaks_on_either():

@@ -7,7 +7,7 @@ from lficam_jax.measure.scoreboard import COLUMNS
 
 ADJUSTED = ("iou", "iou_equal_area", "iou_auc")  # shown with chance taken away, and compared
 SHOWN = ("average_drop", "average_gain", "deletion", "insertion", "road", "adcc", "pointing_game",
-         "energy", "max_box_acc", "max_sensitivity")  # fmt: skip
+         "asked_over_other", "energy", "max_box_acc", "max_sensitivity")  # fmt: skip
 RANKED = COLUMNS | {"accuracy": 1, "stability": 1}  # +1 if more is better, else -1
 HOLM = 0.05  # where a corrected p value is below
 INTERVAL = "In brackets: 95 % intervals over settings and images."

@@ -45,6 +45,8 @@ GLOSSARY: Mapping[str, str] = {
     "average_drop ↓, average_gain ↑, adcc ↑": "What is left of the probability when the picture is "
     "weighed by its map.",
     "pointing_game ↑, energy ↑, max_box_acc ↑": "Does the map lie on the object?",
+    "asked_over_other ↑": "Where a picture shows two objects and asks about one: how often does "
+    "the map point at that one, if it points at either? 50 %: as often as not.",
     "stability": "Do maps of networks trained apart lie at the same place? 0: as chance has it, 1: "
     "equal.",
     "†": "Also after Holm's correction for the number of comparisons in the table.",

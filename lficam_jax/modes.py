@@ -85,12 +85,14 @@ def evaluate(config: ConfigDict, workdir: str, split: str) -> int:
 
 
 def explain(
-    config: ConfigDict, workdir: str | None, *, images: Sequence[str] = (),
+    config: ConfigDict, workdir: str | None, *, images: Sequence[str] = (), tiles: bool = False,
     video: str = "", target: str | None = None, out: str = "", **asked: Any,
 ) -> int:  # fmt: skip
     """Draws the maps of the best checkpoint on a split's sample, or on the user's own files."""
     if images and video:
         raise UserError("say --images or --video, not both: they leave a page and a video")
+    if tiles and not images:
+        raise UserError("--tiles looks at --images in their full size; say which")
     split = None if images or video else config.explain.split
     session = _session(config, workdir, split=split, limit=config.explain.limit, **asked)
     drawn = session.methods() or session.methods("own", "grad_cam")[:1]
@@ -98,7 +100,7 @@ def explain(
     wanted = _class(target, session.classes)
     if video:
         return run_video(session, video, target=wanted, out=out)
-    return explain_run(session, images, target=wanted, out=out)
+    return explain_run(session, images, target=wanted, out=out, tiles=tiles)
 
 
 def faithfulness(

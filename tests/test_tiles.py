@@ -3,10 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import lficam_jax as lfi
 from lficam_jax.errors import UserError
 from lficam_jax.explaining.tiles import window_shares, window_starts
+from lficam_jax.main import main
 from lficam_jax.ops.maps import min_max
 
 FED = lfi.Preprocess(image_size=8, mean=(0.0,) * 3, std=(1.0,) * 3)
@@ -143,3 +145,25 @@ def test_a_run_is_explained_as_its_config_says(run):
         lfi.explain_tiled(run, shown, target=3)
     with pytest.raises(UserError, match="names has 0 entries"):
         lfi.explain_tiled(run, shown, names=[])
+
+
+def test_the_command_looks_at_files_in_their_full_size(trained, run, tmp_path, capsys):
+    """A picture smaller than a window, and a file that is none, are named and left out."""
+    for name, (y, x) in {"large": (24, 20), "small": (24, 10)}.items():
+        Image.fromarray(picture(y, x)).save(tmp_path / f"{name}.png")
+    (tmp_path / "text.png").write_text("no picture")
+    words = ["explain", "--workdir", str(trained), "--tiles", "--methods=grad_cam"]
+    words += ["--out", str(tmp_path / "out"), "--images"]
+    assert main([*words, *(str(tmp_path / f"{n}.png") for n in ("large", "small", "text"))]) == 1
+    said = capsys.readouterr().out
+    assert "small.png: the picture has 24 x 10 pixels, and a window 16 x 16; explain it" in said
+    assert "text.png: is not an image" in said and "images explained  1, 2 skipped" in said
+    (drawn,) = np.load(tmp_path / "out" / "maps.npz").values()
+    alone = lfi.explain_tiled(run.model, run.variables, picture(24, 20), preprocess=run.dataset)
+    assert alone.methods == ["own"]  # of a module and its weights, too
+    same = lfi.explain_tiled(run, picture(24, 20), method="grad_cam")[0].map
+    np.testing.assert_allclose(drawn, same, atol=1e-5)
+    with pytest.raises(UserError, match="^target: class 11"):
+        main([*words, str(tmp_path / "large.png"), "--target=11"])
+    with pytest.raises(UserError, match="in their full size; say which"):
+        main(words[:4])

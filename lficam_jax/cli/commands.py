@@ -44,6 +44,10 @@ FLAGS: dict[str, dict[str, Any]] = {
         "behind a name (docs/maps.md)", cli.names(METHODS, after=WRAPPERS), [],
     ),
     "images": _flag("files, folders or globs of your own", default=[], metavar="FILE", **_LIST),
+    "tiles": {
+        "help": "the --images in their full size, through windows as large as the network's input",
+        "action": "store_true",
+    },
     "video": _flag(
         "a video, drawn anew with maps over its frames (pip install 'lficam_jax[video]')",
         default="", metavar="FILE",
@@ -150,7 +154,7 @@ MODES = {
     ),
     "explain": Mode(
         "draws its maps on a sample of the data, or on your own files; makes a page",
-        ("images", "video", "methods", "target", "out", "pretrained", "from"), True,
+        ("images", "tiles", "video", "methods", "target", "out", "pretrained", "from"), True,
         "--workdir runs/a --images photo.jpg",
     ),
     "faithfulness": Mode(

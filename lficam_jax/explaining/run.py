@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from lficam_jax.data import find_images, normalise
 from lficam_jax.errors import UserError, legible
+from lficam_jax.explaining.asking import check_range, indices
 from lficam_jax.explaining.explain import explain_inputs
 from lficam_jax.explaining.explanation import Explanation, by_image, distinct
 from lficam_jax.explaining.explanations import Explanations
@@ -18,6 +20,7 @@ from lficam_jax.explaining.inputs import Inputs, fit_files, read_inputs
 from lficam_jax.explaining.look import Ours
 from lficam_jax.explaining.saving import Folder
 from lficam_jax.explaining.session import Session
+from lficam_jax.explaining.tiles import explain_tiled
 from lficam_jax.explaining.video import explain_video
 from lficam_jax.methods import asks
 from lficam_jax.workdir.progress import Pace
@@ -30,7 +33,7 @@ Part = tuple[Inputs, dict[str, Any]]  # images, and what is known of them for `e
 
 def run(
     session: Session, images: Sequence[str] = (), *, target: str | int | None = None,
-    out: str | Path = "",
+    out: str | Path = "", tiles: bool = False,
 ) -> int:  # fmt: skip
     """Explains a sample of a split, or the user's own files, and says where to look.
 
@@ -45,6 +48,7 @@ def run(
       target: the class that maps are asked about, by name or number; None: the predicted one, or
         of examples that ask about a class that one.
       out: another folder for the explanations.
+      tiles: whether files are looked at in their full size, through windows.
 
     Returns:
       The exit code: 0, or 1 if some of the files could not be read (they are named).
@@ -56,17 +60,13 @@ def run(
     paths = find_images(images, skipped) if images else []
     total = len(paths) + len(skipped) if images else len(session.sample)
     parts = _files(session, paths) if images else _examples(session, asked=target is None)
-    tally, pace = Tally(), Pace(-(-total // AT_ONCE))
+    seen = _tiled(session, paths, target) if tiles else _explained(session, parts, target)
+    tally, pace = Tally(), Pace(total if tiles else -(-total // AT_ONCE))
     place: Folder | UserError | None = None
     with contextlib.ExitStack() as stack:
-        for inputs, about in parts:
-            skipped += inputs.skipped
-            if len(inputs.images):
-                found = explain_inputs(
-                    Ours(session.run.model), session.variables, inputs, session.methods(),
-                    classes=session.classes, first=tally.images, align=session.align,
-                    **{"target": target, **about},
-                )  # fmt: skip
+        for found, lost in seen:
+            skipped += lost
+            if found:
                 if place is None:  # not before there is something to write
                     place = _opened(stack, session, bool(images), out, found.methods)
                 if isinstance(place, Folder):
@@ -86,6 +86,44 @@ def run(
     if session.run.workdir is not None:
         session.write("explain", result | {"folder": str(place.target)})
     return 1 if skipped else 0
+
+
+def _explained(
+    session: Session, parts: Iterator[Part], target: str | int | None
+) -> Iterator[tuple[Explanations, list[tuple[str, str]]]]:
+    """Yields explanations, and the files that cannot be read."""
+    first = 0
+    for inputs, about in parts:
+        found = Explanations([])
+        if len(inputs.images):
+            found = explain_inputs(
+                Ours(session.run.model), session.variables, inputs, session.methods(),
+                classes=session.classes, first=first, align=session.align,
+                **{"target": target, **about},
+            )  # fmt: skip
+        first += len(inputs.images)
+        yield found, inputs.skipped
+
+
+def _tiled(
+    session: Session, paths: Sequence[Path], target: str | int | None
+) -> Iterator[tuple[Explanations, list[tuple[str, str]]]]:
+    """Yields the explanations of each file, seen through windows, or why it has none."""
+    known = session.classes  # an unknown class is no file's fault
+    check_range("target", indices("target", target, known, 1) or (), len(known))
+    names = [legible(path) for path in paths]
+    for path, name, id in zip(paths, names, distinct(names), strict=True):
+        try:
+            found = explain_tiled(
+                session.run.model, session.variables, path, preprocess=session.info,
+                classes=session.classes, method=session.methods() or None, target=target,
+                align=session.align,
+            )  # fmt: skip
+        except UserError as error:
+            why = str(error).rpartition("\n")[2].strip().removeprefix(f"{name}: ")
+            yield Explanations([]), [(name, why)]
+        else:
+            yield Explanations([replace(item, id=id) for item in found]), found.skipped
 
 
 def run_video(

@@ -68,7 +68,7 @@ def explain_tiled(
       (48, 64)
     """
     details: dict[str, Any] = {}
-    if hasattr(network, "variables") and hasattr(network, "dataset"):  # a run
+    if hasattr(network, "dataset"):  # a run
         details, align = dict(network.about), align or network.config.explain.align
         inputs, preprocess = (network.variables, *inputs), network.dataset
         network, classes = network.model, network.classes
@@ -167,7 +167,7 @@ class Tiler:
         if any(side < window for side, window in zip(sides, self.size, strict=True)):
             raise UserError(
                 f"the picture has {sides[0]} x {sides[1]} pixels, and a window "
-                f"{self.size[0]} x {self.size[1]}; use explain, which needs no windows"
+                f"{self.size[0]} x {self.size[1]}; explain it without windows"
             )
         starts = [window_starts(*pair, self.overlap) for pair in zip(sides, self.size, strict=True)]
         target = asked.targets[0] if asked.targets else None

@@ -50,7 +50,7 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-MOST_MAPS = 20_000  # Linux lets a process have 65,530 (vm.max_map_count)
+MOST_MAPS = 10_000  # Linux lets a process have 65,530 (vm.max_map_count)
 
 
 @pytest.fixture(autouse=True, scope="module")

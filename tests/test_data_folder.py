@@ -315,7 +315,10 @@ def table(workdir):
 
 def test_a_run_keeps_its_division_whatever_comes_later(config, photos, tmp_path, capsys):
     workdir = tmp_path / "run"
-    train(config, workdir)
+    config.train.total_steps, config.train.total_epochs, config.train.batch_size = 0, 2.0, 64
+    found = describe(config)
+    assert (found["steps_per_epoch"], found["total_steps"]) == (1, 2)  # 48 in each
+    assert train(config, workdir)["step"] == 2
     rows = table(workdir)
     assert Counter(row["split"] for row in rows) == {"train": 48, "validation": 6, "test": 6}
     assert {row["class"] for row in rows} == {"ant", "bee", "cat"}
@@ -339,6 +342,15 @@ def test_a_run_keeps_its_division_whatever_comes_later(config, photos, tmp_path,
     (moved / rows[0]["path"]).unlink()
     with pytest.raises(UserError, match="split.csv names pictures that are not in .*put them back"):
         open_source(recall(config, workdir).data, rows[0]["split"])
+    shutil.copy(moved / rows[1]["path"], moved / rows[0]["path"])
+
+    # Of the same pictures on other splits it is another run.
+    (workdir / "results" / "train.json").unlink()
+    text = before.replace(",test\n", ",swap\n").replace(",validation\n", ",test\n")
+    config.data.split_file = str(tmp_path / "other.csv")
+    (tmp_path / "other.csv").write_text(text.replace(",swap\n", ",validation\n"))
+    with pytest.raises(UserError, match="belongs to a run on other splits of the pictures"):
+        train(config, workdir)
 
 
 def test_another_folder_is_measured_whole(config, tmp_path, capsys):
@@ -427,25 +439,6 @@ def test_a_split_file_of_ones_own(config, photos, tmp_path):
     config.data.split_file = str(tmp_path / "absent.csv")
     with pytest.raises(UserError, match="cannot read .*absent.csv: No such file"):
         open_source(config.data, "train")
-
-
-def test_a_run_on_other_splits_is_another_run(config, tmp_path):
-    workdir = tmp_path / "run"
-    train(config, workdir)
-    (workdir / "results" / "train.json").unlink()
-    other = workdir / "split.csv"
-    text = other.read_text().replace(",test\n", ",swap\n").replace(",validation\n", ",test\n")
-    config.data.split_file = str(tmp_path / "other.csv")
-    (tmp_path / "other.csv").write_text(text.replace(",swap\n", ",validation\n"))
-    with pytest.raises(UserError, match="belongs to a run on other splits of the pictures"):
-        train(config, workdir)
-
-
-def test_describe_and_train_agree_on_the_steps(config, tmp_path):
-    config.train.total_steps, config.train.total_epochs, config.train.batch_size = 0, 2.0, 64
-    found = describe(config)
-    assert (found["steps_per_epoch"], found["total_steps"]) == (1, 2)  # 48 in each
-    assert train(config, tmp_path / "run")["step"] == 2
 
 
 def test_a_class_of_any_bytes_is_trained_measured_and_named(config, photos, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Whole runs: they learn nothing in four steps, but they log, save, resume, stop and refuse."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from lficam_jax.config import as_json
 from lficam_jax.devices.interrupt import Interrupted
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.speed.describe import describe
@@ -35,14 +38,16 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def finished(tiny_config, tmp_path_factory):
-    """One finished run that the tests share; each gets a copy of its folder."""
-    workdir = tmp_path_factory.mktemp("finished") / "run"
-    return train(tiny_config, workdir), workdir
+    """One finished run that the tests share, and what it said; each gets a copy of its folder."""
+    workdir, said = tmp_path_factory.mktemp("finished") / "run", io.StringIO()
+    with contextlib.redirect_stdout(said):
+        result = train(tiny_config, workdir)
+    return result, workdir, said.getvalue()
 
 
 @pytest.fixture
 def run(tiny, finished, tmp_path):
-    result, workdir = finished
+    result, workdir, _ = finished
     shutil.copytree(workdir, tmp_path / "run")
     return tiny, result, tmp_path / "run"
 
@@ -73,10 +78,8 @@ def test_the_best_on_validation_is_what_is_tested(run):
     assert by_step[result["best_step"]] == max(by_step.values()) == result["validation"]["accuracy"]
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_does_not(run, tmp_path):
+def test_another_seed_gives_other_weights(run, tmp_path):
     config, _, workdir = run
-    train(config, tmp_path / "again")
-    same(weights(config, workdir), weights(config, tmp_path / "again"))
     config.seed = 1
     train(config, tmp_path / "other")
     with pytest.raises(AssertionError):
@@ -108,50 +111,46 @@ def piecewise(tiny):
     return tiny
 
 
-def test_a_longer_run_ends_as_if_it_had_been_so_long_from_the_start(piecewise, tmp_path, capsys):
-    config = piecewise
-    first = train(config, tmp_path / "run")
-    config.train.total_steps = 8
-    result = train(config, tmp_path / "run")
-    assert result["step"] == 8 and result["resumed_at_step"] == 4
-    assert "goes on to step 8; the result so far is" in capsys.readouterr().out
-    stored = json.loads((tmp_path / "run" / "results" / "train_4.json").read_text())
-    assert stored["test"] == first["test"]
-    assert train(config, tmp_path / "run") == result  # and now it is finished
-    train(config, tmp_path / "unbroken")
-    same(weights(config, tmp_path / "run", 8), weights(config, tmp_path / "unbroken", 8))
-
-
-def test_a_longer_run_that_is_stopped_goes_on_with_the_same_call(piecewise, tmp_path, monkeypatch):
-    """It has the result of the shorter run, which must not pass for its own."""
-    config = piecewise
-    train(config, tmp_path)
+def test_a_longer_run_ends_as_if_it_had_been_so_long_from_the_start(
+    piecewise, tmp_path, capsys, monkeypatch
+):
+    """Also one that is stopped: the shorter run's result must not pass for its own."""
+    config, workdir = piecewise, tmp_path / "run"
+    first = train(config, workdir)
     config.train.update(total_steps=0, total_epochs=2.0)  # eight steps, said otherwise
     steps = iter(range(5, 9))
     monkeypatch.setattr(
         loop, "waits", lambda: next(steps) == 6 and os.kill(os.getpid(), signal.SIGTERM) or True
     )
     with pytest.raises(Interrupted, match="saved step 6"):
-        train(config, tmp_path)
+        train(config, workdir)
     monkeypatch.undo()
+    assert "goes on to step 8; the result so far is" in capsys.readouterr().out
+    stored = json.loads((workdir / "results" / "train_4.json").read_text())
+    assert stored["test"] == first["test"]
     config.train.update(total_steps=4, total_epochs=0.0)
     with pytest.raises(UserError, match="has 6 steps already, more than the 4 .*to no less"):
-        train(config, tmp_path)
+        train(config, workdir)
     config.train.update(total_steps=8)
-    assert train(config, tmp_path)["resumed_at_step"] == 6
+    result = train(config, workdir)
+    assert result["step"] == 8 and result["resumed_at_step"] == 6
+    assert [r["step"] for r in lines(workdir) if "train/loss" in r] == [*range(1, 9)]
+    assert train(config, workdir) == result  # and now it is finished
+    train(config, tmp_path / "unbroken")
+    same(weights(config, workdir, 8), weights(config, tmp_path / "unbroken", 8))
 
 
-def test_a_longer_run_that_would_have_warmed_up_longer_is_refused(piecewise, tmp_path, capsys):
-    config = piecewise
-    config.optim.warmup_steps = 5
-    train(config, tmp_path)
-    assert (
-        "warm-up in 1 of the steps instead of 5: a share of 25% is the most"
-        in capsys.readouterr().out
-    )
+def test_a_longer_run_that_would_have_warmed_up_longer_is_refused(piecewise, run, capsys):
+    """A warm-up of five steps is cut to a quarter: of four steps one, of twelve three."""
+    config, (_, _, workdir) = piecewise, run
+    config.optim.warmup_steps, path = 5, workdir / "config.json"
+    asked = as_json(config)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"optim": asked["optim"]}))
     config.train.total_steps = 12
     with pytest.raises(UserError, match=r"in 1 step.s., a quarter .* 12 steps would .* in 3\."):
-        train(config, tmp_path)
+        train(config, workdir)
+    told = "warm-up in 3 of the steps instead of 5: a share of 25% is the most"
+    assert told in capsys.readouterr().out
 
 
 def test_a_cosine_schedule_would_have_been_another_so_a_longer_run_is_refused(run):
@@ -163,16 +162,16 @@ def test_a_cosine_schedule_would_have_been_another_so_a_longer_run_is_refused(ru
     assert (workdir / "results" / "train.json").exists()
 
 
-def test_a_run_says_what_it_is_before_its_first_step(tiny, tmp_path, capsys):
-    train(tiny, tmp_path / "run")
-    lines = capsys.readouterr().out.splitlines()
+def test_a_run_says_what_it_is_before_its_first_step(finished):
+    _, workdir, said = finished
+    lines = said.splitlines()
     assert [line[:10].strip() for line in lines[:9]] == [
         "workdir", "versions", "devices", "data", "", "", "", "network", "training"
     ]  # fmt: skip
     assert {line[9] for line in lines[:9]} == {" "} and " " not in {line[10] for line in lines[:9]}
     told = "\n".join(lines[:9])
     for fact in (
-        str(tmp_path / "run"), f"jax {jax.__version__}", "8 x cpu", "cluttered_digits, 10 classes",
+        str(workdir), f"jax {jax.__version__}", "8 x cpu", "cluttered_digits, 10 classes",
         "train       64 pictures: 0 ", "validation  40 pictures: 0 ", "test        50 pictures: 0 ",
         "cifar_resnet-8, lfi head", "226,010 parameters", "4 steps of 16 images (1 epoch)",
     ):  # fmt: skip
@@ -193,8 +192,8 @@ def test_a_process_that_is_not_the_first_says_nothing(tiny, tmp_path, capsys, mo
     assert capsys.readouterr().out == ""
 
 
-def test_training_works_in_a_thread_and_leaves_the_signals_alone(run, tmp_path):
-    """As in a web service or a notebook's executor, where python forbids to listen."""
+def test_the_same_seed_gives_the_same_weights_and_in_a_thread(run, tmp_path):
+    """As in a web service or a notebook's executor, where python forbids to listen to signals."""
     config, _, unbroken = run
     found = []
     before = signal.getsignal(signal.SIGINT)

@@ -110,7 +110,8 @@ def _tiled(
 ) -> Iterator[tuple[Explanations, list[tuple[str, str]]]]:
     """Yields the explanations of each file, seen through windows, or why it has none."""
     known = session.classes  # an unknown class is no file's fault
-    check_range("target", indices("target", target, known, 1) or (), len(known))
+    if known:
+        check_range("target", indices("target", target, known, 1) or (), len(known))
     names = [legible(path) for path in paths]
     for path, name, id in zip(paths, names, distinct(names), strict=True):
         try:

@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+import struct
 import threading
 
 import numpy as np
@@ -43,6 +45,17 @@ def test_the_page_asks_this_program_alone(port):
     assert ask(port, "GET", "/etc/passwd")[0] == 404
 
 
+def test_a_connection_that_says_nothing_stops_nobody(port, capfd):
+    """Browsers open some ahead; one that leaves before its answer is not told of."""
+    with socket.create_connection((HOST, port)), socket.create_connection((HOST, port)) as left:
+        left.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        left.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        left.close()
+        assert ask(port, "GET", "/")[0] == 200
+    assert ask(port, "GET", "http://[/")[0] == 404
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -64,6 +77,7 @@ def test_a_page_of_another_site_is_refused(port):
     assert ask(port, **picture, host="evil.example")[0] == 403
     for origin in ("http://evil.example", "null", f"http://{HOST}:1", f"https://{HOST}:{port}"):
         assert ask(port, **picture, Origin=origin)[0] == 403
+    assert ask(port, "GET", "/", Host=HOST)[0] == 200  # as a browser asks at port 80
     for host in (HOST, "localhost"):
         assert ask(port, **picture, host=host, Origin=f"http://{host}:{port}")[0] == 200
 

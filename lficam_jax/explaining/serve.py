@@ -1,8 +1,11 @@
 """Serves the page on this machine alone, the network run by jax: no WebAssembly is needed."""
 
 import json
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from urllib.parse import parse_qs, urlsplit
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,8 +21,10 @@ from lficam_jax.interop.export.program import program
 HOST = "127.0.0.1"
 
 
-class PageServer(HTTPServer):
-    """Serves the page at `HOST`, which nobody but this machine reaches, one request at a time.
+class PageServer(ThreadingHTTPServer):
+    """Serves the page at `HOST`, which nobody but this machine reaches, one picture at a time.
+
+    Each connection has a thread: a browser opens some ahead and sends nothing.
 
     Args:
       run: the network.
@@ -33,7 +38,7 @@ class PageServer(HTTPServer):
     """
 
     def __init__(self, run: structs.Run, port: int) -> None:
-        self._run, self._info = run, dataset_info(run.config.data)
+        self._run, self._info, self._turn = run, dataset_info(run.config.data), threading.Lock()
         self.html = page(run, program(run), {}, "'unsafe-inline'", "'self'").encode()
         try:
             super().__init__((HOST, port), _Handler)
@@ -43,19 +48,27 @@ class PageServer(HTTPServer):
     def look(self, pixels: UInt8[np.ndarray, "y x 3"]) -> Explanation:
         """Returns what the network says of a picture, and where it looked."""
         run = self._run
-        (told,) = explain(
-            run.model, run.variables, pixels, preprocess=self._info, align=run.config.explain.align
-        )
+        with self._turn:
+            (told,) = explain(
+                run.model, run.variables, pixels, preprocess=self._info,
+                align=run.config.explain.align,
+            )  # fmt: skip
         return told
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of a browser that left before its answer came."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: "PageServer"
+    timeout = 60  # seconds that a connection may say nothing
 
     def do_GET(self) -> None:
         if self._foreign():
             self._refuse()
-        elif urlsplit(self.path).path == "/":
+        elif self._path() == "/":
             self._answer(200, "text/html; charset=utf-8", self.server.html)
         else:
             self._answer(404, "text/plain", b"there is one page: /")
@@ -64,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._foreign():
             self._refuse()
             return
-        pixels = self._pixels() if urlsplit(self.path).path == "/explain" else None
+        pixels = self._pixels() if self._path() == "/explain" else None
         if pixels is None:
             self._answer(400, "text/plain", b"pixels are uint8 [height width 3]")
             return
@@ -79,6 +92,9 @@ class _Handler(BaseHTTPRequestHandler):
         }  # fmt: skip
         self._answer(200, "application/json", json.dumps(found).encode())
 
+    def _path(self) -> str:
+        return self.path.partition("?")[0]
+
     def _foreign(self) -> bool:
         """Tells whether another site's page asks through this browser.
 
@@ -86,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         here (DNS rebinding). A program that is no browser sends no Origin.
         """
         host = self.headers.get("Host", "")
-        ours = host.rpartition(":")[0] in (HOST, "localhost")
+        ours = host.partition(":")[0] in (HOST, "localhost")
         return not ours or self.headers.get("Origin", f"http://{host}") != f"http://{host}"
 
     def _refuse(self) -> None:
@@ -94,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(403, "text/plain", told.encode())
 
     def _pixels(self) -> np.ndarray | None:
-        asked = parse_qs(urlsplit(self.path).query)
+        asked = parse_qs(self.path.partition("?")[2])
         try:
             height, width = (int(asked[name][0]) for name in ("height", "width"))
             length = int(self.headers["Content-Length"])

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,17 +16,15 @@ import pytest
 
 from configs.cluttered_digits import get_config
 from configs.fashion_mnist import get_config as get_fashion_mnist
-from lficam_jax.config import as_json
-from lficam_jax.errors import DivergedError, UserError
+from lficam_jax.errors import UserError
 from lficam_jax.models import create_model
-from lficam_jax.study import document, runs, summary
+from lficam_jax.study import document, summary
 from lficam_jax.study.cells import differs, number, signed
 from lficam_jax.study.claims import claims
 from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
 from lficam_jax.study.headline import headline
-from lficam_jax.study.plan import ABLATIONS, default_study, plan
+from lficam_jax.study.plan import ABLATIONS, VARIANTS, default_study, plan
 from lficam_jax.study.tables import tables
-from lficam_jax.workdir.folder import claim as claim_folder
 
 ROOT = Path(__file__).parent.parent
 MINIATURE = """
@@ -65,8 +64,26 @@ def test_the_second_edition_varies_seeds_or_settings_and_not_both():
     assert {seed for seed, _ in told(seeds)} == {0, 1, 2, 3, 4} and len(told(seeds)) == 5
     assert {seed for seed, _ in told(settings)} == {0} and len(told(settings)) == 3
     assert {"classwise", "plain_x2", "lfi_trained"} <= {r.model for r in plan(seeds)}
+    variants = module.get_config("vary=variants")
+    assert len(plan(variants)) == 3 * (3 + len(VARIANTS) + 1)
+    assert variants.measure.limit == 512 and variants.measure.method_limits.score_cam == 128
     with pytest.raises(UserError, match="vary='seed' is unknown.*'seeds'"):
         module.get_config("vary=seed")
+    with pytest.raises(UserError, match="data='two' is unknown.*'two_digits'"):
+        module.get_config("data=two")
+
+
+@pytest.mark.parametrize(
+    ("data", "epochs", "localised"),
+    [("fashion_mnist", 16, False), ("elpv", 20, False), ("two_digits", 20, True)],
+)
+def test_the_second_edition_has_more_data_sets(data, epochs, localised):
+    module = importlib.import_module("configs.study_second_edition")
+    study = module.get_config(f"data={data}:vary=settings")
+    (a, b) = (run.config for run in plan(study) if run.name in ("plain/a", "plain/b"))
+    assert a.data.name == data and a.train.total_epochs == epochs == 4 * a.eval.every_epochs
+    assert b.optim.lr == a.optim.lr / 2 and b.seed == a.seed
+    assert ("localisation" in study.measure.measures) == localised
 
 
 def test_every_model_is_planned_under_every_setting():
@@ -107,6 +124,8 @@ def test_a_plan_that_cannot_be_is_refused_before_anything_is_trained(change, mes
         ("methods", ("grad_cat",), "mean 'grad_cam'"),
         ("methods", ("cam",), "compared with own; add it"),
         ("measures", ("insertoin",), "mean 'insertion'"),
+        ("method_limits", {"scorecam": 8}, "mean 'score_cam'"),
+        ("method_limits", {"score_cam": 100}, "score_cam=100 must divide measure.limit=256"),
     ],
 )
 def test_a_measurement_that_cannot_be_is_refused(key, value, message):
@@ -226,20 +245,20 @@ def start(config, workdir, *more):
 
 @pytest.fixture(scope="module")
 def study(digits, tmp_path_factory):
-    """A miniature, killed while it trains its third run, and given again."""
+    """A miniature, killed while it trains its third run, and given again to two processes."""
     workdir = tmp_path_factory.mktemp("study")
     config = workdir / "miniature.py"
     config.write_text(MINIATURE.format(data=str(digits)))
     with start(config, workdir) as program:
         for line in program.stdout:
-            if line.startswith("[3/6]"):
+            if line.startswith("[4/6]"):  # lfi is compiled, so its next setting comes first
                 program.send_signal(signal.SIGKILL)
     finished = workdir / "runs" / "lfi" / "s0" / "results" / "train.json"
     stamp = finished.stat().st_mtime_ns
     assert not (workdir / "results").exists()
-    program = start(config, workdir)
-    said, _ = program.communicate(timeout=300)
-    assert program.returncode == 0, said
+    programs = [start(config, workdir) for _ in range(2)]
+    said = [program.communicate(timeout=300)[0] for program in programs]
+    assert [program.returncode for program in programs] == [0, 0], "".join(said)
     assert finished.stat().st_mtime_ns == stamp  # what was done was not done again
     return workdir, said
 
@@ -271,54 +290,14 @@ def test_each_ablation_changes_what_its_name_says():
     assert changed == {"no_softmax": 0, "temperature_0.1": 0, "no_mask_image": 0}
 
 
-def test_so_far_compares_the_settings_under_which_all_models_are_done(tmp_path, monkeypatch):
-    study = default_study(get_config())
-    wanted, first = plan(study), ["seed0", "seed1"]
-    done = {f"{m}/{s}" for m in (*study.models, "uniform") for s in first} | {"plain/seed2"}
-    monkeypatch.setattr(runs, "_trained", lambda here: True)
-    monkeypatch.setattr(runs, "_measured", lambda here, study, run: run.name in done)
-    part, found = runs.so_far(study, wanted, tmp_path)
-    assert {run.name for run in found} == done - {"plain/seed2"}
-    assert list(part.settings) == first and list(part.ablations) == ["uniform"]
-    done -= {"lfi/seed1"}
-    with pytest.raises(UserError, match="10 of 65 runs are done, 1 settings with all models"):
-        runs.so_far(study, wanted, tmp_path)
-
-
-def test_runs_of_another_config_are_not_taken_for_this_studys(tmp_path):
-    study = default_study(get_config())
-    run = plan(study)[0]
-    here = runs.folder(tmp_path, run)
-    claim_folder(here, as_json(run.config))
-    (here / "checkpoints" / "10").mkdir(parents=True)
-    study.base.train.total_epochs = 20.0
-    for act in (runs.carry_out, runs.so_far):
-        with pytest.raises(UserError, match=r"plain/seed0 belongs to (.*\n)*.*epochs"):
-            act(study, plan(study), tmp_path)
-
-
-def test_the_time_left_is_that_of_the_same_model_or_of_its_kin():
-    study, taken = default_study(get_config()), {"plain": [100.0, 120.0], "uniform": [20.0]}
-    expected = {m: runs._expected(study, taken, m) for m in ("plain", "abn", "kernel_1")}
-    assert expected == {"plain": 110, "abn": 110, "kernel_1": 20}
-    assert runs._expected(study, {"plain": [100.0]}, "kernel_1") == 100
-
-
-def test_a_run_that_diverges_names_its_setting_and_what_to_do(tmp_path, monkeypatch):
-    def diverge(config, here):
-        raise DivergedError("training diverged at step 3")
-
-    monkeypatch.setattr(runs.train, "train", diverge)
-    study = default_study(get_config())
-    with pytest.raises(DivergedError, match=r"run plain/seed0: .* step 3.*'seed0'.*plain/seed0"):
-        runs.carry_out(study, plan(study), tmp_path)
-
-
 @pytest.mark.slow
 def test_a_killed_study_goes_on_and_ends_whole(study):
     workdir, said = study
-    assert "[3/6] plain/s1: training" in said and "[2/6] lfi/s0: training" not in said
-    assert "left of the study" in said
+    trained = re.findall(r"^\[./6\] (\S+): training", "".join(said), re.MULTILINE)
+    assert sorted(trained) == ["lfi/s1", "lfi/s2", "plain/s1", "plain/s2"]  # each by one of the two
+    assert all("2 of 6 runs are done" in each for each in said)
+    assert sum("comparing 6 runs" in each for each in said) == 1
+    assert any("left of the study" in each for each in said)
     record = json.loads((workdir / "results" / "study.json").read_text())
     assert set(record["runs"]) == {f"{m}/s{s}" for m in ("plain", "lfi") for s in range(3)}
     assert record["test_examples"] == 50 and record["images"] == 16

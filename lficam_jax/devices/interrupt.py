@@ -1,8 +1,10 @@
 """SIGTERM, SIGINT and SIGHUP ask the loop to save and leave; no step is torn down half-way."""
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 import jax
@@ -11,11 +13,17 @@ from lficam_jax.devices.distributed import agreed_to_stop
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, has saved, and continues when the same command is given again."""
+    """Work was asked to stop, has saved, and continues when the same command is given again.
 
-    def __init__(self, signum: int, step: int) -> None:
+    Args:
+      signum: the signal.
+      step: that was saved; None outside a training, where only what is whole is kept.
+    """
+
+    def __init__(self, signum: int, step: int | None = None) -> None:
         name = signal.Signals(signum).name
-        super().__init__(f"{name}: saved step {step}; the same command continues from there")
+        saved = "stopped; what is done is kept" if step is None else f"saved step {step}"
+        super().__init__(f"{name}: {saved}; the same command continues from there")
         self.exit_code = 128 + signum  # as a shell reports it: 143, 130, 129
 
 
@@ -39,11 +47,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         # A handler of ours for SIGTERM would take the place of jax's.
-        ours = [signal.SIGINT, *([] if self._shared else [signal.SIGTERM])]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-            ours.append(signal.SIGHUP)
-        if threading.current_thread() is not threading.main_thread():
-            ours = []
+        ours = [s for s in _heard() if s != signal.SIGTERM or not self._shared]
         self._before = {s: signal.signal(s, self._note) for s in ours}
         return self
 
@@ -60,3 +64,26 @@ class Interruption:
         self._signum = signum
         if self._shared:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """Inside, a signal ends the work at once, by Interrupted: for work that writes whole files."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Interrupted(signum)
+
+    before = {s: signal.signal(s, stop) for s in _heard()}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _heard() -> list[signal.Signals]:
+    """Returns the signals that this thread can listen for and should."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as nohup has it
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]

@@ -5,21 +5,15 @@
 Trains plain, ABN (with both losses and with one) and LFI networks and the ablations of FIN under
 several settings, measures accuracy, faithfulness, localisation and stability of their maps, and
 writes into DIR/results: study.json, index.html, study.md, tables/*.{md,csv,tex}, *.png.
-Stop it whenever you like; the same command continues. Each run is an ordinary workdir,
-DIR/runs/MODEL/SETTING, which every mode of `lficam` opens.
+Stop it whenever you like; the same command continues. Start it several times, on one machine or
+on several that share DIR, and the processes share the runs; the last to finish compares. Each run
+is an ordinary workdir, DIR/runs/MODEL/SETTING, which every mode of `lficam` opens.
 
 Any key can be set: --config.measure.limit=64 --config.base.train.total_epochs=1
 """
 
-import sys
-import time
-from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import getitem
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax import cli, config_file
@@ -35,7 +29,7 @@ def main(words: list[str], prog: str = "python -m lficam_jax.study") -> int:
     address = asked.workdir
     study = None if asked.report else config_file.configured(asked.config, overrides, study=True)
     from lficam_jax.devices.distributed import start
-    from lficam_jax.devices.interrupt import Interrupted
+    from lficam_jax.devices.interrupt import Interrupted, stopping
     from lficam_jax.study import page
     from lficam_jax.workdir.remote import mirrored
 
@@ -44,8 +38,9 @@ def main(words: list[str], prog: str = "python -m lficam_jax.study") -> int:
     with mirrored(address, alone=study is not None) as here:
         workdir = Path(str(here))
         try:
-            if study is not None:
-                _compare(study, workdir, so_far_only=asked.so_far)
+            with stopping():
+                if study is not None and not _compare(study, workdir, so_far_only=asked.so_far):
+                    return 0
         except Interrupted as stop:
             print(stop)
             return stop.exit_code
@@ -70,11 +65,17 @@ def _parser(prog: str) -> cli.Parser:
     return parser
 
 
-def _compare(study: ConfigDict, workdir: Path, *, so_far_only: bool) -> None:
-    """Carries out what is missing, unless told not to, and compares what there is."""
+def _compare(study: ConfigDict, workdir: Path, *, so_far_only: bool) -> bool:
+    """Carries out what is missing, unless told not to, and compares what there is.
+
+    Returns:
+      False if other processes still carry out runs, and the last of them compares.
+    """
+    from lficam_jax.study.carry import carry_out, so_far
     from lficam_jax.study.plan import plan
-    from lficam_jax.study.runs import carry_out, so_far
+    from lficam_jax.study.record import write_record
     from lficam_jax.workdir.compiled import keep_compiled
+    from lficam_jax.workdir.lock import Busy, Lock
 
     runs = plan(study)
     planned = len(runs)
@@ -83,78 +84,18 @@ def _compare(study: ConfigDict, workdir: Path, *, so_far_only: bool) -> None:
     else:
         keep_compiled()  # settings that differ in the seed alone share their programs
         print(f"{planned} runs: {len(study.settings)} settings; {workdir}", flush=True)
-        carry_out(study, runs, workdir)
-    print(f"comparing {len(runs)} runs", flush=True)
-    _record(study, runs, workdir, planned)
-
-
-def _record(study: ConfigDict, runs: Sequence[Any], workdir: Path, planned: int) -> None:
-    """Writes `results/study.json` and the grids of maps."""
-    from lficam_jax.data import dataset_info
-    from lficam_jax.study.comparisons import correct
-    from lficam_jax.study.runs import arrays_of, folder
-    from lficam_jax.study.summary import summarise
-    from lficam_jax.workdir.origin import told_hardware, versions
-    from lficam_jax.workdir.progress import duration_text
-    from lficam_jax.workdir.results import write_result
-
-    info = dataset_info(study.base.data)
-    found = summarise(study, runs, workdir, info.size)
-    correct(found)
-    first = arrays_of(folder(workdir, runs[0]))
-    about = {
-        "name": info.name, "command": f"python -m lficam_jax.study {_words()}",
-        "date": time.strftime("%Y-%m-%d"), "hardware": told_hardware(), "versions": versions(),
-        "time": duration_text(_seconds(workdir, runs)), "planned": planned,
-        "settings": _settings(study, runs), "align": study.base.explain.align,
-        "labels": info.labels, "test_examples": len(first["correct"]), "images": len(first["id"]),
-    }  # fmt: skip
-    write_result(workdir, "study", about | found, study)
-    _draw_grids(study, workdir)
-
-
-def _seconds(workdir: Path, runs: Sequence[Any]) -> float:
-    from lficam_jax.study.runs import asked_of, folder, result_of
-
-    places = [folder(workdir, run) for run in runs]
-    return float(sum(result_of(p)["seconds"] + asked_of(p)["seconds"] for p in places))
-
-
-def _settings(study: ConfigDict, runs: Sequence[Any]) -> Mapping[str, Mapping[str, Any]]:
-    """Returns for each setting the seed, and each key that any setting changes."""
-    from lficam_jax.study.plan import BASELINE, keys
-
-    changed = dict.fromkeys(["seed", *(k for c in study.settings.values() for k in keys(c))])
-    return {
-        run.setting: {key: reduce(getitem, key.split("."), run.config) for key in changed}
-        for run in runs if run.model == BASELINE
-    }  # fmt: skip
-
-
-def _draw_grids(study: ConfigDict, workdir: Path) -> None:
-    """Draws the same test images, of several classes, under every setting, for each own map."""
-    from lficam_jax.data.sample import Sample
-    from lficam_jax.study.plots import draw_grid
-    from lficam_jax.study.runs import arrays_of, place_of
-
-    sample = Sample(study.base.data, study.measure.split, study.measure.limit)
-    (batch,) = sample.batches(len(sample))
-    asked = batch["asked" if "asked" in batch else "label"]
-    classes, first = np.unique(asked, return_index=True)
-    chosen = np.linspace(0, len(classes) - 1, min(study.pictures, len(classes)))
-    places = first[chosen.round().astype(int)]
-    for model in study.models:
-        stored = {s: arrays_of(workdir / "runs" / model / s) for s in study.settings}
-        if not all("map/own" in arrays for arrays in stored.values()):
-            continue
-        maps = {s: arrays["map/own"][places] for s, arrays in stored.items()}
-        path = workdir / "results" / f"grid_{model}.png"
-        lie = {s: place_of(arrays, "own") for s, arrays in stored.items()}
-        draw_grid(batch["image"][places], maps, lie, path)
-
-
-def _words() -> str:
-    return " ".join(sys.argv[1:])
+        if others := carry_out(study, runs, workdir):
+            runs_left = "run" if others == 1 else f"{others} runs"
+            print(f"other processes do the last {runs_left}; the last of them compares all")
+            return False
+    try:
+        with Lock(workdir / ".lock", workdir):
+            print(f"comparing {len(runs)} runs", flush=True)
+            write_record(study, runs, workdir, planned)
+    except Busy as busy:
+        print(f"{busy}: it compares the runs")
+        return False
+    return True
 
 
 if __name__ == "__main__":

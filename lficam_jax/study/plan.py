@@ -92,6 +92,7 @@ def default_study(base: ConfigDict) -> ConfigDict:
     measure.split = "test"
     measure.limit = 256  # images whose maps are measured, spread evenly over the split
     measure.methods = ("own", "cam", "grad_cam", "grad_cam_pp", "score_cam")  # of each model
+    measure.method_limits = ConfigDict()  # slow methods see fewer of them: {"score_cam": 64}
     measure.ablation_methods = ("own", "mean_features")
     measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness", "localisation")
     measure.steps = 8  # of the insertion and deletion curves
@@ -134,6 +135,7 @@ def finish_study(study: ConfigDict, smoke_wanted: bool) -> ConfigDict:
         study.ablations = {name: study.ablations[name] for name in [*study.ablations][:1]}
         study.ablation_settings = ()
         study.measure.limit, study.measure.steps = 16, 2
+        study.measure.method_limits = ConfigDict(dict.fromkeys(study.measure.method_limits, 8))
     return study
 
 
@@ -158,6 +160,7 @@ def plan(study: ConfigDict) -> list[Run]:
     measure = study.measure
     for key in ("methods", "ablation_methods", "stability_methods"):
         _check_names(f"measure.{key}", [parts(name)[0] for name in measure[key]], METHODS)
+    _check_limits(measure)
     try:
         chosen_measures(measure.measures, _has_mask(study.base.data, measure.split))
     except UserError as error:
@@ -212,6 +215,16 @@ def _merged(config: ConfigDict, change: Mapping[str, Any]) -> ConfigDict:
     except (KeyError, AttributeError, TypeError) as error:
         raise UserError(f"a key that the base config has not: {error}") from None
     return merged
+
+
+def _check_limits(measure: ConfigDict) -> None:
+    _check_names("measure.method_limits", measure.method_limits, METHODS)
+    for name, limit in measure.method_limits.items():
+        if limit < 1 or (limit < measure.limit and measure.limit % limit):
+            raise UserError(
+                f"study.measure.method_limits.{name}={limit} must divide measure.limit="
+                f"{measure.limit}, so that its images are some of those of the other methods"
+            )
 
 
 def _both(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

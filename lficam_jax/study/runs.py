@@ -1,35 +1,30 @@
-"""Trains and measures every run of a study; what is done already is not done again."""
+"""Trains and measures one run of a study, and reads what that left behind."""
 
-import copy
+import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json
-from lficam_jax.data import normalise
 from lficam_jax.data.builders import sources
 from lficam_jax.errors import DivergedError, UserError, shortened
-from lficam_jax.explaining.session import BATCH, Session
-from lficam_jax.measure.faithfulness import Measurement, stream, target_of
-from lficam_jax.methods import TRIVIAL, maps_of
+from lficam_jax.explaining.session import Session
+from lficam_jax.measure.faithfulness import Measurement, measurement, stream, target_of
+from lficam_jax.measure.scoreboard import Rows
+from lficam_jax.methods import TRIVIAL
 from lficam_jax.methods import place_of as placed
+from lficam_jax.metrics.answers import PRESENT
 from lficam_jax.models.answers import kind_of
-from lficam_jax.models.classifier import predict
 from lficam_jax.ops.maps import Axis, Place
-from lficam_jax.structs import Variables
-from lficam_jax.study.plan import CONTROL, Run
+from lficam_jax.study.plan import Run
 from lficam_jax.training import train
 from lficam_jax.training.experiment import load_run
 from lficam_jax.workdir.damage import ABSENT
-from lficam_jax.workdir.folder import check
-from lficam_jax.workdir.progress import duration_text
 from lficam_jax.workdir.results import (
     Unreadable,
     read_object,
@@ -48,38 +43,13 @@ def folder(workdir: Path, run: Run) -> Path:
     return workdir / "runs" / run.model / run.setting
 
 
-def carry_out(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> None:
-    """Trains and measures all runs, saying after each what it gave and how long the rest takes.
+def train_run(run: Run, here: Path) -> None:
+    """Trains a run, or goes on with it.
 
     Raises:
-      Interrupted: after SIGTERM or SIGINT; the same call continues.
-      UserError: if runs of `workdir` were trained under another config, before any is trained.
-      UserError, DivergedError: as `train` raises them; the runs before it keep their results.
+      DivergedError: naming the setting to change.
+      Interrupted, UserError: as `train` raises them.
     """
-    _check(runs, workdir)
-    taken: dict[str, list[float]] = {}
-    for place, run in enumerate(runs, 1):
-        here = folder(workdir, run)
-        told = f"[{place}/{len(runs)}] {run.name}"
-        if not _trained(here):
-            print(f"{told}: training", flush=True)
-            _train(run, here)
-        if not _measured(here, study, run):
-            print(f"{told}: measuring", flush=True)
-            _measure(study, run, here)
-        result = result_of(here)
-        taken.setdefault(run.model, []).append(result["seconds"] + asked_of(here)["seconds"])
-        left = duration_text(sum(_expected(study, taken, later.model) for later in runs[place:]))
-        accuracy = f"{100 * accuracy_of(result['test']):.2f} % of the test split right"
-        print(f"{told}: {accuracy}; about {left} left of the study", flush=True)
-
-
-def _check(runs: Sequence[Run], workdir: Path) -> None:
-    for run in runs:
-        check(folder(workdir, run), as_json(run.config))
-
-
-def _train(run: Run, here: Path) -> None:
     damaged = here / "results" / "train.json"
     if damaged.exists():  # its run ended, so what it says is measured again from its checkpoints
         print(f"{damaged} is kept as {set_aside(damaged)}", flush=True)
@@ -90,33 +60,6 @@ def _train(run: Run, here: Path) -> None:
             f"run {run.name}: {error}. In a study: change setting {run.setting!r} in its config "
             f"and delete {here}; the other runs keep their results"
         ) from None
-
-
-def so_far(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> tuple[ConfigDict, list[Run]]:
-    """Returns the part of a study that can be compared already: its config, and its runs.
-
-    Settings under which a model or the control is missing are left out.
-
-    Raises:
-      UserError: if fewer than two settings are done, or runs were trained under another config.
-    """
-    _check(runs, workdir)
-    places = {run.name: folder(workdir, run) for run in runs}
-    done = [r for r in runs if _trained(places[r.name]) and _measured(places[r.name], study, r)]
-    names = {run.name for run in done}
-    everywhere = [*study.models, *({CONTROL} & {*study.ablations})]
-    whole = [s for s in study.settings if all(f"{m}/{s}" in names for m in everywhere)]
-    if len(whole) < 2:
-        raise UserError(
-            f"{len(done)} of {len(runs)} runs are done, {len(whole)} settings with all models; "
-            "two can be compared"
-        )
-    found = [run for run in done if run.setting in whole]
-    part = copy.deepcopy(study)
-    part.settings = {s: study.settings[s] for s in whole}
-    there = {run.model for run in found}
-    part.ablations = {n: change for n, change in study.ablations.items() if n in there}
-    return part, found
 
 
 def result_of(here: Path) -> dict[str, Any]:
@@ -131,6 +74,37 @@ def result_of(here: Path) -> dict[str, Any]:
         numbers = accuracy_of(test), test["loss"], accuracy_of(validation), result["seconds"]
         _ = [float(n) for n in (*numbers, result["best_step"], result["step"])]
     return result
+
+
+def origin_of(here: Path) -> dict[str, Any]:
+    """Returns what a run's training says of its `date`, `hardware` and `versions`.
+
+    Raises:
+      Unreadable: if it is damaged, or of another version.
+    """
+    path = here / "results" / "train.json"
+    with understood(path):
+        made_by = read_object(path)["made_by"]
+        return {name: made_by[name] for name in ("date", "hardware", "versions")}
+
+
+def late_change(here: Path) -> float | None:
+    """Returns by how much the accuracy on validation rose in the last quarter of the training.
+
+    In points. None if it was not measured often enough to tell.
+    """
+    try:
+        lines = [json.loads(line) for line in (here / "metrics.jsonl").read_text().splitlines()]
+        seen = [(row["step"], accuracy_of(told)) for row in lines if (told := _validation(row))]
+    except (OSError, ValueError, LookupError, TypeError):  # a file to look at, not a result
+        return None
+    before = [accuracy for step, accuracy in seen if step <= 0.75 * seen[-1][0]]
+    return 100 * (seen[-1][1] - before[-1]) if before else None
+
+
+def _validation(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name.removeprefix("validation/"): value for name, value in row.items()}
+    return found if "validation/loss" in row else {}
 
 
 def accuracy_of(measures: Mapping[str, Any]) -> float:
@@ -155,8 +129,9 @@ def arrays_of(here: Path) -> Arrays:
     """Returns the measures of a run, one row per image.
 
     Keys: `correct` (over the whole split) and `correct_cluster`, `id`, `cluster`,
-    `METHOD/MEASURE`, `map/METHOD` `[n h w]`, and `place/METHOD` `[2 2]`: where its cells lie
-    (`ops.maps.Place`); absent for half-pixels. Clusters name the source that an image was made of
+    `METHOD/MEASURE`, `rows/METHOD`: which of the images, if it saw fewer, `map/METHOD` `[n h w]`,
+    and `place/METHOD` `[2 2]`: where its cells lie (`ops.maps.Place`); absent for half-pixels.
+    Clusters name the source that an image was made of
     (`data.builders.sources`); absent where each has its own.
 
     Raises:
@@ -191,26 +166,21 @@ def methods_of(study: ConfigDict, run: Run) -> list[str]:
     return [m for m in study.measure.methods if not (plain and m == "own")] + [*TRIVIAL]
 
 
-def _expected(study: ConfigDict, taken: Mapping[str, Sequence[float]], model: str) -> float:
-    """Returns the seconds that a run may take: as its model's did, or its kin's, or any."""
-    kin = study.ablations if model in study.ablations else study.models
-    for names in ([model], kin, taken):
-        if seen := [seconds for name in names for seconds in taken.get(name, ())]:
-            return float(np.mean(seen))
-    raise ValueError("nothing was timed yet")
-
-
 def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:
     measure = as_json(study.measure)
     del measure["ablation_methods"]  # the run's own methods stand below
+    if not measure["method_limits"]:
+        del measure["method_limits"]  # as before there were any
     return measure | {"methods": methods_of(study, run), "align": run.config.explain.align}
 
 
-def _trained(here: Path) -> bool:
+def trained(here: Path) -> bool:
+    """Tells whether a run's training is finished."""
     return (here / "results" / "train.json").exists() and _is_whole(result_of, here)
 
 
-def _measured(here: Path, study: ConfigDict, run: Run) -> bool:
+def measured(here: Path, study: ConfigDict, run: Run) -> bool:
+    """Tells whether a run was measured as the study asks for it now."""
     if not all((here / "results" / f"measures.{kind}").exists() for kind in ("json", "npz")):
         return False
     if not (_is_whole(asked_of, here) and _is_whole(arrays_of, here)):
@@ -229,26 +199,38 @@ def _is_whole(read: Callable[[Path], Any], here: Path) -> bool:
     return True
 
 
-def _measure(study: ConfigDict, run: Run, here: Path) -> None:
+def measure_run(study: ConfigDict, run: Run, here: Path) -> None:
+    """Measures a run's network and its maps, and writes them down.
+
+    Raises:
+      UserError: if the run or its data cannot be read, or the result not be written.
+    """
     started, asked = time.monotonic(), study.measure
-    trained = load_run(run.config, here)
-    session = Session(trained, asked.split, asked.limit, methods_of(study, run))
-    measurement = Measurement(
-        trained.model, session.info, asked.measures, "mean", asked.steps, target_of(session.info),
-        align=session.align,
+    loaded, few = load_run(run.config, here), limits(asked)
+    session = Session(loaded, asked.split, asked.limit, methods_of(study, run))
+    measure = measurement(
+        loaded.model, session.info, asked.measures, "mean", asked.steps, target_of(session.info),
+        session.align,
     )  # fmt: skip
-    rows = stream(measurement, session, session.methods())
-    arrays: dict[str, Any] = {
-        f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()
-    }
-    arrays["correct"], everybody = _correct(session)
-    arrays |= _maps([m for m in asked.stability_methods if m in session.methods()], session)
-    arrays |= {
-        f"place/{m}": np.array(place)
-        for m in session.methods()
-        if f"map/{m}" in arrays
-        and (place := placed(m, arrays[f"map/{m}"].shape[1:], session.places))
-    }
+    maps: dict[str, list[np.ndarray]] = {"id": []}
+
+    def keep(batch: Rows, seen: Mapping[str, Any], found: Mapping[str, Rows]) -> None:
+        maps["id"].append(batch["id"][batch["valid"]])
+        for name in asked.stability_methods:
+            if name in found:
+                maps.setdefault(f"map/{name}", []).append(found[name]["map"][batch["valid"]])
+
+    whole = [m for m in session.methods() if m not in few]
+    rows = stream(measure, session, whole, [keep])
+    arrays: Arrays = {name: np.concatenate(parts) for name, parts in maps.items()}
+    for name in (m for m in session.methods() if m in few):
+        fewer = Session(loaded, asked.split, few[name], [name])
+        rows |= stream(measure, fewer, [name])
+        ids = np.concatenate([b["id"][b["valid"]] for b in fewer.batches()])
+        arrays[f"rows/{name}"] = np.flatnonzero(np.isin(arrays["id"], ids))
+    arrays |= {f"{m}/{name}": row for m, each in rows.items() for name, row in each.items()}
+    arrays |= _places(session, arrays)
+    arrays["correct"], everybody = _correct(session, measure)
     if (
         not run.config.data.synthetic
         and (made_of := sources(run.config.data.name, asked.split)) is not None
@@ -256,52 +238,45 @@ def _measure(study: ConfigDict, run: Run, here: Path) -> None:
         arrays |= {"correct_cluster": made_of[everybody], "cluster": made_of[arrays["id"]]}
     path = here / "results" / "measures.npz"
     with teaching(path), replacing(path) as scratch:
-        np.savez_compressed(scratch, **arrays)
+        np.savez_compressed(scratch, **arrays)  # type: ignore[arg-type]  # its flags are keywords
     done = {
         "asked": _asked(study, run),
-        "step": trained.step,
+        "step": loaded.step,
         "seconds": time.monotonic() - started,
     }
     write_result(here, "measures", done, run.config)  # last: it says that all is there
 
 
-def _correct(session: Session) -> tuple[np.ndarray, np.ndarray]:
+def limits(measure: ConfigDict) -> dict[str, int]:
+    """Returns on how many images the methods are measured that see fewer than the others."""
+    return {m: n for m, n in measure.method_limits.items() if n < measure.limit}
+
+
+def _places(session: Session, arrays: Arrays) -> Arrays:
+    """Returns where the maps that are kept lie, those by half-pixels left out."""
+    found = {
+        m: placed(m, arrays[f"map/{m}"].shape[1:], session.places)
+        for m in session.methods()
+        if f"map/{m}" in arrays
+    }
+    return {f"place/{m}": np.array(place) for m, place in found.items() if place}
+
+
+def _correct(session: Session, measure: Measurement) -> tuple[np.ndarray, np.ndarray]:
     """Returns for each example of the whole split whether the prediction is right, and its id.
 
     Of several labels all have to be: those present have a probability of at least 0.5, the others
     less (`metrics.answers.of_labels`, exact_match).
     """
-    everything, model = session.few(np.iinfo(np.int64).max), session.run.model
-    several = kind_of(model) == "several"
-
-    def hit(variables: Variables, pixels: Any, labels: Any) -> Any:
-        logits = predict(model, variables, normalise(pixels, everything.info)).logits
-        if several:
-            return ((logits >= 0) == (labels > 0.5)).all(axis=1)
-        return jnp.argmax(logits, axis=1) == labels
-
-    hit, size = jax.jit(hit), session.run.config.eval.batch_size
+    everything = session.few(np.iinfo(np.int64).max)
+    several = kind_of(session.run.model) == "several"
     hits, ids = [], []
-    for batch in everything.batches(size):
-        right = np.asarray(hit(session.variables, batch["image"], batch["label"]))
+    for batch in everything.batches(session.size):
+        share = np.asarray(measure.see(session.variables, batch)["share"])
+        if several:
+            right = ((share >= PRESENT) == (batch["label"] > PRESENT)).all(axis=1)
+        else:
+            right = share.argmax(axis=1) == batch["label"]
         hits.append(right[batch["valid"]])
         ids.append(batch["id"][batch["valid"]])
     return np.concatenate(hits), np.concatenate(ids)
-
-
-def _maps(names: Sequence[str], session: Session) -> Arrays:
-    """Draws the maps that are compared between settings, and names their examples."""
-
-    def draw(variables: Variables, pixels: Any, asked: Any) -> dict[str, Any]:
-        images, model = normalise(pixels, session.info), session.run.model
-        return {f"map/{n}": maps_of(n, model, variables, images, asked) for n in names}
-
-    parts = list(_rows_of(jax.jit(draw), session))
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-
-
-def _rows_of(draw: Any, session: Session) -> Iterator[Arrays]:
-    for batch in session.sample.batches(BATCH):
-        drawn = draw(session.variables, batch["image"], batch.get("asked"))
-        found = jax.device_get(drawn) | {"id": batch["id"]}
-        yield {key: rows[batch["valid"]] for key, rows in found.items()}

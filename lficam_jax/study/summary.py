@@ -23,6 +23,7 @@ from lficam_jax.study.runs import (
     accuracy_of,
     arrays_of,
     folder,
+    late_change,
     methods_of,
     place_of,
     result_of,
@@ -150,6 +151,7 @@ def _outcome(here: Path) -> Numbers:
     kept = ("loss", "constant_maps", "pointing_game", *FIN)
     return {"accuracy": accuracy_of(test)} | {k: test[k] for k in kept if k in test} | {
         "validation_accuracy": accuracy_of(result["validation"]),
+        "validation_late_change": late_change(here),
         "best_step": result["best_step"], "step": result["step"], "seconds": result["seconds"],
     }  # fmt: skip
 
@@ -175,11 +177,20 @@ def _clusters(rows: Mapping[str, Arrays], key: str = "cluster") -> np.ndarray | 
     return next(iter(rows.values())).get(key)
 
 
+def _rows(rows: Mapping[str, Arrays], method: str) -> np.ndarray:
+    """Returns which of the images a method saw; under all settings the same."""
+    arrays = next(iter(rows.values()))
+    everything = np.arange(len(arrays["id"]))
+    return np.asarray(arrays.get(f"rows/{method}", everything))
+
+
 def _measures(rows: Mapping[str, Arrays], method: str, columns: Sequence[str]) -> Numbers:
     present = [c for c in columns if f"{method}/{c}" in next(iter(rows.values()))]
+    clusters = _clusters(rows)
+    if clusters is not None:
+        clusters = clusters[_rows(rows, method)]
     found = {
-        c: _value({s: _scaled(r, method, c) for s, r in rows.items()}, c, _clusters(rows))
-        for c in present
+        c: _value({s: _scaled(r, method, c) for s, r in rows.items()}, c, clusters) for c in present
     }
     counts = {k: int(sum(r[f"{method}/{k}"].sum() for r in rows.values()))
               for k in ("constant", "not_finite")}  # fmt: skip
@@ -220,10 +231,13 @@ def _paired(
     measured = ((a, of_a), (b, of_b))
     if not all(f"{of}/{column}" in next(iter(rows.values())) for rows, of in measured):
         return None
+    both = np.intersect1d(_rows(a, of_a), _rows(b, of_b))
     first, second = (
-        np.array([_scaled(rows[s], method, column) for s in a]) for rows, method in measured
+        np.array([_scaled(rows[s], of, column)[np.isin(_rows(rows, of), both)] for s in a])
+        for rows, of in measured
     )
-    return _difference(first, second, column, _clusters(a)) | {
+    clusters = _clusters(a)
+    return _difference(first, second, column, None if clusters is None else clusters[both]) | {
         "value_of_first": _plain(_statistic(column, len(first)), first)
     }
 

@@ -26,6 +26,7 @@ from lficam_jax.study.plan import CONTROL, OURS
 from lficam_jax.study.summary import FIN
 
 STATISTICS = ("iou", "iou_equal_area", "iou_auc", "dice", "spearman", "official_rowwise")
+LATE = "validation_late_change"  # of a run
 
 
 def tables(record: Mapping[str, Any]) -> list[Table]:
@@ -50,12 +51,15 @@ def _accuracy(record: Mapping[str, Any]) -> Table:
     models, settings = record["accuracy"], list(record["settings"])
     reference = record.get("heads", {}).get("reference")
     beside = [reference] if reference else []
+    late = {name: mean_of_runs(record, name, LATE, settings) for name in models}
+    told = any(value is not None for value in late.values())  # records since the second edition
     rows = tuple(
         (
             name, with_interval(found, 2), number(found["sd"], 2),
             *(number(found["per_setting"].get(s), 2) for s in settings),
             signed(found.get("difference"), 2),
             *(signed(record["heads"]["accuracy"].get(name), 2) for _ in beside),
+            *([number(late[name], 2)] if told else []),
         )
         for name, found in models.items()
     )  # fmt: skip
@@ -67,8 +71,13 @@ def _accuracy(record: Mapping[str, Any]) -> Table:
         f"Percent of {record['test_examples']:,} test images {right}. sd: over settings. "
         f"{INTERVAL} {PAIRED}{marked(record, 'accuracy')}"
     )
+    if told:
+        caption += (
+            " last quarter: the points by which the accuracy on validation rose in the last "
+            "quarter of the training, the mean over settings."
+        )
     differences = ("minus plain", *(f"{each} minus this" for each in beside))
-    header = ("model", "accuracy", "sd", *settings, *differences)
+    header = ("model", "accuracy", "sd", *settings, *differences, *["last quarter"] * told)
     return Table("accuracy", "Accuracy", caption, header, rows)
 
 
@@ -123,8 +132,10 @@ def _maps(record: Mapping[str, Any], model: str) -> Table:
         )
         for method, row in found.items()
     )  # fmt: skip
+    few = record.get("fewer_images", {})
+    fewer = "".join(f"; of {n} of them for {m}, as for its differences" for m, n in few.items())
     caption = (
-        f"Maps of {record['images']} test images under every setting. {INTERVAL} "
+        f"Maps of {record['images']} test images under every setting{fewer}. {INTERVAL} "
         "(gaussian), (random) and (fakecam) never saw the image: where one of them is ahead, a "
         "measure does not tell maps apart. (mean_features) is the mean of the activations."
     )
@@ -164,7 +175,7 @@ def mean_of_runs(
     record: Mapping[str, Any], model: str, key: str, settings: Sequence[str]
 ) -> float | None:
     """Returns the mean over settings of what evaluation found of a model; None if it has none."""
-    runs = [record["runs"][f"{model}/{s}"] for s in settings]
+    runs = [record["runs"].get(f"{model}/{s}", {}) for s in settings]
     values = [run[key] for run in runs if run.get(key) is not None]
     return sum(values) / len(values) if values else None
 

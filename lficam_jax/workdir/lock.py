@@ -19,6 +19,10 @@ from lficam_jax.workdir.results import teaching
 UNKNOWN = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 
 
+class Busy(UserError):
+    """Another process holds what was to be locked."""
+
+
 class Lock:
     """Holds a file, so that no other process works in a folder; a context manager.
 
@@ -30,8 +34,8 @@ class Lock:
       place: what it stands for, for the message.
 
     Raises:
-      UserError: if another process holds it: which, where and since when. Or if the file cannot be
-        written.
+      Busy: if another process holds it: which, where and since when.
+      UserError: if the file cannot be written.
     """
 
     def __init__(self, file: Path, place: Path) -> None:
@@ -61,7 +65,7 @@ class Lock:
         except BlockingIOError:
             text = os.pread(self._descriptor, 4096, 0)
             os.close(self._descriptor)
-            raise UserError(busy(text, str(self._place))) from None
+            raise Busy(busy(text, str(self._place))) from None
         except OSError as problem:
             if problem.errno not in UNKNOWN:
                 os.close(self._descriptor)

@@ -106,9 +106,9 @@ def told_versions(*names: str) -> str:
     return ", ".join([ours, *(f"{name} {made[name]}" for name in names or made)])
 
 
-def told_hardware() -> str:
-    """Writes devices and processors in one line."""
-    found = hardware()
+def told_hardware(found: Mapping[str, Any] | None = None) -> str:
+    """Writes devices and processors in one line; `found`: as `hardware` gave them elsewhere."""
+    found = found or hardware()
     processes = f" in {n} processes" if (n := found["process_count"]) > 1 else ""
     devices = f"{found['device_count']} x {found['device_kind']}{processes}"
     return f"{devices}; {found['cpu_count']} x {found['cpu']}"

@@ -177,10 +177,10 @@ def _clusters(rows: Mapping[str, Arrays], key: str = "cluster") -> np.ndarray | 
     return next(iter(rows.values())).get(key)
 
 
-def _rows(rows: Mapping[str, Arrays], method: str) -> np.ndarray:
-    """Returns which of the images a method saw; under all settings the same."""
+def _rows(rows: Mapping[str, Arrays], method: str, column: str) -> np.ndarray:
+    """Returns of which of the images a method has a measure; under all settings the same."""
     arrays = next(iter(rows.values()))
-    everything = np.arange(len(arrays["id"]))
+    everything = np.arange(len(arrays[f"{method}/{column}"]))
     return np.asarray(arrays.get(f"rows/{method}", everything))
 
 
@@ -188,7 +188,7 @@ def _measures(rows: Mapping[str, Arrays], method: str, columns: Sequence[str]) -
     present = [c for c in columns if f"{method}/{c}" in next(iter(rows.values()))]
     clusters = _clusters(rows)
     if clusters is not None:
-        clusters = clusters[_rows(rows, method)]
+        clusters = clusters[_rows(rows, method, "constant")]
     found = {
         c: _value({s: _scaled(r, method, c) for s, r in rows.items()}, c, clusters) for c in present
     }
@@ -231,10 +231,11 @@ def _paired(
     measured = ((a, of_a), (b, of_b))
     if not all(f"{of}/{column}" in next(iter(rows.values())) for rows, of in measured):
         return None
-    both = np.intersect1d(_rows(a, of_a), _rows(b, of_b))
+    saw = [_rows(rows, of, column) for rows, of in measured]
+    both = np.intersect1d(saw[0], saw[1])
     first, second = (
-        np.array([_scaled(rows[s], of, column)[np.isin(_rows(rows, of), both)] for s in a])
-        for rows, of in measured
+        np.array([_scaled(rows[s], of, column)[np.isin(seen, both)] for s in a])
+        for (rows, of), seen in zip(measured, saw, strict=True)
     )
     clusters = _clusters(a)
     return _difference(first, second, column, None if clusters is None else clusters[both]) | {

@@ -237,7 +237,7 @@ with Watchdog(0.3) as watchdog:
 def test_the_watchdog_ends_a_stuck_step_and_says_where_it_stood():
     since = time.monotonic()
     found = subprocess.run([sys.executable, "-c", STUCK], capture_output=True, text=True)
-    assert found.returncode == 75 and time.monotonic() - since < 20
+    assert found.returncode == 75 and time.monotonic() - since < 50  # of 60
     assert "stuck: step 2 did not end within 0.3 s" in found.stderr
     assert "in stand_still" in found.stderr  # the stack
 
@@ -246,9 +246,9 @@ def test_the_loop_is_watched_step_by_step_and_sigint_ends_it(tiny, tmp_path, mon
     """Step 3 takes longer than is allowed, no other does; the first, which compiles, may."""
     barked = []
     monkeypatch.setattr(watchdog.Watchdog, "_bark", lambda self: barked.append(self._doing))
-    tiny.train.watchdog_seconds = 1.5
+    tiny.train.watchdog_seconds = 3.0
     tiny.eval.every_steps = 4
-    at_step(monkeypatch, 3, lambda: time.sleep(2.5) or os.kill(os.getpid(), signal.SIGINT))
+    at_step(monkeypatch, 3, lambda: time.sleep(4.5) or os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(Interrupted, match="SIGINT: saved step 3") as stop:
         train(tiny, tmp_path)
     assert stop.value.exit_code == 130 and (tmp_path / "checkpoints" / "3").is_dir()

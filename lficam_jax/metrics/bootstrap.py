@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm as normal
 
 # Means over resamples `[r m]` from weights `[r n]` (how often each image was drawn) and values.
 Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -59,7 +59,7 @@ def wilson(hits: float, n: int, *, level: float = 0.95) -> tuple[float, float]:
     """
     if not n:
         return float("nan"), float("nan")
-    z, share = float(normal.ppf((1 + level) / 2)), hits / n
+    z, share = NormalDist().inv_cdf((1 + level) / 2), hits / n
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
     return max(0.0, middle - half), min(1.0, middle + half)

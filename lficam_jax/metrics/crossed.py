@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import t as student
 
 from lficam_jax.metrics.bootstrap import Statistic, weighted_mean
 
@@ -105,6 +104,8 @@ def jackknife_interval(found: Float[np.ndarray, " r"], m: int, *, level: float =
     value = float(found[0])
     if total == 0:
         return Interval(value, value, float(value == 0))
+    from scipy.stats import t as student  # here: it takes as long to import as jax
+
     freedom = total**2 / sum(variance**2 / freedom for variance, freedom in parts)
     error = float(np.sqrt(total))
     half = float(student.ppf((1 + level) / 2, freedom)) * error

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lficam_jax.ops.pool import max_pool
+from lficam_jax.ops.pool import made_for, max_pool
 
 
 def test_of_equal_values_the_first_takes_the_gradient():
@@ -37,3 +37,14 @@ def test_the_forward_derivative_is_that_of_the_largest():
     x = jnp.array([1.0, 4.0, 2.0, 3.0]).reshape(1, 2, 2, 1)
     out, tangent = jax.jvp(lambda x: max_pool(x, (2, 2), (2, 2)), (x,), (10 * x,))
     assert (out.item(), tangent.item()) == (4, 40)
+
+
+def test_a_tpu_keeps_its_own_operation():
+    def primitives():
+        gradient = jax.grad(lambda x: max_pool(x, (2, 2), (2, 2)).sum())
+        return str(jax.make_jaxpr(gradient)(jnp.ones((1, 4, 4, 1))))
+
+    assert "select_and_scatter_add" not in primitives()
+    with made_for("tpu"):
+        assert "select_and_scatter_add" in primitives()
+    assert "select_and_scatter_add" not in primitives()

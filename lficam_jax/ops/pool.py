@@ -1,7 +1,9 @@
-"""Max-pooling whose gradient is a sum over the places of the window, which a GPU runs quickly."""
+"""Max-pooling whose gradient suits the device: a sum over the window's places, or XLA's own."""
 
 from collections.abc import Iterator
-from functools import partial, reduce
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import reduce
 
 import flax.linen as nn
 import jax
@@ -10,9 +12,19 @@ from jax import lax
 from jaxtyping import Array, Float
 
 Pair = tuple[int, int]
+_platform: ContextVar[str | None] = ContextVar("platform", default=None)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+@contextmanager
+def made_for(platform: str) -> Iterator[None]:
+    """Within, programs are traced for a platform that may not be the one that traces them."""
+    before = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(before)
+
+
 def max_pool(
     x: Float[Array, "b h w c"], window: Pair, stride: Pair, padding: int = 0
 ) -> Float[Array, "b hh ww c"]:
@@ -20,13 +32,24 @@ def max_pool(
 
     The same as `flax.linen.max_pool`, gradient included: of equal values, the first in reading
     order takes it. XLA finds that one again by an index for each axis, and on a GPU scatters the
-    gradient by atomic additions; here one byte says which place of the window it was.
+    gradient by atomic additions; instead, one byte says which place of the window it was, which is
+    faster on GPU and CPU (docs/benchmarks.md). A TPU has an operation of its own for it: there the
+    sum would take a ResNet-18's step twice the traffic, so XLA's gradient stays.
     """
+    on_tpu = (_platform.get() or jax.default_backend()) == "tpu"
+    pooled: Array = (_by_xla if on_tpu else _by_places)(x, window, stride, padding)
+    return pooled
+
+
+def _by_xla(x: Array, window: Pair, stride: Pair, padding: int) -> Array:
     pooled: Array = nn.max_pool(x, window, stride, ((padding, padding),) * 2)
     return pooled
 
 
-@max_pool.defjvp
+_by_places = jax.custom_jvp(_by_xla, nondiff_argnums=(1, 2, 3))
+
+
+@_by_places.defjvp
 def _differentiate(
     window: Pair, stride: Pair, padding: int, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:

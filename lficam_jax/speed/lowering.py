@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from lficam_jax.data import Pipeline, dataset_info, normalise, open_pipeline
 from lficam_jax.devices.parallel import check_divides, over_rows, spmd
 from lficam_jax.methods import maps_of
+from lficam_jax.ops.pool import made_for
 from lficam_jax.speed.programs import MAPS_BATCH
 from lficam_jax.training.evaluate import make_eval_step
 from lficam_jax.training.experiment import initial_variables, make_model, make_recipe
@@ -58,7 +59,9 @@ class Lowering:
         recipe = make_recipe(self._config, pipeline.steps_per_epoch)
         step = recipe.step(self._model, pipeline.load, self._config.seed)
         mapped = spmd(step, self._config.parallel.mode, self._devices, donate_state=True)
-        return mapped.lower(jax.eval_shape(recipe.state, self._weights), *_shapes(pipeline))
+        state = jax.eval_shape(recipe.state, self._weights)
+        with made_for(self._devices[0].platform):
+            return mapped.lower(state, *_shapes(pipeline))
 
     def evaluate(self) -> Lowered:
         """One batch of the test split and its sums."""
@@ -76,7 +79,8 @@ class Lowering:
 
         rows = MAPS_BATCH * len(self._devices)
         images = jax.ShapeDtypeStruct((rows, *self._info.size, 3), np.uint8)
-        return over_rows(draw, self._devices).lower(self._weights, images)
+        with made_for(self._devices[0].platform):  # some maps are gradients
+            return over_rows(draw, self._devices).lower(self._weights, images)
 
     def _open(self, split: str, size: int) -> Pipeline:
         data = self._config.data

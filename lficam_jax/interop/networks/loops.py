@@ -76,7 +76,7 @@ def _turns(
     params: Any, values: Sequence[Any], at: tuple[int, ...], before: dict[str, str]
 ) -> list[Any]:
     """Runs a scan turn by turn."""
-    body, fixed, kept = params["jaxpr"], params["num_consts"], params["num_carry"]
+    body, (fixed, kept) = params["jaxpr"], _counts(params)
     same, carry, rows = values[:fixed], values[fixed : fixed + kept], values[fixed + kept :]
     turns = range(params["length"])
     stacked: dict[int, list[Any]] = {}
@@ -89,6 +89,14 @@ def _turns(
         *carry,
         *(jnp.stack(list(one)) for one in zip(*(stacked[t] for t in turns), strict=True)),
     ]
+
+
+def _counts(params: Any) -> tuple[int, int]:
+    """Returns how many values a scan has that stay the same, and how many it carries on."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    fixed, kept, _ = params["ft_in"].unpack()  # since jax 0.11
+    return len(fixed), len(kept)
 
 
 def _without_marks(equation: Any) -> Any:

@@ -1,6 +1,7 @@
 """Medical pictures (DICOM), as a viewer shows them: rescaled, windowed, the right way round."""
 
 import io
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from lficam_jax.errors import UserError
 SUFFIXES = (".dcm", ".dicom")
 FRAMES = "the first of several frames"
 FIRST_WINDOW = "the first of several windows"
+MARK = b"DICM"  # behind 128 bytes
+DEFLATED = "1.2.840.10008.1.2.1.99"  # the transfer syntax of a file that is packed as a whole
+MAX_UNPACKED = 2**29  # bytes of one
 
 
 def is_dicom(content: bytes, name: str) -> bool:
     """Tells such a file by its mark; by its name if it comes without one, as old ones do."""
-    return content[128:132] == b"DICM" or Path(name).suffix.lower() in SUFFIXES
+    return content[128:132] == MARK or Path(name).suffix.lower() in SUFFIXES
 
 
 def decode(content: bytes, name: str) -> tuple[UInt8[np.ndarray, "y x c"], tuple[str, ...]]:
@@ -38,6 +42,7 @@ def decode(content: bytes, name: str) -> tuple[UInt8[np.ndarray, "y x c"], tuple
         from pydicom import pixels as pixel
     except ImportError as error:
         raise UserError(f"{name} is DICOM; to read it: pip install pydicom") from error
+    _check_packed(content)
     head = pydicom.dcmread(io.BytesIO(content), force=True)
     _check(head)
     stored = _stored(head, name)
@@ -70,6 +75,23 @@ def _stored(head: Any, name: str) -> np.ndarray:
         named = "; or ".join(line.strip() for line in packages)
         raise UserError(f"{name} is compressed DICOM, which pydicom reads with {named}") from error
     return first
+
+
+def _check_packed(content: bytes) -> None:
+    """Raises `NoPicture` for a packed file that pydicom would unpack until the memory is full."""
+    from pydicom.filereader import read_dataset
+
+    file = io.BytesIO(content)
+    file.seek(132 if content[128:132] == MARK else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, kind, size: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != DEFLATED:
+        return
+    unpacking, packed, size = zlib.decompressobj(-zlib.MAX_WBITS), file.read(), 0
+    while packed:
+        size += len(unpacking.decompress(packed, 2**24))
+        packed = unpacking.unconsumed_tail
+        if size > MAX_UNPACKED:
+            raise NoPicture(f"unpacks to more than {MAX_UNPACKED:,} bytes")
 
 
 def _check(head: Any) -> None:

@@ -1,6 +1,7 @@
 """The records that cross module borders. Letters: b batch, h w map, y x image, c image channels,
 d feature channels, k classes."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,14 @@ class Run:
     variables: Variables
     step: int
     name: str = ""
+
+    @property
+    def slug(self) -> str:
+        """What its folder is called, where no run has one: `torchvision:vgg16` `torchvision_vgg16`.
+
+        Of a file of weights its name without the ending.
+        """
+        return re.sub(r"\W+", "_", Path(self.name).stem)
 
     @property
     def title(self) -> str:

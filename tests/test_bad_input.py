@@ -125,6 +125,8 @@ CLASSES = "must be a list of names, in label order"
         ({"target": [["3"]]}, "a class's name or number"),
         ({"target": np.array([[3]])}, "a class's name or number"),
         ({"target": [3.0]}, "not 3.0"),
+        ({"target": 2**40, "method": "grad_cam"}, "a class's name or number, not 1099511627776"),
+        ({"target": "9" * 5000, "method": "grad_cam"}, "a class's name or number"),
         ({"normalised": "yes"}, "normalised='yes' must be True or False"),
         ({"target": "7"}, "target='7': .* the same map whatever class .*class-agnostic"),
         ({"target": 7, "method": "own"}, "class-agnostic.*choose another method"),

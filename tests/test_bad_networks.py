@@ -77,6 +77,7 @@ def test_a_network_is_refused_before_it_is_built(given, says):
         ({"image_size": 0}, "image_size=0 must be a whole number, 1 at least"),
         ({"image_size": "16"}, "image_size='16'"),
         ({"image_size": (16, 16, 3)}, "image_size="),
+        ({"image_size": 10**9}, "image_size=1000000000 must be 9,999 at most"),
         ({"channels": 2}, "channels=2 must be 1 or 3"),
         ({"crop_share": 2}, "crop_share=2 must be in"),
         ({"crop_share": "x"}, "crop_share='x'"),
@@ -146,6 +147,31 @@ def test_things_that_are_no_network_are_told(run):
     refused(r"answers \[2, 16, 16, 3\], which is no number per class", lfi.explain, model, weights,
             FED, normalised=True)  # fmt: skip
     refused("do not fit NoOutputs", lfi.explain, model, empty, FED, normalised=True)
+
+
+def halved(images):
+    return images[:, ::2, ::2]
+
+
+def logits(features):
+    return features.mean((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("network", "says", "more"),
+    [
+        ((lambda x: halved(x) > 0, lambda z: logits(1.0 * z)), "puts out bool, and a map", {}),
+        (
+            (halved, lambda z: jax.lax.while_loop(lambda s: s.sum() < 0, lambda s: -s, logits(z))),
+            "no gradient flows through a loop .*lax.while_loop.*lax.scan", {},
+        ),
+        ((halved, logits), r"attentions must return an array \[b heads n n\] .*not None",
+         {"attentions": lambda x: None, "method": "attention_rollout"}),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_drawn_of_two_functions_is_told(network, says, more):
+    asked = {"normalised": True, "method": "grad_cam", **more}
+    refused(says, lfi.explain, network, FED, **asked)
 
 
 def test_an_answer_of_nan_is_told(run):

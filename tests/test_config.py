@@ -47,6 +47,15 @@ def test_all_problems_are_told_at_once_with_the_nearest_name():
     assert "optim.lr=-1.0 must be a number from 0 to 1e+30" in text
 
 
+def test_a_key_that_breaks_two_rules_is_told_of_once():
+    config = default_config()
+    config.data.channels, config.data.std = 5, (0.0, 0.0)
+    with pytest.raises(UserError) as error:
+        validate(config)
+    _, *lines = str(error.value).splitlines()
+    assert [line.split("=")[0].strip() for line in lines] == ["data.channels", "data.std"]
+
+
 def test_a_duration_without_a_value_is_told():
     config = default_config()
     config.train.total_epochs = 0.0

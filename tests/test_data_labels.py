@@ -1,11 +1,20 @@
 """A CSV that says what the pictures of a folder show: read, divided, and refused by line."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from lficam_jax.config import default_config, validate
-from lficam_jax.data import counts, dataset_info, open_pipeline, open_source, split_table
+from lficam_jax.data import (
+    counts,
+    dataset_info,
+    labels_file,
+    open_pipeline,
+    open_source,
+    split_table,
+)
 from lficam_jax.data.labels import LabelledFolder
 from lficam_jax.data.labels_file import read_table
 from lficam_jax.errors import UserError
@@ -209,7 +218,23 @@ def test_files_of_spreadsheets_are_read(folder):
     ]
 
 
+def test_a_file_is_read_once_until_it_changes(folder, monkeypatch):
+    """Whatever asks something of the folder would read it: nine times in a training."""
+    data, read = data_of(folder, lines("path,a,b", lambda i: f"a{i:02}.png,{i % 2},1")), []
+    monkeypatch.setattr(
+        labels_file, "_row", lambda *a, row=labels_file._row: read.append(a) or row(*a)
+    )
+    for _ in range(3):
+        labelled(data)
+    assert len(read) == 30
+    data_of(folder, lines("path,a,b", lambda i: f"a{i:02}.png,1,1"))
+    assert set(map(tuple, labelled(data)["train"].values())) == {(1, 1)} and len(read) == 60
+
+
 def test_a_file_that_cannot_be_read_is_named(folder):
+    os.mkfifo(folder / "pipe.csv")
+    with pytest.raises(UserError, match="cannot read data.labels_file=.*it is a pipe"):
+        read_table(folder / "pipe.csv")
     for name in ("absent.csv", "photos"):
         with pytest.raises(UserError, match=f"cannot read data.labels_file=.*{name}"):
             read_table(folder / name)

@@ -71,6 +71,22 @@ def _other(path):
     beside.write_text(json.dumps(told))
 
 
+def _deep(path):
+    (path.parent / "config.json").write_text("[" * 100_000)
+
+
+def _no_step(path):
+    beside = path.parent / "config.json"
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | {"step": "last"}))
+
+
+def _no_classes(path):
+    beside = path.parent / "config.json"
+    told = json.loads(beside.read_text())
+    told["config"]["data"]["classes"] = None
+    beside.write_text(json.dumps(told))
+
+
 def _none(path):
     (path.parent / "config.json").write_text("{}")
 
@@ -80,6 +96,8 @@ def _none(path):
     [
         (_cut, "SHA-256 differs"), (_alone, "config.json is missing"),
         (_other, "weights of another network"), (_none, "is it of an export"),
+        (_deep, "is it of an export"), (_no_step, "step .*'last' must be a whole number"),
+        (_no_classes, "data.classes is None, which no key may be"),
     ],
 )  # fmt: skip
 def test_damage_is_told_in_a_line(harm, told, saved):
@@ -87,6 +105,15 @@ def test_damage_is_told_in_a_line(harm, told, saved):
     with pytest.raises(lfi.UserError, match=told) as error:
         lfi.load(saved)
     assert "\n" not in str(error.value)
+
+
+def test_an_export_takes_the_place_of_a_link_and_does_not_follow_it(run, tmp_path):
+    """Its folder, without a run, is called like the network: of a file without the ending."""
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "elsewhere")
+    save_weights(run, tmp_path / "model.safetensors")
+    assert not (tmp_path / "elsewhere").exists()
+    again = lfi.load(tmp_path / "model.safetensors")
+    assert (again.slug, lfi.load("cluttered_digits").slug) == ("model", "cluttered_digits")
 
 
 def test_the_config_of_a_run_is_never_replaced(run, trained):

@@ -5,6 +5,7 @@ other runs.
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 
 from configs.cluttered_digits import get_config
 from lficam_jax.config import as_json
+from lficam_jax.data.division import from_csv
 from lficam_jax.errors import UserError
-from lficam_jax.explaining.run import _new_folder
+from lficam_jax.explaining.run import _new
 from lficam_jax.study import runs
 from lficam_jax.study.formats import Table, to_csv
 from lficam_jax.study.page import report
@@ -199,8 +201,22 @@ def test_a_picture_takes_the_place_of_a_link_and_does_not_follow_it(tmp_path):
 
 
 def test_each_of_two_explanations_gets_a_folder_of_its_own(tmp_path):
-    names = [_new_folder(tmp_path, "4-images").name for _ in range(3)]
+    names = [_new(tmp_path, "4-images", "", Path.mkdir).name for _ in range(3)]
     assert names == ["4-images", "4-images-2", "4-images-3"]
+
+
+def test_a_pipe_or_a_device_in_a_foreign_folder_is_not_read(tmp_path):
+    """To open a pipe waits for ever, and /dev/zero has no end."""
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    refused("config.json: it is a device, not a file", read_config, tmp_path)
+    for place in ("results/train.json", "split.csv", "checkpoints/4/meta/metadata"):
+        pipe = tmp_path / place
+        pipe.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(pipe)
+    refused("train.json: it is a pipe", read_object, tmp_path / "results" / "train.json")
+    refused("split.csv: it is a pipe", from_csv, tmp_path / "split.csv")
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        refused("checkpoint 4 .* it is a pipe", checkpoints.restore_model, None, 4)
 
 
 def test_a_link_to_nowhere_or_in_a_circle_is_no_result(tmp_path):

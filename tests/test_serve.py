@@ -70,6 +70,22 @@ def test_what_is_no_picture_is_refused(port, path, body):
     assert ask(port, "POST", path, body)[0] == 400
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"POST /explain?height=9&width=9 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 243\r\n\r\nx",
+        b"GET //[ HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\xff\xfe\r\n\r\n", b"GET /" + b"a" * 70_000,
+    ],
+)  # fmt: skip
+def test_half_a_request_is_refused_without_a_word(port, capfd, sent):
+    with socket.create_connection((HOST, port)) as client:
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+        assert b" 4" in client.recv(99)  # 400, 404, 414
+    assert ask(port, "GET", "/")[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_page_of_another_site_is_refused(port):
     """Whose name leads here, whose script asks, or that is a local file."""
     picture = {"kind": "POST", "path": "/explain?height=1&width=1", "body": b"abc"}

@@ -1,5 +1,6 @@
 """A video in, maps over its frames out; and what a file that is none gets told."""
 
+import os
 import sys
 from fractions import Fraction
 
@@ -11,6 +12,8 @@ import pytest
 import lficam_jax as lfi
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import video
+from lficam_jax.explaining.run import run_video
+from lficam_jax.explaining.session import Session
 
 FRAMES, RATE = 7, Fraction(25, 2)
 
@@ -77,6 +80,10 @@ def test_every_frame_is_drawn_and_few_are_held(network, clip, tmp_path):
 def test_files_that_are_no_video_are_told(network, clip, tmp_path):
     text, silent = tmp_path / "a.mp4", tmp_path / "sound.wav"
     text.write_text("no video")
+    playlist, pipe = tmp_path / "list.m3u8", tmp_path / "pipe.mp4"  # it would read another file
+    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{clip}\n#EXT-X-ENDLIST\n")
+    os.mkfifo(pipe)
+    (circle := tmp_path / "circle.mp4").symlink_to("circle.mp4")
     with av.open(str(silent), "w") as out:
         stream = out.add_stream("pcm_s16le", rate=8000, layout="mono")
         sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
@@ -87,6 +94,9 @@ def test_files_that_are_no_video_are_told(network, clip, tmp_path):
         (silent, "holds no video, only audio"),
         (tmp_path / "none.mp4", "there is no file"),
         (tmp_path, "is no video that can be read"),
+        (playlist, "is no video that can be read"),
+        (pipe, "it is a pipe, not a file"),
+        (circle, "there is no file|Too many levels"),
     ]:
         with pytest.raises(UserError, match=fragment):
             lfi.explain_video(network, path, out=tmp_path / "out.mp4")
@@ -99,7 +109,20 @@ def test_files_that_are_no_video_are_told(network, clip, tmp_path):
             lfi.explain_video(network, clip, out=out)
     with pytest.raises(UserError, match="network must be a run or a function of frames, not 3"):
         lfi.explain_video(3, clip, out=tmp_path / "out.mp4")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "sound.wav"}
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {"a.mp4", "sound.wav", "list.m3u8", "pipe.mp4", "circle.mp4"}
+
+
+def test_a_second_video_leaves_the_first(run, clip, tmp_path, monkeypatch, capsys):
+    """One that fails leaves nothing."""
+    monkeypatch.chdir(tmp_path)
+    session = Session(run)
+    for name in ("clip-maps.mp4", "clip-maps-2.mp4"):
+        assert run_video(session, str(clip)) == 0 and capsys.readouterr().out.endswith(f"{name}\n")
+        assert len(read(tmp_path / name)[1]) == FRAMES
+    with pytest.raises(UserError, match="there is no file"):
+        run_video(session, "absent.mp4")
+    assert {path.name for path in tmp_path.iterdir()} == {"clip-maps.mp4", "clip-maps-2.mp4"}
 
 
 def test_a_video_without_frames_or_with_a_broken_one(clip):
@@ -137,4 +160,6 @@ def test_what_the_network_raises_is_not_said_of_the_file(network, clip, tmp_path
         lfi.explain_video(fails, clip, out=tmp_path / "o.mp4")
     with pytest.raises(lfi.UserError, match="explained no frame"):
         lfi.explain_video(lambda frames: network(frames)[:0], clip, out=tmp_path / "o.mp4")
+    with pytest.raises(lfi.UserError, match="must return the Explanations of frames, not None"):
+        lfi.explain_video(lambda frames: None, clip, out=tmp_path / "o.mp4")
     assert not [*tmp_path.iterdir()]

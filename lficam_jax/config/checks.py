@@ -1,6 +1,7 @@
 """What each key may be, and the checks that say so."""
 
 import re
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -63,8 +64,11 @@ DURATIONS = ("optim.warmup", "train.total", "eval.every")  # …_epochs or …_s
 def validate(config: ConfigDict) -> None:
     """Raises one UserError that lists everything that is wrong with `config`."""
     data = config.data
-    problems = [*_bad_choices(config), *_bad_durations(config), *_bad_numbers(config)]
-    problems += _bad_data(data)
+    if problems := _without_value(config):  # the other checks need one
+        raise UserError(f"the config is not valid: {'; '.join(problems)}")
+    numbers = _bad_numbers(config)
+    problems = [*_bad_choices(config), *_bad_durations(config), *numbers]
+    problems += _bad_data(data, told={line.partition("=")[0] for line in numbers})
     if data.labels_file and data.name != "folder":
         problems.append(
             f"data.labels_file is of pictures in a folder (--config folder), not of {data.name}"
@@ -116,6 +120,16 @@ def _bad_patterns(optim: ConfigDict) -> list[str]:
     return problems
 
 
+def _without_value(config: ConfigDict, prefix: str = "") -> list[str]:
+    problems = []
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            problems += _without_value(value, f"{prefix}{name}.")
+        elif value is None:
+            problems.append(f"{prefix}{name} is None, which no key may be; leave it out")
+    return problems
+
+
 def _bad_choices(config: ConfigDict) -> list[str]:
     asked = {path: _at(config, path) for path in CHOICES}
     return [
@@ -154,19 +168,25 @@ def _bad_numbers(config: ConfigDict) -> list[str]:
     return problems
 
 
-def _bad_data(data: ConfigDict) -> list[str]:
-    bad = {
-        "image_size": (not is_size(data.image_size), 
-                       "be a whole number to 9,999, or two: rows, columns"),
-        "mean": (len(data.mean or ()) not in (0, 3), "hold three numbers, or none"),
-        "std": (len(data.std or ()) not in (0, 3) or not all(std > 0 for std in data.std or ()),
-                "hold three positive numbers, or none"),
-        "number": (len(data.number) not in (0, 2) or not all(std > 0 for std in data.number[1:]),
+def _bad_data(data: ConfigDict, told: Collection[str]) -> list[str]:
+    """Says what else is wrong with the data's keys, once: not of those that were told of."""
+    rules: dict[str, tuple[Callable[[Any], bool], str]] = {
+        "image_size": (is_size, "be a whole number to 9,999, or two: rows, columns"),
+        "mean": (lambda mean: len(mean) in (0, 3), "hold three numbers, or none"),
+        "std": (lambda std: len(std) in (0, 3), "hold three positive numbers, or none"),
+        "number": (lambda pair: len(pair) == 0 or (len(pair) == 2 and pair[1] > 0),
                    "hold a mean and a positive deviation, or none"),
-        "channels": (data.channels not in (0, 1, 3), "be 1 or 3, or 0 for the data set's own"),
-        "classes": (len({*data.classes}) < len(data.classes), "hold different names, or none"),
+        "channels": (lambda count: count in (0, 1, 3), "be 1 or 3, or 0 for the data set's own"),
+        "classes": (_are_names, "hold different names, or none"),
     }  # fmt: skip
-    return [f"data.{k}={data[k]} must {how}" for k, (wrong, how) in bad.items() if wrong]
+    return [
+        f"data.{key}={data[key]} must {how}" for key, (fits, how) in rules.items()
+        if f"data.{key}" not in told and not fits(data[key])
+    ]  # fmt: skip
+
+
+def _are_names(classes: Any) -> bool:
+    return all(isinstance(name, str) for name in classes) and len({*classes}) == len(classes)
 
 
 def _at(config: ConfigDict, path: str) -> Any:

@@ -1,5 +1,6 @@
 """Reading a file whole, and nothing but a file: a pipe waits, a device has no end."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -46,6 +47,18 @@ def kind(path: str | Path) -> str:
       OSError: if it is not there.
     """
     return _kind(os.stat(path))
+
+
+def plain_file(path: str | Path) -> Path:
+    """Returns the path of what can be opened and read to its end: a pipe waits, a device has none.
+
+    Raises:
+      OSError: if it is not there (as `open` says it), or is neither a file nor a folder.
+    """
+    what = kind(path)
+    if what not in ("", "a folder"):
+        raise OSError(errno.EINVAL, f"it is {what}, not a file", str(path))
+    return Path(path)
 
 
 def _kind(status: os.stat_result) -> str:

@@ -4,8 +4,10 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from lficam_jax.data.files import plain_file
 from lficam_jax.data.folder import NAMES
 from lficam_jax.errors import UserError, nearest
 
@@ -87,6 +89,17 @@ def read_table(file: Path, columns: Sequence[str] = ()) -> Table:
     Raises:
       UserError: for a file that cannot be read or says something else, naming the line.
     """
+    try:
+        about = plain_file(file).stat()
+    except OSError as error:
+        raise UserError(f"cannot read data.labels_file={file}: {error.strerror}") from error
+    stamp = about.st_ino, about.st_size, about.st_mtime_ns
+    return _read(file.absolute(), file, tuple(columns), stamp)
+
+
+@lru_cache(maxsize=2)  # whatever asks something of a folder reads it: nine times in a training
+def _read(place: Path, file: Path, columns: tuple[str, ...], stamp: tuple[int, ...]) -> Table:
+    """Reads a labels file, once until it changes."""
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
             reader = csv.reader(lines, skipinitialspace=True)

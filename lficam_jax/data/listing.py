@@ -45,7 +45,7 @@ def walk(folder: Path) -> Listing:
       UserError: if a folder cannot be read.
     """
     found = Listing()
-    above = {*folder.absolute().parents, *folder.resolve().parents}
+    above = {*folder.absolute().parents, *Path(os.path.realpath(folder)).parents}
     _walk(folder, frozenset(map(_identity, above)), found)
     found.files.sort()
     found.masks.sort()

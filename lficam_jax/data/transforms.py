@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lficam_jax.config import CHOICES
-from lficam_jax.config.size import Size, as_size, sides
+from lficam_jax.config.size import MOST, Size, as_size, is_size, sides
 from lficam_jax.data.datasets import IMAGENET_MEAN, IMAGENET_STD, Dataset
 from lficam_jax.errors import UserError, brief, check_whole, check_word, is_number
 
@@ -85,6 +85,8 @@ def _checked_size(given: Any) -> Size:
         rows, columns = (check_whole("Preprocess: image_size", side) for side in each)
     except UserError as error:
         raise UserError(f"{error}, or two of them: rows, columns") from error
+    if not is_size((rows, columns)):
+        raise UserError(f"Preprocess: image_size={brief(given)} must be {MOST:,} at most")
     return as_size((rows, columns))
 
 

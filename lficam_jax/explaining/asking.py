@@ -112,8 +112,9 @@ def _index(what: str, given: Any, classes: tuple[str, ...]) -> int:
             raise UserError(f"{what}: class {brief(given)} is unknown{known}")
         return classes.index(legible(given))
     try:
-        return check_whole(what, int(given) if isinstance(given, str) else given, -(10**9))
-    except UserError as error:
+        found = check_whole(what, int(given) if isinstance(given, str) else given, -(10**9))
+        return int(np.int32(found))
+    except (UserError, OverflowError, ValueError) as error:
         told = f"{what}: give a class's name or number, not {brief(given)}"
         raise UserError(told) from error
 

@@ -1,6 +1,5 @@
 """Takes a trained network out of this package: one call, whatever the format."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,4 +50,4 @@ def export(
 
 
 def _default(run: structs.Run) -> Path:
-    return (run.workdir or Path(re.sub(r"\W+", "_", Path(run.name).stem))) / "export"
+    return (run.workdir or Path(run.slug)) / "export"

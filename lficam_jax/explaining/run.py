@@ -3,8 +3,9 @@
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,8 @@ def run_video(
       session: whose network and methods.
       video: its path.
       target: the class that maps are asked about, by name or number; None: the predicted one.
-      out: of the new video; '': its name with `-maps` behind it, in the folder one stands in.
+      out: of the new video; '': its name with `-maps` behind it, in the folder one stands in, or
+        the next of that name that is free: an earlier one stays.
 
     Raises:
       UserError: as `video.explain_video` does.
@@ -148,8 +150,13 @@ def run_video(
             session.methods(), target=target, classes=session.classes, align=session.align,
         )  # fmt: skip
 
-    name = Path(video).stem
-    print(f"video  {explain_video(look, video, out=out or f'{name}-maps.mp4')}")
+    with contextlib.ExitStack() as stack:
+        if not out:
+            taken = _new(
+                Path(), f"{Path(video).stem}-maps", ".mp4", partial(Path.touch, exist_ok=False)
+            )
+            stack.callback(_remove_if_empty, taken)
+        print(f"video  {explain_video(look, video, out=out or taken)}")
     return 0
 
 
@@ -163,13 +170,13 @@ def _opened(
     """
     run, chosen = session.run, out
     if run.workdir is None:
-        place, name = Path(), run.name.replace(":", "_")
+        place, name = Path(), run.slug
     else:
         place, name = run.workdir / "explanations", f"{run.step}{'-images' * own_files}"
     details = session.details | {"maps": ", ".join(methods)}
     try:
         if own_files and not out:
-            chosen = _new_folder(place, name)
+            chosen = _new(place, name, "", Path.mkdir)
             stack.callback(_remove_if_empty, chosen)
         return stack.enter_context(
             Folder(
@@ -183,25 +190,28 @@ def _opened(
         return error
 
 
-def _new_folder(place: Path, name: str) -> Path:
+def _new(place: Path, name: str, ending: str, make: Callable[[Path], None]) -> Path:
     """Makes the first of NAME, NAME-2, … that is not there; several processes get one each."""
-    names = (f"{name}{f'-{n}' * (n > 1)}" for n in itertools.count(1))
-    with teaching(place / name):
+    names = (f"{name}{f'-{n}' * (n > 1)}{ending}" for n in itertools.count(1))
+    with teaching(place / f"{name}{ending}"):
         place.mkdir(parents=True, exist_ok=True)
-        return next(place / free for free in names if _made(place / free))
+        return next(place / free for free in names if _made(place / free, make))
 
 
-def _made(folder: Path) -> bool:
+def _made(path: Path, make: Callable[[Path], None]) -> bool:
     try:
-        folder.mkdir()
+        make(path)
     except FileExistsError:
         return False
     return True
 
 
-def _remove_if_empty(folder: Path) -> None:
+def _remove_if_empty(path: Path) -> None:
     with contextlib.suppress(OSError):
-        folder.rmdir()
+        if path.is_dir():
+            path.rmdir()
+        elif not path.stat().st_size:
+            path.unlink()
 
 
 def _examples(session: Session, asked: bool) -> Iterator[Part]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from lficam_jax.data.files import plain_file
 from lficam_jax.errors import UserError, check_path, check_word, legible, shortened
 from lficam_jax.explaining import render
 from lficam_jax.explaining.answer import Answer
@@ -241,7 +242,7 @@ def _answer(said: Answer) -> dict[str, Any]:
 def _manifest(folder: Path) -> dict[str, Any] | None:
     """Returns the manifest of a folder that was written here; None if it was not."""
     try:
-        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        found = json.loads(plain_file(folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     ours = isinstance(found, dict) and found.get("format") == FORMAT
@@ -251,7 +252,8 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 def _place(directory: str | os.PathLike[str]) -> Path:
     if "://" in str(directory):
         raise UserError(f"{directory} is in a bucket; save to a folder here, and copy it there")
-    target, here = check_path("the folder to save to", directory).resolve(), Path.cwd()
+    given, here = check_path("the folder to save to", directory), Path.cwd()
+    target = Path(os.path.realpath(given))  # `resolve` raises of a circle of links
     if target == here or target in here.parents:
         raise UserError(f"{target} is the current folder, or holds it; name a folder inside it")
     return target

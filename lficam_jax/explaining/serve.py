@@ -119,7 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
         fits = 0 < height <= MOST_PIXELS and 0 < width <= MOST_PIXELS
         if not fits or length != 3 * height * width:
             return None
-        return np.frombuffer(self.rfile.read(length), np.uint8).reshape(height, width, 3)
+        content = self.rfile.read(length)
+        if len(content) < length:
+            return None
+        return np.frombuffer(content, np.uint8).reshape(height, width, 3)
 
     def _answer(self, code: int, kind: str, content: bytes) -> None:
         self.send_response(code)

@@ -1,7 +1,8 @@
 """A video in, the same video with maps over its frames out: `lficam_jax.explain_video`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from lficam_jax.data.files import plain_file
 from lficam_jax.errors import UserError, brief, check_path, check_whole
 from lficam_jax.explaining.explanation import by_image
 from lficam_jax.explaining.explanations import Explanations
@@ -52,7 +54,7 @@ def explain_video(
     look = network.explain if hasattr(network, "explain") else network
     if not callable(look):
         raise UserError(f"network must be a run or a function of frames, not {brief(network)}")
-    if source.resolve() == target.resolve():
+    if os.path.realpath(source) == os.path.realpath(target):
         raise UserError(f"out is the video itself ({target}); give another name")
     part = target.with_name(f".part-{target.name}")
     try:
@@ -76,18 +78,21 @@ def _av() -> Any:
     return av
 
 
-def _opened(av: Any, path: Path) -> Any:
+@contextmanager
+def _opened(av: Any, path: Path) -> Iterator[Any]:
+    """Opens a video. A playlist is none: FFmpeg would read whatever file or address it names."""
     if not path.exists():
         raise UserError(f"there is no file {path}")
-    try:
-        video = av.open(str(path))
-    except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{path} is no video that can be read: {_told(error)}") from error
-    if not video.streams.video:
-        kinds = " and ".join(sorted({stream.type for stream in video.streams})) or "nothing"
-        video.close()
-        raise UserError(f"{path} holds no video, only {kinds}; give a file with pictures")
-    return video
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(plain_file(path).open("rb"))
+            video = stack.enter_context(av.open(file, options={"protocol_whitelist": "none"}))
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise UserError(f"{path} is no video that can be read: {_told(error)}") from error
+        if not video.streams.video:
+            kinds = " and ".join(sorted({stream.type for stream in video.streams})) or "nothing"
+            raise UserError(f"{path} holds no video, only {kinds}; give a file with pictures")
+        yield video
 
 
 def _frames(av: Any, video: Any, path: Path) -> Iterator[Frame]:
@@ -114,7 +119,10 @@ def _drawn(
     look: Callable[..., Explanations], frames: Iterator[Frame], size: int, options: dict[str, Any]
 ) -> Iterator[Frame]:
     while batch := list(islice(frames, size)):
-        for same in by_image(look(batch, **options)):
+        found = look(batch, **options)
+        if not isinstance(found, Sequence):
+            raise UserError(f"network must return the Explanations of frames, not {brief(found)}")
+        for same in by_image(found):
             yield np.hstack([np.asarray(item.overlay()) for item in same])
 
 

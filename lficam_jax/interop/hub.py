@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lficam_jax.config.size import as_size
+from lficam_jax.data.files import plain_file
 from lficam_jax.errors import UserError
 
 WEIGHTS, FED = "model.safetensors", "config.json"
@@ -62,7 +63,7 @@ def fed_as(path: Path) -> dict[str, Any]:
       UserError: if it is not there, or says something else.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(plain_file(path).read_text(encoding="utf-8"))
         told = told.get("pretrained_cfg", told)
         _, height, width = told["input_size"]
         if told.get("crop_mode", "center") != "center":

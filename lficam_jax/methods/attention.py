@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from lficam_jax.errors import UserError
-from lficam_jax.methods.split import Maps, Split
+from lficam_jax.methods.split import Maps, Split, slope
 from lficam_jax.methods.targets import Target, pick
 
 
@@ -45,10 +45,10 @@ def gradient_rollout(split: Split, target: Target) -> Maps:
             "method gradient_rollout replaces the attention weights inside the network, and "
             "attentions=… only tells them; use attention_rollout, or grad_cam"
         )
-    gradients = jax.grad(lambda given: pick(weighing(given), target).sum())(weights)
+    gradients = slope(lambda given: pick(weighing(given), target).sum(), weights)
     rolled = _identity(weights[0][:, 0])
-    for one, gradient in zip(weights, gradients, strict=True):
-        mean = jnp.mean(jax.nn.relu(gradient * one).astype(jnp.float32), axis=1)
+    for one, change in zip(weights, gradients, strict=True):
+        mean = jnp.mean(jax.nn.relu(change * one).astype(jnp.float32), axis=1)
         rolled = rolled + _product(mean, rolled)
     return _at_tokens(split, rolled)
 

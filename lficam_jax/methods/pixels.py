@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from lficam_jax.methods.guided import guided
 from lficam_jax.methods.loops import CHUNK_SIZE, keys_of, masked_scores, noise, seen
-from lficam_jax.methods.split import Split
+from lficam_jax.methods.split import Split, slope
 from lficam_jax.methods.targets import Target, pick
 from lficam_jax.ops.maps import resize
 from lficam_jax.structs import Key
@@ -109,7 +109,7 @@ def guided_backprop(split: Split, target: Target) -> Maps:
     """
     images, network = seen("guided_backprop", split)
     network = guided(network, images)
-    found: Array = jax.grad(lambda x: pick(network(x), target).sum())(images)
+    found: Array = slope(lambda x: pick(network(x), target).sum(), images)
     return _largest(found)
 
 
@@ -198,9 +198,8 @@ def random_mask(key: Key, size: tuple[int, ...], cells: int, share: float) -> Fl
 def _gradient(name: str, split: Split, target: Target, images: Pixels | None = None) -> Pixels:
     """Returns dy/dx, at other images than the split's if they are given."""
     own, network = seen(name, split)
-    found: Array = jax.grad(lambda x: pick(network(x), target).sum())(
-        own if images is None else images
-    )
+    at = own if images is None else images
+    found: Array = slope(lambda x: pick(network(x), target).sum(), at)
     return found
 
 

@@ -135,8 +135,26 @@ class Split:
         def total(features: Array) -> Array:
             return pick(self.classify(features), target).sum()
 
-        gradient: Array = jax.grad(total)(self.features)
-        return gradient
+        found: Array = slope(total, self.features)
+        return found
+
+
+def slope(total: Callable[[Any], Array], at: Any) -> Any:
+    """Returns `jax.grad(total)(at)`.
+
+    Raises:
+      UserError: if no gradient flows through the network.
+    """
+    try:
+        return jax.grad(total)(at)
+    except ValueError as error:
+        if "Reverse-mode differentiation does not work" not in str(error):
+            raise
+        raise UserError(
+            "no gradient flows through a loop of the network whose length is open "
+            "(lax.while_loop); write it as lax.scan, or take a method without gradients, such as "
+            "score_cam, ablation_cam, eigen_cam, occlusion or rise"
+        ) from error
 
 
 def split_model(model: nn.Module, variables: Variables, images: Float[Array, "b y x c"]) -> Split:

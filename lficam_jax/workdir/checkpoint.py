@@ -10,6 +10,7 @@ import contextlib
 import gc
 import itertools
 import logging
+import os
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from lficam_jax.data.files import plain_file
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.structs import TrainState, Variables
 from lficam_jax.workdir.damage import cause, in_a_line, refused
@@ -49,7 +51,7 @@ class Checkpoints:
         self, workdir: Path | str, config: Mapping[str, Any] | None = None, *,
         keep_latest: int = 2, read_only: bool = False,
     ) -> None:  # fmt: skip
-        self.directory = Path(workdir).resolve() / "checkpoints"
+        self.directory = Path(os.path.realpath(workdir)) / "checkpoints"
         self._config, self._keep_latest = dict(config or {}), keep_latest
         self._ours = jax.process_index() == 0
         if not self._ours:
@@ -249,6 +251,9 @@ class Checkpoints:
         return words
 
     def _read(self, step: int, like: Mapping[str, Any]) -> dict[str, Any]:
+        for here, _, names in os.walk(self.directory / str(step)):
+            for name in names:
+                plain_file(Path(here, name))  # orbax would wait for a pipe
         wanted = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
         items = self.manager.restore(
             step, args=ocp.args.Composite(meta=ocp.args.JsonRestore(), **wanted)

@@ -5,6 +5,8 @@ import os
 import re
 from pathlib import Path
 
+from lficam_jax.data.files import plain_file
+
 # What a part that is gone, or something else in its place, makes the system say.
 ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
 WORDS = {
@@ -58,7 +60,7 @@ def _unreadable(folder: Path) -> str:
     try:
         for here, _, names in os.walk(folder, onerror=stop):
             for name in names:
-                with open(Path(here, name), "rb") as file:
+                with plain_file(Path(here, name)).open("rb") as file:
                     while file.read(1 << 20):
                         pass
     except OSError as error:

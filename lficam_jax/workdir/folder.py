@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json, default_config, validate
 from lficam_jax.data import ALL, RECORDED, dataset_info, is_synthetic, resolved, split_table_fits
+from lficam_jax.data.files import plain_file
 from lficam_jax.errors import UserError
 from lficam_jax.workdir.results import Unreadable, read_object, replace_text, understood
 
@@ -64,7 +65,7 @@ def claim(
 
 def _check_division(workdir: Path, division: str) -> None:
     file = workdir / SPLIT_FILE
-    before = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
+    before = plain_file(file).read_text("utf-8", "surrogateescape") if file.exists() else ""
     if holds_run(workdir) and division != before:
         raise UserError(
             f"{workdir} belongs to a run on other splits of the pictures; use another --workdir, "

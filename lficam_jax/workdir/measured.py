@@ -10,6 +10,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
+from lficam_jax.data.files import plain_file
 from lficam_jax.errors import UserError
 from lficam_jax.workdir.damage import ABSENT
 from lficam_jax.workdir.results import replace_text, teaching
@@ -70,7 +71,7 @@ class Manager(ocp.CheckpointManager):  # type: ignore[misc]  # orbax is untyped
         """Returns a JSON file of a step; {} if it is damaged or absent."""
         path = Path(self.directory).joinpath(str(step), *names)
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(plain_file(path).read_text())
         except OSError as error:
             if error.errno not in ABSENT:
                 raise UserError(f"cannot read {path}: {error.strerror}") from error

@@ -15,6 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from lficam_jax.config import as_json
+from lficam_jax.data.files import plain_file
 from lficam_jax.errors import UserError, brief, shortened
 from lficam_jax.workdir.damage import ABSENT
 from lficam_jax.workdir.origin import origin
@@ -81,7 +82,7 @@ def read_object(path: Path) -> dict[str, Any]:
       UserError: if the system refuses to read it, which says nothing of the file.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(plain_file(path).read_text(encoding="utf-8"))
     except OSError as error:
         kind = Unreadable if error.errno in ABSENT else UserError
         raise kind(f"cannot read {path}: {error.strerror}") from error

@@ -20,7 +20,8 @@ from ml_collections import ConfigDict
 from lficam_jax import structs
 from lficam_jax.config import as_json, default_config, validate
 from lficam_jax.data import dataset_info, resolved
-from lficam_jax.errors import UserError
+from lficam_jax.data.files import plain_file
+from lficam_jax.errors import UserError, check_whole
 from lficam_jax.interop.torch_file import load_torch_file
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import init_variables
@@ -139,13 +140,14 @@ def load_weights(weights: Path, name: str, config: ConfigDict | None = None) -> 
         raise UserError(f"{weights} holds the weights of another network than {BESIDE} tells of")
     arrays = unflatten_dict({n: v.astype(wanted[n].dtype) for n, v in found.items()}, sep="/")
     variables = {"batch_stats": {}, **arrays}  # a network without BatchNorm has none
-    return structs.Run(None, config, model, variables, int(told.get("step", 0)), name)
+    step = check_whole(f"step in {weights.with_name(BESIDE)}", told.get("step", 0), 0)
+    return structs.Run(None, config, model, variables, step, name)
 
 
 def _told(path: Path) -> dict[str, Any]:
     """Returns a JSON object; {} where there is none."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        told = json.loads(plain_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.errors import UserError, brief, nearest
 from lficam_jax.interop.networks.grids import Grid, attentions, grids, reshaped, token_grid, told
 from lficam_jax.interop.networks.network import Network
 from lficam_jax.interop.networks.program import Program
@@ -103,7 +103,7 @@ class Cut:
         def whole(x: Array) -> Any:
             return program_of(len(x)).run(weights, x)[0]
 
-        told = None if self.attentions is None else tuple(self.attentions(images))
+        told = None if self.attentions is None else _given(self.attentions(images))
         alone = Cut(self.network, (name,), self.reshape, self.attentions)
         return Split(
             features=grid.move(native).astype(jnp.float32),
@@ -161,8 +161,24 @@ def _of(program: Program, known: Mapping[str, Grid], name: str) -> Grid:
     )
 
 
+def _given(attentions: Any) -> Attentions:
+    """Returns what a function of somebody's says are attention weights."""
+    try:
+        found = tuple(attentions)
+    except TypeError:
+        found = (None,)
+    if not all(hasattr(one, "ndim") for one in found):
+        raise UserError(
+            f"attentions must return an array [b heads n n] for each block, not {brief(attentions)}"
+        )
+    return found
+
+
 def _check_exists(program: Program, name: str) -> None:
     if name in program.layers:
+        kind = program.layers[name].dtype
+        if not jnp.issubdtype(kind, jnp.floating):
+            raise UserError(f"layer {name!r} puts out {kind}, and a map is made of floats")
         return
     inside = [one for one in program.layers if one.startswith((f"{name}/", f"{name}["))]
     more = f" — did you mean {inside[-1]!r}?" if inside else nearest(name, tuple(program.layers))

@@ -51,11 +51,21 @@ def as_refusal(error: BaseException) -> UserError | None:
     >>> as_refusal(PermissionError(errno.EACCES, "Permission denied", "/data/a.txt"))
     UserError('the system refuses /data/a.txt: Permission denied')
     """
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        return UserError("the current folder was removed; change to one that is there")
     if not isinstance(error, OSError) or error.errno not in REFUSALS or error.filename is None:
         return None
     return UserError(
         f"the system refuses {shortened(legible(os.fsdecode(error.filename)))}: {error.strerror}"
     )
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 PLATFORMS = {"Linux": ("x86_64", "aarch64"), "Darwin": ("arm64",)}

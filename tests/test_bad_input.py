@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 import lficam_jax as lfi
+from lficam_jax.errors import as_refusal
 from tests.refused import refused
 
 ONE = np.zeros((8, 8, 3), np.uint8)
@@ -56,6 +57,17 @@ def test_what_is_no_path_is_told(run, trained, tmp_path):
             run.explain(long)
         assert len(str(told.value)) < 250
     refused("File name too long", run.explain(ONE).save, tmp_path / ("a" * 300))
+
+
+def test_a_current_folder_that_was_removed_is_told(run, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    refused("the current folder was removed", run.explain(ONE).save, "page")
+    with pytest.raises(FileNotFoundError) as error:
+        Path.cwd()
+    assert "change to one that is there" in str(as_refusal(error.value))
 
 
 def test_train_takes_a_config_by_name_and_tells_what_is_none(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from lficam_jax.data.files import plain_file
-from lficam_jax.errors import UserError, check_path, check_word, legible, shortened
+from lficam_jax.errors import UserError, as_refusal, check_path, check_word, legible, shortened
 from lficam_jax.explaining import render
 from lficam_jax.explaining.answer import Answer
 from lficam_jax.explaining.explanation import (
@@ -252,8 +252,11 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 def _place(directory: str | os.PathLike[str]) -> Path:
     if "://" in str(directory):
         raise UserError(f"{directory} is in a bucket; save to a folder here, and copy it there")
-    given, here = check_path("the folder to save to", directory), Path.cwd()
-    target = Path(os.path.realpath(given))  # `resolve` raises of a circle of links
+    given = check_path("the folder to save to", directory)
+    try:
+        here, target = Path.cwd(), Path(os.path.realpath(given))  # `resolve` raises of a circle
+    except FileNotFoundError as error:
+        raise as_refusal(error) or error from error
     if target == here or target in here.parents:
         raise UserError(f"{target} is the current folder, or holds it; name a folder inside it")
     return target

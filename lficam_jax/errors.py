@@ -120,6 +120,16 @@ def shortened(text: str, most: int = 200) -> str:
     return text if len(text) <= most else f"{text[: most // 2]}…{text[1 - most // 2 :]}"
 
 
+def first_line(error: Exception) -> str:
+    """Returns the first line of what an error says: of a KeyError the text, not how it is written.
+
+    >>> first_line(KeyError("no such key, but\\nthese"))
+    'no such key, but'
+    """
+    text = str(error.args[0]) if error.args else ""
+    return shortened((text.splitlines() or [type(error).__name__])[0])
+
+
 def legible(text: object) -> str:
     r"""Returns text that any file and terminal takes: file names may hold any bytes.
 

@@ -71,6 +71,11 @@ def _other(path):
     beside.write_text(json.dumps(told))
 
 
+def _key(path):
+    beside = path.parent / "config.json"
+    beside.write_text(beside.read_text().replace("init_from", "nit_from"))
+
+
 def _deep(path):
     (path.parent / "config.json").write_text("[" * 100_000)
 
@@ -96,6 +101,7 @@ def _none(path):
     [
         (_cut, "SHA-256 differs"), (_alone, "config.json is missing"),
         (_other, "weights of another network"), (_none, "is it of an export"),
+        (_key, r"config.json: .?Key .nit_from. does not exist.{,300}$"),
         (_deep, "is it of an export"), (_no_step, "step .*'last' must be a whole number"),
         (_no_classes, "data.classes is None, which no key may be"),
     ],

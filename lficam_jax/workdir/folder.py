@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from lficam_jax.config import as_json, default_config, validate
 from lficam_jax.data import ALL, RECORDED, dataset_info, is_synthetic, resolved, split_table_fits
 from lficam_jax.data.files import plain_file
-from lficam_jax.errors import UserError
+from lficam_jax.errors import UserError, first_line
 from lficam_jax.workdir.results import Unreadable, read_object, replace_text, understood
 
 # Keys that change where things are read, how often something is written, or how a step is spread
@@ -179,8 +179,8 @@ def read_config(workdir: Path | str, data: ConfigDict | None = None) -> ConfigDi
     try:
         config.update(theirs)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot read {path}: {reason}; is the folder a run's?") from error
+        told = first_line(error)
+        raise UserError(f"cannot read {path}: {told}; is the folder a run's?") from error
     if data is not None:
         config.data.dir = data.dir or config.data.dir
         config.data.folder = data.folder or config.data.folder

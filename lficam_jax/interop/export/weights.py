@@ -21,7 +21,7 @@ from lficam_jax import structs
 from lficam_jax.config import as_json, default_config, validate
 from lficam_jax.data import dataset_info, resolved
 from lficam_jax.data.files import plain_file
-from lficam_jax.errors import UserError, check_whole
+from lficam_jax.errors import UserError, check_whole, first_line
 from lficam_jax.interop.torch_file import load_torch_file
 from lficam_jax.models import create_model
 from lficam_jax.models.classifier import init_variables
@@ -106,8 +106,9 @@ def config_beside(weights: Path) -> ConfigDict:
     try:
         config.update(_told(beside)["config"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot read {beside}: {reason}; is it of an export?") from error
+        raise UserError(
+            f"cannot read {beside}: {first_line(error)}; is it of an export?"
+        ) from error
     validate(config)
     return config
 

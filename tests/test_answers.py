@@ -142,6 +142,7 @@ def test_head_classwise_reads_each_label_through_its_map(loss, outputs):
 def test_what_weighs_channels_by_probabilities_of_classes_says_so():
     with pytest.raises(UserError, match="fin.kind=tied weighs channels by how likely each class"):
         create_model("cifar_resnet", 8, num_classes=1, loss="regression", fin={"kind": "tied"})
+    create_model("cifar_resnet", 8, num_classes=3, loss="sigmoid", fin={"kind": "tied"})  # a share
 
 
 def test_bfloat16_answers_in_float32():

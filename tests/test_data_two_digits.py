@@ -13,6 +13,7 @@ from lficam_jax.data.builders import cluttered_digits, sources
 from lficam_jax.data.sample import Sample
 from lficam_jax.devices.parallel import replicate
 from lficam_jax.errors import UserError
+from lficam_jax.explaining.run import _examples
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure.faithfulness import Measurement, check_measurable, stream, target_of
 from lficam_jax.measure.scoreboard import GROUPS
@@ -150,6 +151,17 @@ def test_measures_and_study_are_asked_about_the_same_class(trained, batch):
     np.testing.assert_array_equal(right, ((logits >= 0) == batch["label"]).all(axis=1))
     assert ids.tolist() == batch["id"].tolist()
     assert accuracy_of({"exact_match": 0.25, "loss": 1}) == 0.25
+
+
+def test_explain_asks_the_same_and_knows_no_pixels_of_another_class(trained, batch):
+    def asks(method, asked):
+        return next(_examples(Session(trained, "test", 32, [method]), asked))[1]
+
+    usual = asks("own", True)
+    assert usual["target"] == batch["asked"].tolist()
+    np.testing.assert_array_equal(usual["masks"], batch["mask"])
+    assert {"target", "masks"}.isdisjoint(asks("own", False))  # --target names a class
+    assert "target" not in asks("mean_features", True)  # which takes none
 
 
 @pytest.mark.parametrize("target", ["predicted", "label"])

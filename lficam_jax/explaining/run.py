@@ -217,8 +217,10 @@ def _remove_if_empty(path: Path) -> None:
 def _examples(session: Session, asked: bool) -> Iterator[Part]:
     """Yields the examples of the session, with all that is known of them.
 
-    With `asked` maps that can be asked about a class are asked about that of the example, if any.
+    With `asked` maps that can be asked about a class are asked about that of the example, if any;
+    of another class the example does not know the pixels.
     """
+    knows = asked or not session.info.asks
     drawn = session.methods() or session.methods("own", "grad_cam")[:1]
     asked = asked and session.info.asks and any(asks(m, session.run.model) for m in drawn)
     for batch in session.sample.batches(min(AT_ONCE, len(session.sample))):
@@ -229,7 +231,8 @@ def _examples(session: Session, asked: bool) -> Iterator[Part]:
         fed = normalise(rows["image"], session.info)
         inputs = Inputs(fed, rows["image"], names, notes=notes, boxes=boxes)
         about = {"labels": rows["label"].tolist(), "ids": rows["id"].tolist()}
-        about |= {"masks": list(rows["mask"])} if "mask" in rows else {}
+        if "mask" in rows and knows:
+            about["masks"] = list(rows["mask"])
         yield inputs, about | ({"target": rows["asked"].tolist()} if asked else {})
 
 

@@ -34,7 +34,7 @@ def draw_all(record: Mapping[str, Any], directory: Path) -> list[Path]:
 
 def draw_grid(
     pictures: Sequence[np.ndarray], maps: Mapping[str, Sequence[np.ndarray]],
-    places: Mapping[str, Place | None], path: Path,
+    places: Mapping[str, Place | None], path: Path, titles: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Draws one row per setting and one column per image: does the map stay where it is?
 
@@ -43,12 +43,13 @@ def draw_grid(
       maps: of each setting, one per picture.
       places: of each setting, where its maps lie on the picture.
       path: the file to write.
+      titles: of the pictures.
     """
     overlays = [
         [overlay(enlarge(p), m, place=places[s]) for p, m in zip(pictures, each, strict=True)]
         for s, each in maps.items()
     ]
-    columns = [""] * len(pictures)
+    columns = [*titles] or [""] * len(pictures)
     labelled_grid([[*pictures], *overlays], ["image", *maps], columns, {}, path)
 
 

@@ -96,6 +96,7 @@ def _draw_grids(study: ConfigDict, workdir: Path) -> None:
     classes, first = np.unique(asked, return_index=True)
     chosen = np.linspace(0, len(classes) - 1, min(study.pictures, len(classes)))
     places = first[chosen.round().astype(int)]
+    titles = [f"asked: {sample.classes[i]}" for i in asked[places]] if "asked" in batch else ()
     for model in study.models:
         stored = {s: arrays_of(workdir / "runs" / model / s) for s in study.settings}
         if not all("map/own" in arrays for arrays in stored.values()):
@@ -103,4 +104,4 @@ def _draw_grids(study: ConfigDict, workdir: Path) -> None:
         maps = {s: arrays["map/own"][places] for s, arrays in stored.items()}
         path = workdir / "results" / f"grid_{model}.png"
         lie = {s: place_of(arrays, "own") for s, arrays in stored.items()}
-        draw_grid(batch["image"][places], maps, lie, path)
+        draw_grid(batch["image"][places], maps, lie, path, titles)

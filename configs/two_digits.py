@@ -4,7 +4,8 @@
     lficam train --config two_digits --workdir runs/two
 
 Each picture has two labels and asks for one of them: its pixels are where a map of that class has
-to lie, and the other digit's are where it has not (docs/datasets.md).
+to lie, and the other digit's are where it has not (docs/datasets.md,
+with what two heads reach).
 """
 
 from ml_collections import ConfigDict

@@ -22,7 +22,7 @@ from lficam_jax.metrics.localisation import asked_over_other
 from lficam_jax.prepare import prepare
 from lficam_jax.structs import Run
 from lficam_jax.study.cells import SHOWN
-from lficam_jax.study.runs import _correct, _maps, accuracy_of
+from lficam_jax.study.runs import _correct, accuracy_of
 from lficam_jax.training.evaluate import Evaluation, summarise
 from lficam_jax.training.experiment import initial_variables, make_model
 
@@ -140,13 +140,15 @@ def test_measures_and_study_are_asked_about_the_same_class(trained, batch):
     )
     seen = measure.see(session.variables, batch)
     np.testing.assert_array_equal(seen["class"], batch["asked"])
-    rows = stream(measure, session, ["own"])["own"]
-    own = _maps(["own"], session)["map/own"]  # what a study compares between settings
+    kept = []  # what a study compares between settings
+    watch = lambda batch, seen, found: kept.append(found["own"]["map"])  # noqa: E731
+    rows = stream(measure, session, ["own"], [watch])["own"]
+    (own,) = kept
     expected = maps_of("own", trained.model, trained.variables, seen["image"], batch["asked"])
     np.testing.assert_allclose(own, expected, atol=1e-5)
     over = asked_over_other(jnp.asarray(own), batch["mask"], batch["other_mask"])
     np.testing.assert_array_equal(rows["asked_over_other"], over)
-    right, ids = _correct(session)
+    right, ids = _correct(session, measure)
     logits = trained.model.apply(trained.variables, seen["image"]).logits
     np.testing.assert_array_equal(right, ((logits >= 0) == batch["label"]).all(axis=1))
     assert ids.tolist() == batch["id"].tolist()

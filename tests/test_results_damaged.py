@@ -60,7 +60,7 @@ def finished(tmp_path):
 
 
 def done(run):
-    return runs._trained(run.here) and runs._measured(run.here, run.study, run.run)
+    return runs.trained(run.here) and runs.measured(run.here, run.study, run.run)
 
 
 @pytest.mark.parametrize("name", ["train.json", "measures.json", "measures.npz"])
@@ -80,7 +80,7 @@ def test_a_damaged_result_of_a_study_is_kept_and_measured_again(finished, monkey
     for n in ("", "-2"):
         path.write_text("{")
         monkeypatch.setattr(runs.train, "train", lambda config, here: None)
-        runs._train(finished.run, finished.here)
+        runs.train_run(finished.run, finished.here)
         assert not path.exists() and path.with_name(f"train.json.damaged{n}").read_text() == "{"
 
 

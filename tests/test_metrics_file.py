@@ -38,6 +38,13 @@ def test_a_resumed_run_does_not_leave_steps_twice(tmp_path):
     ]  # fmt: skip
 
 
+def test_damaged_lines_are_dropped_where_a_step_is_measured_again(tmp_path):
+    lines = ['{"step": 19}', "[5]", "5", '{"step": 20, "validation/loss": 1}', '{"step": 20, "tr']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
+    MetricWriter(tmp_path, tensorboard=False, resume_step=20, again="validation/").close()
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 19}\n'
+
+
 def test_without_a_resume_step_earlier_lines_stay(tmp_path):
     for step in (1, 2):
         with MetricWriter(tmp_path, tensorboard=False) as writer:

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lficam_jax.errors import UserError
 from lficam_jax.ops.pool import made_for, max_pool
 
 
@@ -48,3 +49,9 @@ def test_a_tpu_keeps_its_own_operation():
     with made_for("tpu"):
         assert "select_and_scatter_add" in primitives()
     assert "select_and_scatter_add" not in primitives()
+
+
+def test_what_is_smaller_than_a_window_is_told():
+    with pytest.raises(UserError, match="too small for this network: 1 x 4 cells"):
+        max_pool(jnp.ones((1, 1, 4, 1)), (2, 2), (2, 2))
+    assert max_pool(jnp.ones((1, 1, 1, 1)), (3, 3), (2, 2), 1).shape == (1, 1, 1, 1)

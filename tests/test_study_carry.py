@@ -177,6 +177,32 @@ def test_the_rise_in_the_last_quarter_is_that_of_validation(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps(rows[-1]))
     assert runs.late_change(tmp_path) is None  # measured once
     assert runs.late_change(tmp_path / "nowhere") is None
+    for told in ("[5]\n", '{"step": "a", "validation/loss": 1, "validation/accuracy": 1}'):
+        (tmp_path / "metrics.jsonl").write_text(told)
+        assert runs.late_change(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "rise"),
+    [((188, 376, 564, 750), 10.0), ((50, 100), None)],  # 564 is late by rounding; half is too early
+)
+def test_the_last_quarter_begins_where_it_was_measured_next_to_it(tmp_path, steps, rise):
+    rows = [
+        {"step": step, "validation/accuracy": i / 10, "validation/loss": 0.1}
+        for i, step in enumerate(steps)
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = runs.late_change(tmp_path)
+    assert found is None if rise is None else found == pytest.approx(rise)
+
+
+def test_a_signal_while_a_file_is_read_is_no_damage(tmp_path, monkeypatch):
+    def killed(path):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(runs.np, "load", killed)
+    with pytest.raises(Interrupted), stopping():
+        runs.arrays_of(tmp_path)
 
 
 def test_of_several_labels_all_must_be_right():

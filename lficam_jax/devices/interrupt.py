@@ -12,8 +12,10 @@ import jax
 from lficam_jax.devices.distributed import agreed_to_stop
 
 
-class Interrupted(Exception):
+class Interrupted(BaseException):
     """Work was asked to stop, has saved, and continues when the same command is given again.
+
+    Like KeyboardInterrupt no Exception: whatever reads a file takes those for damage.
 
     Args:
       signum: the signal.

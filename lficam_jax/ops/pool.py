@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from lficam_jax.errors import UserError
+
 Pair = tuple[int, int]
 _platform: ContextVar[str | None] = ContextVar("platform", default=None)
 
@@ -35,7 +37,16 @@ def max_pool(
     gradient by atomic additions; instead, one byte says which place of the window it was, which is
     faster on GPU and CPU (docs/benchmarks.md). A TPU has an operation of its own for it: there the
     sum would take a ResNet-18's step twice the traffic, so XLA's gradient stays.
+
+    Raises:
+      UserError: if not one window fits.
     """
+    sides = [n + 2 * padding for n in x.shape[1:3]]
+    if any(side < size for side, size in zip(sides, window, strict=True)):
+        raise UserError(
+            f"the image is too small for this network: {x.shape[1]} x {x.shape[2]} cells are left "
+            f"to pool {window[0]} x {window[1]} of; give larger images, or another network"
+        )
     on_tpu = (_platform.get() or jax.default_backend()) == "tpu"
     pooled: Array = (_by_xla if on_tpu else _by_places)(x, window, stride, padding)
     return pooled

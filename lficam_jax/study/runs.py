@@ -91,15 +91,20 @@ def origin_of(here: Path) -> dict[str, Any]:
 def late_change(here: Path) -> float | None:
     """Returns by how much the accuracy on validation rose in the last quarter of the training.
 
-    In points. None if it was not measured often enough to tell.
+    In points. None if it was not measured within a tenth of the training of that quarter's start.
     """
     try:
         lines = [json.loads(line) for line in (here / "metrics.jsonl").read_text().splitlines()]
-        seen = [(row["step"], accuracy_of(told)) for row in lines if (told := _validation(row))]
-    except (OSError, ValueError, LookupError, TypeError):  # a file to look at, not a result
+        seen = [
+            (float(row["step"]), accuracy_of(told)) for row in lines if (told := _validation(row))
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None  # it is a file to look at, not a result
+    if not seen:
         return None
-    before = [accuracy for step, accuracy in seen if step <= 0.75 * seen[-1][0]]
-    return 100 * (seen[-1][1] - before[-1]) if before else None
+    last, now = seen[-1]
+    step, before = min(seen, key=lambda measured: abs(measured[0] - 0.75 * last))
+    return 100 * (now - before) if abs(step - 0.75 * last) <= 0.1 * last else None
 
 
 def _validation(row: Mapping[str, Any]) -> dict[str, Any]:

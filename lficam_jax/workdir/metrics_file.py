@@ -104,7 +104,7 @@ def _drop_after(path: Path, step: int, again: str | None) -> None:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             found = json.loads(line)
-            repeated = again is not None and any(name.startswith(again) for name in found)
+            repeated = again is not None and any(str(name).startswith(again) for name in found)
             if found["step"] < step + (not repeated):
                 kept.append(line + "\n")
     replace_text(path, "".join(kept))

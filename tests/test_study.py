@@ -236,7 +236,8 @@ def test_a_table_in_four_forms():
 
 
 def start(config, workdir, *more):
-    command = [sys.executable, "-m", "lficam_jax.study", "--config", config, "--workdir", workdir]
+    program = [sys.executable, "-m", "lficam_jax.main", "study"]
+    command = [*program, "--config", config, "--workdir", workdir]
     return subprocess.Popen(
         [*map(str, command), *more], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, env=os.environ | {"XLA_FLAGS": ""},
@@ -299,6 +300,7 @@ def test_a_killed_study_goes_on_and_ends_whole(study):
     assert sum("comparing 6 runs" in each for each in said) == 1
     assert any("left of the study" in each for each in said)
     record = json.loads((workdir / "results" / "study.json").read_text())
+    assert " -m lficam_jax.main study --config" in record["command"]
     assert set(record["runs"]) == {f"{m}/s{s}" for m in ("plain", "lfi") for s in range(3)}
     assert record["test_examples"] == 50 and record["images"] == 16
     for model in ("plain", "lfi"):  # the same correct answers, counted by another program

@@ -90,5 +90,6 @@ def marked(record: Mapping[str, Any], family: str = "") -> str:
         return ""
     number = record["comparisons"].get(family)
     what = "of accuracies" if family == "accuracy" else "of this table"
-    of = f"the {number} comparisons {what}" if number else "the comparisons of its own table"
+    each = "comparison" if number == 1 else "comparisons"
+    of = f"the {number} {each} {what}" if number else "the comparisons of its own table"
     return f" †: also after Holm's correction for {of}."

@@ -52,8 +52,8 @@ def _heads(record: Mapping[str, Any]) -> Table:
     caption = (
         "Is the head better or worse in a measure than what it is set against? By rule: a "
         f"difference counts where its paired 95 % interval leaves out 0; {TIE} where it does not. "
-        f"†: also after Holm's correction for the comparisons of the table with the numbers, "
-        f"accuracy, within or between. {STABLE} {NETWORKS}"
+        "†: also after Holm's correction for all comparisons of the table that has the number. "
+        f"{STABLE} {NETWORKS}"
     )
     header = ("against", "head", *map(with_arrow, columns))
     return Table("heads", "Which head wins", caption, header, rows)

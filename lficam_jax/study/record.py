@@ -1,6 +1,5 @@
 """Writes the record of a study: what was found, and how and on what its runs were made."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import getitem
@@ -25,7 +24,7 @@ from lficam_jax.study.runs import (
     result_of,
 )
 from lficam_jax.study.summary import summarise
-from lficam_jax.workdir.origin import told_hardware
+from lficam_jax.workdir.origin import command, told_hardware
 from lficam_jax.workdir.progress import duration_text
 from lficam_jax.workdir.results import write_result
 
@@ -48,7 +47,7 @@ def write_record(study: ConfigDict, runs: Sequence[Run], workdir: Path, planned:
     first = arrays_of(folder(workdir, runs[0]))
     about = {
         "name": info.name, "labels": info.labels,
-        "command": f"python -m lficam_jax.study {' '.join(sys.argv[1:])}",
+        "command": command(),
         **_made([origin_of(folder(workdir, run)) for run in runs]),
         "time": duration_text(_seconds(workdir, runs)), "planned": planned,
         "settings": _settings(study, runs), "align": study.base.explain.align,

@@ -158,6 +158,7 @@ def test_everything_that_can_be_loaded_is_listed():
     assert 0 < listed["cluttered_digits"].megabytes < 1
     assert all(row.megabytes > 0 for row in lfi.list_models())
     assert "0.9 MB" in str(lfi.list_models()) and len(lfi.list_models()) == len(listed)
+    assert lfi.list_models()[0].name == "cluttered_digits"
     assert set(weights.SHIPPED) <= {*listed}
 
 

@@ -106,7 +106,7 @@ def test_what_is_said_of_the_picture_is_the_mean_over_windows():
         ({"overlap": 1.0}, "overlap must be at least 0 and less than 1, not 1.0"),
         ({"overlap": "half"}, "overlap must be"),
         ({"target": [0, 1]}, "target"),
-        ({"target": lfi.targets.Top(2)}, "asked one question"),
+        ({"target": lfi.targets.Top(2)}, "takes a single target"),
         ({"layer": ["a", "b"]}, "at one layer"),
         ({"method": "grad"}, "'grad' is unknown"),
         ({"preprocess": lfi.Preprocess(image_size=64)}, "20 x 28 pixels, and a window 64 x 64"),

@@ -149,7 +149,7 @@ def test_a_longer_run_that_would_have_warmed_up_longer_is_refused(piecewise, run
     config.train.total_steps = 12
     with pytest.raises(UserError, match=r"in 1 step.s., a quarter .* 12 steps would .* in 3\."):
         train(config, workdir)
-    told = "warm-up in 3 of the steps instead of 5: a share of 25% is the most"
+    told = "the warm-up takes 3 steps instead of 5: at most 25% of all"
     assert told in capsys.readouterr().out
 
 
@@ -176,7 +176,7 @@ def test_a_run_says_what_it_is_before_its_first_step(finished):
         "cifar_resnet-8, lfi head", "226,010 parameters", "4 steps of 16 images (1 epoch)",
     ):  # fmt: skip
         assert fact in told
-    assert "64 pictures are few to train a network from its first weights" in lines[9]
+    assert "64 pictures are few to train a network from scratch" in lines[9]
     assert "4 steps are too few to learn much: for about 1,000" in lines[10]
     assert "--config.train.total_epochs=250;" in lines[10]  # an epoch has four
     assert lines[11] == "compiling the training step …"

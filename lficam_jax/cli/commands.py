@@ -78,7 +78,7 @@ FLAGS: dict[str, dict[str, Any]] = {
     ),
     "explain target": _flag(
         "the class that maps are asked about, by name or number (default: the predicted one); own "
-        "and some others ask about none", metavar="CLASS",
+        "and some others take none", metavar="CLASS",
     ),
     "out": _flag(
         "folder for the page (default: a new one in DIR/explanations), an earlier explanation in "
@@ -187,7 +187,7 @@ MODES = {
         ("port", "pretrained", "from"), True, "--pretrained cluttered_digits",
     ),
     "describe": Mode(
-        "layers, parameters, FLOPs and schedule of a config; no data, but those of `folder`",
+        "layers, parameters, FLOPs and schedule of a config; no data (`folder`: its pictures)",
         ("topology", "sections", "methods"), False, "--config cifar10:depth=20",
     ),
     "benchmark": Mode(

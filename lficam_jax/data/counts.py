@@ -28,8 +28,8 @@ def told(splits: Mapping[str, Pipeline], asked: int = 0) -> list[str]:
         )
     if next(iter(splits.values())).dataset.name == "synthetic":
         lines.append(
-            "the pictures are synthetic, to see that all runs: nothing is learnt of your data; "
-            "say --config.data.dir or --config.data.folder to take real ones"
+            "the pictures are synthetic: the run shows that everything works, and learns nothing; "
+            "for real ones, set --config.data.dir or --config.data.folder"
         )
     lines += dict.fromkeys(note for split in splits.values() for note in split.notes)
     return [line.encode(errors="backslashreplace").decode() for line in lines]  # stray bytes, too

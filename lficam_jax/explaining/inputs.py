@@ -94,8 +94,8 @@ def read_inputs(
         return _normalised(images, dataset)
     if dataset is None:
         raise UserError(
-            "say how images become what the network is fed: preprocess=…, or normalised=True if "
-            "they are as it is fed"
+            "say how images become what the network is fed: preprocess=lfi.Preprocess(image_size=…)"
+            ", or normalised=True if they are normalised already"
         )
     parts: list[Inputs] = []
     skipped: list[tuple[str, str]] = []

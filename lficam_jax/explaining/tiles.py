@@ -87,7 +87,7 @@ def explain_tiled(
     given, asked = class_names(classes), asked_of(target, class_names(classes), 1)
     shown = read.names if names is None else names_of(names, len(read.names))
     if asked.top > 1 or len(asked.targets or ()) > 1:
-        raise UserError("target: windows are asked one question; give one target")
+        raise UserError("explain_tiled takes a single target; call it once for each")
     tiler = Tiler(plan, weights, preprocess, float(overlap), batch_size)
     items = [
         item

@@ -1,7 +1,5 @@
 """What `lficam_jax.load` knows by name."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lficam_jax.interop.export.weights import SHIPPED, find_weights
@@ -25,24 +23,13 @@ class Listed(NamedTuple):
     source: str
 
 
-@dataclass(frozen=True, repr=False)
-class Models:
-    """Networks that can be loaded; prints as a table.
+class Models(tuple[Listed, ...]):
+    """Networks that can be loaded, one after the other; prints as a table."""
 
-    Attributes:
-      rows: one for each.
-    """
-
-    rows: tuple[Listed, ...]
-
-    def __iter__(self) -> Iterator[Listed]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        cells = [(r.name, f"{r.megabytes:.1f} MB", r.source, r.classes) for r in self.rows]
+        cells = [(r.name, f"{r.megabytes:.1f} MB", r.source, r.classes) for r in self]
         return aligned([("name", "weights", "from", "classes"), *cells])
 
 
@@ -62,7 +49,7 @@ def list_models() -> Models:
         Listed(row.name, float(row.megabytes), "ImageNet's 1,000", _source(row))
         for row in PRETRAINED.values()
     ]
-    return Models((*shipped, *theirs))
+    return Models([*shipped, *theirs])
 
 
 def names() -> list[str]:

@@ -50,10 +50,10 @@ def _heads(record: Mapping[str, Any]) -> Table:
         for against, head, found, sign in _rows(record)
     )
     caption = (
-        "Is the head better or worse in a measure than what it is set against? By rule: a "
-        f"difference counts where its paired 95 % interval leaves out 0; {TIE} where it does not. "
-        "†: also after Holm's correction for all comparisons of the table that has the number. "
-        f"{STABLE} {NETWORKS}"
+        "Is the head better or worse in a measure than what stands under against? A difference "
+        f"counts where its paired 95 % interval leaves out 0; {TIE}: it does not; {NONE}: not "
+        "compared. †: also after Holm's correction for all comparisons of the table that has the "
+        f"number. {STABLE} {NETWORKS}"
     )
     header = ("against", "head", *map(with_arrow, columns))
     return Table("heads", "Which head wins", caption, header, rows)

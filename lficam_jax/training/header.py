@@ -57,8 +57,8 @@ def _warm_up(optim: ConfigDict, recipe: Recipe, steps_per_epoch: int) -> Iterato
     asked = duration(optim, "warmup", steps_per_epoch)
     if recipe.warmup_steps < asked:
         yield (
-            f"warm-up in {recipe.warmup_steps} of the steps instead of {asked}: a share of "
-            f"{WARMUP_SHARE:.0%} is the most"
+            f"the warm-up takes {recipe.warmup_steps} steps instead of {asked}: at most "
+            f"{WARMUP_SHARE:.0%} of all"
         )
 
 
@@ -68,9 +68,9 @@ def _doubts(config: ConfigDict, recipe: Recipe, data: Pipeline) -> Iterator[str]
         return
     if data.examples < FEW_PICTURES:
         yield (
-            f"{data.examples} pictures are few to train a network from its first weights: go on "
-            "from a run that has learnt from more, --config.init_from=RUN with a lower "
-            "--config.optim.lr, or take a small network (docs/usage.md: Few pictures)"
+            f"{data.examples} pictures are few to train a network from scratch: start from "
+            "a run trained on more, --config.init_from=RUN with a lower --config.optim.lr, or take "
+            "a small network (docs/usage.md: Few pictures)"
         )
     if recipe.total_steps < FEW_STEPS:
         enough = -(-ENOUGH_STEPS // data.steps_per_epoch)

@@ -42,9 +42,13 @@ def main() -> int:
             [sys.executable, "-m", *COMMAND], capture_output=True, text=True, timeout=300
         )
         lines, code = verdict(json.loads(done.stdout))
-    except (subprocess.TimeoutExpired, ValueError) as error:
+    except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
         late = isinstance(error, subprocess.TimeoutExpired)
-        why = "no answer in time" if late else (done.stderr.splitlines() or ["no answer"])[-1]
+        why = (
+            "no answer in time"
+            if late
+            else (done.stderr.splitlines() or ["no answer that can be read"])[-1]
+        )
         lines, code = [f"NOT AUDITED: {why}"], 0
     print("\n".join(lines))
     return code

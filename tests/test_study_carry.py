@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from lficam_jax.config import as_json
 from lficam_jax.devices.interrupt import Interrupted, stopping
 from lficam_jax.errors import DivergedError, UserError
 from lficam_jax.study import carry, record, runs, summary
+from lficam_jax.study.__main__ import main
 from lficam_jax.study.plan import default_study, plan
 from lficam_jax.study.tables import tables
 from lficam_jax.workdir.folder import claim as claim_folder
@@ -140,6 +142,16 @@ def test_a_signal_between_trainings_ends_the_study_cleanly(small, tmp_path, monk
     assert not list(tmp_path.rglob(carry.LOCK))  # the next process may take it
 
 
+def test_a_signal_among_the_garbage_is_not_lost():
+    class Last:
+        def __del__(self):  # what is raised in here, Python only prints
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), stopping():
+        Last()
+        time.sleep(20)
+
+
 def test_a_method_that_sees_fewer_images_is_compared_on_those():
     """Where score_cam looked, own is 1 better; elsewhere it is far worse, which does not count."""
     own = np.array([3.0, 1.0, -90.0, -90.0])
@@ -222,3 +234,8 @@ def test_tables_say_what_was_measured_on_fewer_images():
     assert "exactly the labels that they have" in by_name["accuracy"].caption
     assert by_name["accuracy"].header[-1] == "last quarter"
     assert {row[-1] for row in by_name["accuracy"].rows} == {"0.25"}
+
+
+def test_a_report_of_what_is_so_far_is_told_to_choose(tmp_path):
+    with pytest.raises(UserError, match="--so_far compares anew, --report compares nothing"):
+        main(["--workdir", str(tmp_path), "--report", "--so_far"], "lficam study")

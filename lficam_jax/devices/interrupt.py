@@ -73,7 +73,9 @@ def stopping() -> Iterator[None]:
     """Inside, a signal ends the work at once, by Interrupted: for work that writes whole files."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise Interrupted(signum)
+        if not _is_swallowed(frame):
+            raise Interrupted(signum)
+        threading.Timer(0.05, os.kill, (os.getpid(), signum)).start()  # comes again, elsewhere
 
     before = {s: signal.signal(s, stop) for s in _heard()}
     try:
@@ -81,6 +83,15 @@ def stopping() -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def _is_swallowed(frame: FrameType | None) -> bool:
+    """Tells whether Python would only print what is raised here: in what collects garbage."""
+    while frame is not None:
+        if frame.f_code.co_name in ("__del__", "_xla_gc_callback"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _heard() -> list[signal.Signals]:

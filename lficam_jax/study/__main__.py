@@ -26,6 +26,8 @@ def main(words: list[str], prog: str = "python -m lficam_jax.study") -> int:
     asked = _parser(prog).parse(words)
     if not asked.workdir:
         raise UserError("--workdir is missing; for example --workdir runs/study")
+    if asked.report and asked.so_far:
+        raise UserError("--so_far compares anew, --report compares nothing: give one of them")
     address = asked.workdir
     study = None if asked.report else config_file.configured(asked.config, overrides, study=True)
     from lficam_jax.devices.distributed import start

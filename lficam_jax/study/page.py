@@ -34,6 +34,9 @@ GLOSSARY: Mapping[str, str] = {
     "plain_x2": "plain with its features times 2: is a gate more than that?",
     "lfi_trained, tied, prior, classwise": "lfi with a FIN that is helped to train; lfi whose "
     "channels the classifier's weights weigh, in two ways; a network with a map for each class.",
+    "classwise_leaky, …_softmax, …_softmax_4, …_detached": "classwise with a map that also tells "
+    "little evidence from less; that is a softmax over space, at temperature 1 and 4; that gets "
+    "no gradient.",
     "FIN, uniform": "FIN weighs lfi's channels; uniform is lfi with all channels weighed equally.",
     "own": "The map that the network draws itself, in the pass that gives the class.",
     "cam, grad_cam, score_cam, …": "Maps computed from a network afterwards.",

@@ -18,7 +18,7 @@ Maps are measured on 512 test images, Score-CAM's on 128 of them. A run is evalu
 times; the record says by how much the accuracy on validation still rose in the last quarter. A
 study goes on where it was stopped, and several processes share its runs (docs/results.md).
 
-Not measured yet.
+Not measured yet, except vary=variants with short trainings: docs/results/variants.md.
 """
 
 from ml_collections import ConfigDict

@@ -46,3 +46,9 @@ def test_state_is_weights_momentum_and_statistics(found):
 def test_the_text_shows_it(found):
     lines = text(found)
     assert "420,442 (backbone" in lines and "last_stage" in lines and "peak 0.1, end 0.001" in lines
+
+
+def test_layers_are_listed_though_an_equal_network_was_made_before(found):
+    config = default_config()
+    config.data.name, config.optim.lr = "cifar10", 0.1
+    assert describe(config)["layers"] == found["layers"] != []

@@ -21,7 +21,7 @@ from lficam_jax.explaining.explain import explain
 from lficam_jax.explaining.session import Session
 from lficam_jax.measure import scoreboard
 from lficam_jax.measure import stability as comparison
-from lficam_jax.measure.faithfulness import TARGETS, Measurement, chosen, faithfulness, stream
+from lficam_jax.measure.faithfulness import Measurement, chosen, faithfulness, stream
 from lficam_jax.measure.measures import Measures
 from lficam_jax.measure.scoreboard import COLUMNS, GROUPS, NOTES, for_page, marks, summarise, table
 from lficam_jax.measure.watchers import Gallery
@@ -98,7 +98,7 @@ def test_the_class_is_the_models_own_or_the_true_one(tiny, trained):
     run = load_run(tiny, trained)
     (batch,) = (sample := Sample(tiny.data, "test", 16)).batches(16)
     seen = {}
-    for target in TARGETS:
+    for target in ("predicted", "label"):
         measure = Measurement(run.model, sample.info, ["sparseness"], "mean", 2, target)
         seen[target] = {k: np.asarray(v) for k, v in measure.see(run.variables, batch).items()
                         if k in ("share", "class", "before")}  # fmt: skip

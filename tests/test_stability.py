@@ -121,7 +121,7 @@ def test_one_model_that_looks_elsewhere_makes_the_agreement_unsure():
     )
     assert 0.5 < iou["value"] < 0.6  # half of the pairs agree
     assert iou["low"] < 0.1 and iou["high"] > 0.9  # without the fourth, 1; without another, 1/3
-    assert found.minus(found)["iou"] == {"value": 0, "low": 0, "high": 0}
+    assert found.minus(found)["iou"] == {"value": 0, "low": 0, "high": 0, "p": 1}
 
 
 def test_runs_are_paired_by_id_not_by_order():

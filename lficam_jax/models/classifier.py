@@ -1,7 +1,6 @@
 """A backbone and a head, joined: one forward pass gives the logits and the map."""
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, cast
 
 import flax.linen as nn
@@ -111,18 +110,10 @@ def init_variables(
     model: nn.Module, image_shape: tuple[int, int, int], seed: int
 ) -> dict[str, Any]:
     """Draws the initial weights. Jitted: eager Linen initialisation is several times slower."""
-    asked = model, tuple(image_shape)
-    try:
-        init = _initialiser(*asked)
-    except TypeError:  # a module of the user's with an array in it, say, is not hashable
-        init = _initialiser.__wrapped__(*asked)
+    # a function of its own each time: whoever intercepts the modules' calls sees them traced
+    init = jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)), train=False))
     variables = init(jax.random.key(seed))
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
-
-
-@lru_cache(maxsize=64)  # networks that are equal share a program
-def _initialiser(model: nn.Module, image_shape: tuple[int, int, int]) -> Callable[[Array], Any]:
-    return jax.jit(lambda key: model.init(key, jnp.zeros((1, *image_shape)), train=False))
 
 
 def predict(model: nn.Module, variables: Variables, images: Array) -> Outputs:

@@ -15,7 +15,7 @@ from lficam_jax.errors import UserError
 from tests.fuzz import damaged, fuzz, times
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (9, 7, 4), np.uint8)
-SECONDS = 10.0  # of this process, for one picture; a canvas of 30 million pixels takes 5
+SECONDS = 2.0  # of this process, for one picture of at most some kilobytes; most take 1 ms
 
 
 def written(form, mode="RGB", **options):

@@ -117,3 +117,12 @@ def test_a_packed_file_that_would_fill_the_memory_is_refused_before_it_is_unpack
     assert len(bomb) < 2000
     with pytest.raises(UserError, match="a.dcm unpacks to more than 100,000 bytes"):
         decode(bomb, channels=3, name="a.dcm")
+
+
+def test_a_small_file_that_claims_a_row_of_millions_is_refused_at_once():
+    content = bytearray(PICTURES["webp moving"])
+    content[26] = 100  # 6,553,607 pixels wide, 9 high: not too many in all
+    since = time.process_time()
+    with pytest.raises(UserError, match="has a side of 6,553,607 pixels, more than 524,288"):
+        decode(bytes(content), channels=1, name="a.webp")
+    assert time.process_time() - since < SECONDS

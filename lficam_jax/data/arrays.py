@@ -7,6 +7,7 @@ CHANNELS = (1, 3, 4)  # of an array that is a picture: grey, RGB, RGBA
 SHAPES = "[y x], [y x c], [c y x], or a batch of these with c = 1, 3 or 4"
 BAND = 2**16  # pixels that are mixed at a time, which the processor's cache holds
 MAX_PIXELS = 178_956_970  # twice what Pillow warns of, from where on it refuses, too
+MAX_SIDE = 2**19  # of a picture in a file; a JPEG has at most 65,535
 BACKGROUNDS = {"white": 255, "grey": 128, "black": 0}  # what transparent pixels are laid on
 
 # What is to be said of a picture whose range had to be found out.

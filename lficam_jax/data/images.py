@@ -12,6 +12,7 @@ import numpy as np
 from lficam_jax.data import deep, dicom
 from lficam_jax.data.arrays import (
     MAX_PIXELS,
+    MAX_SIDE,
     NoPicture,
     check_size,
     laid_out,
@@ -136,6 +137,8 @@ def _from_pillow(picture: Any, upright: bool) -> Picture:
 
     if 0 in picture.size:
         raise NoPicture("has no pixels")
+    if (side := max(picture.size)) > MAX_SIDE:  # Pillow's time grows as its square
+        raise NoPicture(f"has a side of {side:,} pixels, more than {MAX_SIDE:,}")
     if picture.format == "EPS":  # Pillow would start another program to draw it
         raise NoPicture("is a drawing (EPS)")
     notes = _told_parts(picture)

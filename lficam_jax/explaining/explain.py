@@ -44,9 +44,8 @@ def explain(
 
     Args:
       network: a module; or functions: images `[b y x c]` to features `[b h w d]`, these to answers.
-      *inputs: variables or state, where they lie beside the module; then images: a path, folder,
-        glob, PIL image, array, or a list of these. Arrays: one image or a batch, channels last or
-        first, uint8 or floats in 0..1.
+      *inputs: variables or state, if they lie beside the module; images: path, folder, glob, PIL,
+        array (one or a batch, channels last or first, uint8 or floats in 0..1), or a list of these.
       method: keys of `methods.METHODS`. Default: `own` if the network draws one, else `grad_cam`.
       target: class names or numbers, `lficam_jax.targets`, functions of the answers.
       layer: where it is cut, one or several: names of `layers`, submodules. Default: the last map.
@@ -56,9 +55,8 @@ def explain(
       layout: of its images: `NHWC`, `NCHW`, or `HWC`, `CHW` one at a time; default: as it can.
       preprocess: size, crop, mean, deviation: a `Preprocess`, or the `dataset` of a run.
       normalised: images are floats as the network is fed, `[n y x c]`; nothing is done to them.
-      classes: names in label order; default: the indices.
       labels: true classes, names or numbers; a 0, 1 or NaN for each label; or numbers.
-      names: what people read; default: file names, or positions.
+      classes, names: what people read, in order; default: the indices; file names or positions.
       batch_size, chunk_size: images, masked images in a forward pass; one program serves all.
       align: `centres`, each cell on the middle of what it looks at; `half_pixel`, as tiles.
       options: of methods, `{"samples": 4000}` of `rise`; each goes to those that have it.

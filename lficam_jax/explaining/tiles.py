@@ -42,20 +42,18 @@ def explain_tiled(
 ) -> Explanations:  # fmt: skip
     """Explains large pictures through windows that are as large as the network's input.
 
-    Nothing is scaled down. The windows overlap and the raw map of each fades out at its edges: at
-    every pixel the shares sum to one, and only the whole map is scaled to [0, 1]. Probabilities are
-    means over the windows. Memory: a map of that size for each method, `batch_size` windows.
+    Windows overlap, and the raw map of each fades out at its edges: at each pixel the shares sum to
+    one, and only the whole map is scaled to [0, 1]. Probabilities are means over the windows.
 
     Args:
       network: a run, as `lficam_jax.load` opens it; or a network, as `explain` takes it.
-      *inputs: as for `explain`; the images are pixels.
+      *inputs: as for `explain`, and so is what is not named here; the images are pixels.
       overlap: of neighbours, a share of a window below 1; the last one ends with the picture.
-      method, reshape, layout, classes, names, chunk_size, align, options: as for `explain`.
       target, layer: one question for all images, asked of every window at one layer.
       preprocess, batch_size: the size of a window, and windows in one forward pass.
 
     Returns:
-      One explanation per image and method, the map as large as the picture.
+      One explanation per image and method, the map as large as the picture, which is not scaled.
 
     Raises:
       UserError: as `explain` does, and for a picture smaller than a window.
@@ -84,10 +82,8 @@ def explain_tiled(
     source, weights = source_of(network, beside, read.images.shape[1:], **cut)
     plan = Plan(source, chosen or None, 1, chunk_size, align=align, options=extra, raw=True)
     maps.check_asked(target if chosen else None, chosen, source)
-    given, asked = class_names(classes), asked_of(target, class_names(classes), 1)
+    asked = _single(target, given := class_names(classes))
     shown = read.names if names is None else names_of(names, len(read.names))
-    if asked.top > 1 or len(asked.targets or ()) > 1:
-        raise UserError("explain_tiled takes a single target; call it once for each")
     tiler = Tiler(plan, weights, preprocess, float(overlap), batch_size)
     items = [
         item
@@ -95,8 +91,15 @@ def explain_tiled(
         for item in _items(tiler, read.sources[i](), asked, given, read.ids[i], name)
     ]
     maps.check_asked(target, [item.method for item in items], source)  # of the default method
-    details |= {"maps": ", ".join(dict.fromkeys(item.method for item in items)), "align": align}
-    return Explanations(items, details=details | {"overlap": overlap}, skipped=read.skipped)
+    drawn = {"maps": ", ".join(dict.fromkeys(item.method for item in items)), "align": align}
+    return Explanations(items, details=details | drawn | {"overlap": overlap}, skipped=read.skipped)
+
+
+def _single(target: Any, classes: tuple[str, ...]) -> Asked:
+    asked = asked_of(target, classes, 1)
+    if asked.top > 1 or len(asked.targets or ()) > 1:
+        raise UserError("explain_tiled takes a single target; call it once for each")
+    return asked
 
 
 def _check(overlap: Any, layer: Any, batch_size: int, chunk_size: int) -> None:

@@ -52,11 +52,10 @@ FIN_DEFAULTS = {"kind": "learned", "normalise_features": True, "mask_image": Tru
 
 def create_model(
     backbone: str | nn.Module, depth: int | None = None, head: str = "lfi", *, num_classes: int,
-    loss: str = "softmax", number: tuple[float, float] = (0.0, 1.0),
-    dtype: str = "float32", axis_name: str | None = None, remat: bool = False,
-    fin: Mapping[str, Any] | None = None, abn: Mapping[str, Any] | None = None,
-    plain: Mapping[str, Any] | None = None, classwise: Mapping[str, Any] | None = None,
-    **options: Any,
+    loss: str = "softmax", number: tuple[float, float] = (0.0, 1.0), dtype: str = "float32",
+    axis_name: str | None = None, remat: bool = False, fin: Mapping[str, Any] | None = None,
+    abn: Mapping[str, Any] | None = None, plain: Mapping[str, Any] | None = None,
+    classwise: Mapping[str, Any] | None = None, **options: Any,
 ) -> Classifier:  # fmt: skip
     """Builds a classifier; calling it gives `structs.Outputs`.
 
@@ -100,18 +99,15 @@ def create_model(
         parts = _registered(backbone, depth, head, layers, options)
     else:
         parts = own_backbone(backbone, depth, head, {"remat": remat, **options})
-    fin = _options("fin", fin)
-    reads = _reads_classifier(head, fin)
-    if reads:
+    if reads := _reads_classifier(head, fin := _options("fin", fin)):
         _check_reading(reads, backbone, parts.flattens, head, loss)
     return Classifier(
         trunk=parts.trunk, last_stage=parts.last_stage(parts.stride), final=parts.final,
         head=_head(head, parts, layers, num_classes, fin=fin, abn=_options("abn", abn),
                    plain=_options("plain", plain), classwise=_options("classwise", classwise),
                    says=(loss, number)),
-        num_classes=num_classes, layers=layers,
+        num_classes=num_classes, layers=layers, loss=loss, number=number,
         final_before_head=parts.final_before_head or bool(reads),
-        loss=loss, number=number,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from lficam_jax.data import (
     split_table,
     train_examples,
 )
+from lficam_jax.data.division import from_csv, to_csv
 from lficam_jax.data.listing import walk
 from lficam_jax.data.sample import Sample
 from lficam_jax.errors import UserError
@@ -419,6 +420,12 @@ def test_a_split_file_names_no_picture_outside_its_folder(data, photos, outside)
     with pytest.raises(UserError, match="names pictures that are not in") as told:
         open_source(data, "train")
     assert "\n" not in str(told.value)
+
+
+def test_a_split_file_keeps_names_as_they_are(tmp_path):
+    rows = {"train": [("a\nb.png", "x,y"), ('"c"\r\n.png', "é")], "validation": [], "test": []}
+    (tmp_path / "split.csv").write_bytes(to_csv(rows).encode())
+    assert from_csv(tmp_path / "split.csv") == rows
 
 
 def test_a_split_file_of_ones_own(config, photos, tmp_path):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from lficam_jax.data.datasets import SPLITS
-from lficam_jax.data.files import plain_file, read_file
+from lficam_jax.data.files import read_csv, read_file
 from lficam_jax.errors import UserError
 
 COLUMNS = ["path", "class", "split"]
@@ -67,11 +67,7 @@ def from_csv(file: Path) -> dict[str, list[Row]]:
       UserError: if it cannot be read, or is something else.
     """
     splits: dict[str, list[Row]] = {split: [] for split in SPLITS}
-    try:
-        text = plain_file(file).read_text("utf-8", "surrogateescape")
-        header, *table = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-    except (OSError, csv.Error) as error:
-        raise UserError(f"cannot read {file}: {getattr(error, 'strerror', error)}") from error
+    header, *table = read_csv(file)
     if header != COLUMNS:
         raise UserError(f"{file} must begin with the line {','.join(COLUMNS)}")
     for number, cells in enumerate(table, 2):

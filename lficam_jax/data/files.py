@@ -1,5 +1,6 @@
 """Reading a file whole, and nothing but a file: a pipe waits, a device has no end."""
 
+import csv
 import errno
 import os
 import stat
@@ -59,6 +60,23 @@ def plain_file(path: str | Path) -> Path:
     if what not in ("", "a folder"):
         raise OSError(errno.EINVAL, f"it is {what}, not a file", str(path))
     return Path(path)
+
+
+def read_csv(path: Path) -> list[list[str]]:
+    """Returns the rows of a CSV in UTF-8, of an empty one an empty row.
+
+    Ends of lines in a cell stay as they are.
+
+    Raises:
+      UserError: if it cannot be read.
+    """
+    try:
+        with plain_file(path).open(
+            encoding="utf-8-sig", errors="surrogateescape", newline=""
+        ) as lines:
+            return [*csv.reader(lines)] or [[]]
+    except (OSError, csv.Error) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
 
 
 def _kind(status: os.stat_result) -> str:

@@ -1,13 +1,12 @@
 """Where the object is in the pictures of a folder: a mask beside each, or one table of boxes."""
 
-import csv
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from lficam_jax.data.files import plain_file, read_file
+from lficam_jax.data.files import read_csv, read_file
 from lficam_jax.data.images import read_raw
 from lficam_jax.data.listing import MASK, SUFFIXES, Listing, told, walk
 from lficam_jax.errors import UserError, nearest
@@ -94,13 +93,7 @@ def check_masks(below: Listing, folder: Path) -> None:
 
 def _read(table: Path) -> dict[str, list[tuple[int, Box]]]:
     """Returns the boxes of each picture, each with its line."""
-    try:
-        with plain_file(table).open(
-            encoding="utf-8-sig", errors="surrogateescape", newline=""
-        ) as lines:
-            header, *rows = list(csv.reader(lines)) or [[]]
-    except (OSError, csv.Error) as error:
-        raise UserError(f"cannot read {table}: {getattr(error, 'strerror', error)}") from error
+    header, *rows = read_csv(table)
     if [cell.strip() for cell in header] != COLUMNS:
         raise UserError(f"{table} must begin with the line {','.join(COLUMNS)}")
     found: dict[str, list[tuple[int, Box]]] = {}

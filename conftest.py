@@ -68,16 +68,26 @@ def few_programs():
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """A data directory with a small cluttered_digits: 96, 40 and 50 examples."""
+def few_digits(tmp_path_factory):
+    """Prepares a data set of digits with few examples in each split; returns its directory."""
     from lficam_jax.data.builders import cluttered_digits
     from lficam_jax.prepare import prepare
 
-    path = tmp_path_factory.mktemp("digits")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluttered_digits, "COUNTS", {"train": 96, "validation": 40, "test": 50})
-        prepare("cluttered_digits", path)
-    return path
+    def prepared(train, validation, test, name="cluttered_digits"):
+        path = tmp_path_factory.mktemp("digits")
+        counts = {"train": train, "validation": validation, "test": test}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cluttered_digits, "COUNTS", counts)
+            prepare(name, path)
+        return path
+
+    return prepared
+
+
+@pytest.fixture(scope="session")
+def digits(few_digits):
+    """A data directory with a small cluttered_digits: 96, 40 and 50 examples."""
+    return few_digits(96, 40, 50)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from lficam_jax.config import default_config
 from lficam_jax.data import DATASETS, open_pipeline
 from lficam_jax.data.builders import cluttered_digits
 from lficam_jax.errors import UserError
-from lficam_jax.prepare import prepare
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +19,8 @@ def drawers():
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluttered_digits, "COUNTS", {"train": 60, "validation": 20, "test": 30})
-        prepare("cluttered_digits", path)
-    return path
+def directory(few_digits):
+    return few_digits(60, 20, 30)
 
 
 def test_splits_share_no_source_digit(drawers):
@@ -72,13 +67,10 @@ def test_an_example_depends_on_its_number_and_split_alone(drawers):
     assert not np.array_equal(first, second)
 
 
-def test_preparing_twice_gives_identical_files(directory, tmp_path, monkeypatch):
-    counts = {"train": 60, "validation": 20, "test": 30}
-    monkeypatch.setattr(cluttered_digits, "COUNTS", counts)
-    prepare("cluttered_digits", tmp_path)
+def test_preparing_twice_gives_identical_files(directory, few_digits):
     first, second = (
         {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in root.rglob("*.array_record*")}
-        for root in (directory, tmp_path)
+        for root in (directory, few_digits(60, 20, 30))
     )
     assert first == second and len(first) == 3
 

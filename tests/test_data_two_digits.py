@@ -19,7 +19,6 @@ from lficam_jax.measure.faithfulness import Measurement, check_measurable, strea
 from lficam_jax.measure.scoreboard import GROUPS
 from lficam_jax.methods import maps_of
 from lficam_jax.metrics.localisation import asked_over_other
-from lficam_jax.prepare import prepare
 from lficam_jax.structs import Run
 from lficam_jax.study.cells import SHOWN
 from lficam_jax.study.runs import _correct, accuracy_of
@@ -33,14 +32,10 @@ def drawer():
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(few_digits):
     """A network whose map depends on the class, untrained, and 32 test pictures at 16 pixels."""
-    path = tmp_path_factory.mktemp("two")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cluttered_digits, "COUNTS", {"train": 32, "validation": 16, "test": 32})
-        prepare("two_digits", path)
     config = load_config("two_digits:head=classwise:smoke")
-    config.data.dir = str(path)
+    config.data.dir = str(few_digits(32, 16, 32, "two_digits"))
     return config
 
 

@@ -201,7 +201,7 @@ class Measurement:
 
     def see(self, variables: Variables, batch: Rows) -> dict[str, Array]:
         """Returns normalised images, probabilities, the frozen class and its own, random keys."""
-        known = ("image", "id", {"asked": "asked"}.get(self._target, "label"))
+        known = ("image", "id", "asked" if self._target == "asked" else "label")
         seen: dict[str, Array] = self._clean(variables, {name: batch[name] for name in known})
         return seen
 

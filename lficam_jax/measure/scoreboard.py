@@ -38,8 +38,7 @@ HITS = {
 UNITS = {
     column: "%" for name in ("confidence", "adcc", "localisation") for column in GROUPS[name]
 } | {"entropy": "nats"}
-# Measured as shares.
-PERCENT = ("pointing_game", "asked_over_other", "energy", "max_box_acc")
+PERCENT = tuple(GROUPS["localisation"])  # measured as shares
 CURVES = ("deletion_curve", "insertion_curve")
 NOTES = (
     "(in brackets: trivial rows) * best of the other methods; ! a trivial row is as good or "

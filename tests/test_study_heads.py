@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lficam_jax.study import comparisons, summary
-from lficam_jax.study.cells import differs
-from lficam_jax.study.claims import opening
+from lficam_jax.study.cells import ADJUSTED, differs
+from lficam_jax.study.claims import claims, opening
 from lficam_jax.study.formats import latex, to_csv
 from lficam_jax.study.headline import headline
 from lficam_jax.study.tables import tables
@@ -72,7 +72,7 @@ def test_who_wins_is_told_in_a_word_that_speaks_for_the_head():
     assert rows["deletion ↓: classwise's own map minus lfi's own"].startswith("**-0.1")
     heads = opening(record)[-1]
     assert heads.startswith("Heads: classwise is more accurate than plain (+4.54")
-    assert "better in 1, worse in 0 of 1 measures beside lfi's" in heads
+    assert "better in 1 (1†), worse in 0 of 1 measures beside lfi's" in heads
 
 
 def corrected():
@@ -107,6 +107,24 @@ def test_differences_are_corrected_for_how_many_a_table_has():
         found["accuracy"]
     )
     assert r"8.21]$\dagger$}" in latex(found["accuracy"])
+
+
+def test_answers_mark_what_holds_after_the_correction():
+    record = corrected()
+    found = dict.fromkeys(("deletion", "insertion", "energy"), {"value": 1.0, "low": 0.5})
+    found = {c: each | {"high": 1.5, "p_holm": 0.2} for c, each in found.items()}
+    found["energy"] |= {"p_holm": 0.01}
+    record["versus"] = {"lfi, cam": found}
+    (claim,) = (c for c in claims(record) if "better than cam" in c.question)
+    assert claim.answer == "better in 2 (1†), worse in 1 of 3 measures"
+    assert claim.evidence == "better: insertion, energy†; worse: deletion"
+    assert "Maps: lfi's own map is better in 2 (1†), worse in 1" in opening(record)[1]
+    more = {"value": 0.2, "low": 0.1, "high": 0.3, "p_holm": 0.01}
+    stable = dict.fromkeys(ADJUSTED, more)
+    record["stability_versus"] = {"abn, own": stable}
+    assert opening(record)[2].endswith("agree more† than abn's own.")
+    record["stability_versus"] = {"abn, own": stable | {"iou": more | {"p_holm": 0.2}}}
+    assert opening(record)[2].endswith("agree more than abn's own.")
 
 
 def test_every_corrected_difference_has_a_row_for_programs():

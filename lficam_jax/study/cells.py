@@ -46,17 +46,18 @@ def _digits(value: float) -> int:
 
 
 def signed(found: Mapping[str, Any] | None, digits: int | None = None) -> str:
-    """Writes a difference with its sign and interval; in bold if the interval leaves out 0.
-
-    With † if it does so after Holm's correction, too (`study.comparisons`).
-    """
+    """Writes a difference with its sign and interval; in bold if the interval leaves out 0."""
     if found is None or found["value"] is None:
         return "–"
     text = with_interval(found, digits)
     text = text if text.startswith("-") else f"+{text}"
+    return f"**{text}{mark(found)}**" if differs(found) else text
+
+
+def mark(found: Mapping[str, Any]) -> str:
+    """Returns † if a difference holds after Holm's correction, too (`study.comparisons`)."""
     corrected = found.get("p_holm")
-    mark = "†" if corrected is not None and corrected < HOLM else ""
-    return f"**{text}{mark}**" if differs(found) else text
+    return "†" if corrected is not None and corrected < HOLM else ""
 
 
 def differs(found: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from lficam_jax.study.cells import (
     NETWORKS,
     RANKED,
     differs,
+    mark,
     marked,
     number,
     shown,
@@ -101,9 +102,14 @@ def _on_stability(record: Mapping[str, Any]) -> str:
     }
     for other, whose in rivals.items():
         if found := record["stability_versus"].get(other):
-            tones = {tone(_verdict(found[s])) for s in ADJUSTED}
-            how = "by some measures " * (len(tones) > 1)
-            words = [word for each, word in (("yes", "more"), ("no", "less")) if each in tones]
+            marks: dict[str, list[str]] = {}  # by what they say
+            for s in ADJUSTED:
+                marks.setdefault(tone(_verdict(found[s])), []).append(mark(found[s]))
+            how = "by some measures " * (len(marks) > 1)
+            words = [
+                f"{word}{min(marks[each])}"  # † if all have it
+                for each, word in (("yes", "more"), ("no", "less")) if each in marks
+            ]  # fmt: skip
             told.append(f"{how}{' or '.join(words) or 'not measurably more'} than {whose}")
     start = f"Stability: between settings, {OURS}'s own maps agree "
     return f"{start}{', and '.join(told)}." if told else ""
@@ -232,12 +238,22 @@ def _fin(record: Mapping[str, Any]) -> list[Claim]:
 
 
 def _better_worse(differences: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Returns in how many measures a map is better and worse, in which, and the tone of that."""
+    """Returns in how many measures a map is better and worse, in which, and the tone of that.
+
+    With †: how many of them, and which, hold after Holm's correction, too.
+    """
     better, worse = _sorted(differences)
+    marks = {c: mark(found) for c, found in differences.items()}
+    names = [", ".join(f"{c}{marks[c]}" for c in each) or "none" for each in (better, worse)]
+    sure = [sum(marks[c] != "" for c in each) for each in (better, worse)]
+    counts = [
+        f"{len(each)} ({n}†)" if n else f"{len(each)}"
+        for each, n in zip((better, worse), sure, strict=True)
+    ]
     mood = "mixed" if better and worse else "yes" if better else "no" if worse else "open"
     return (
-        f"better in {len(better)}, worse in {len(worse)} of {len(differences)} measures",
-        f"better: {', '.join(better) or 'none'}; worse: {', '.join(worse) or 'none'}",
+        f"better in {counts[0]}, worse in {counts[1]} of {len(differences)} measures",
+        f"better: {names[0]}; worse: {names[1]}",
         mood,
     )
 

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lficam_jax.study.cells import (
-    HOLM,
     INTERVAL,
     NETWORKS,
     PAIRED,
     RANKED,
     differs,
+    mark,
     marked,
     shown,
     signed,
@@ -97,8 +97,7 @@ def verdict(found: Mapping[str, Any] | None, column: str, sign: int = 1) -> str:
     if not differs(found):
         return TIE
     word = "better" if sign * RANKED[column] * found["value"] > 0 else "worse"
-    corrected = found.get("p_holm")
-    return f"{word}†" if corrected is not None and corrected < HOLM else word
+    return f"{word}{mark(found)}"
 
 
 def _within(record: Mapping[str, Any]) -> Table:

@@ -119,6 +119,17 @@ def test_a_record_with_anything_in_it_is_shown_or_refused(times, tmp_path, monke
     fuzz(check, 15, times)
 
 
+def test_a_picture_of_ours_that_fails_is_no_damage_of_the_record(tmp_path, monkeypatch):
+    def fail(record, folder):
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr("lficam_jax.study.plots.draw_all", fail)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "study.json").write_bytes(RECORD.read_bytes())
+    with pytest.raises(ValueError, match="a mistake of ours"):
+        report(tmp_path)
+
+
 def test_cells_of_a_studys_table_are_numbers():
     first = ("own", "**+0.038 [-0.054, 0.129]**", "3")
     header, rows = ("map", "drop ↓", "n"), (first, ("cam", "–", "–"), ("=1+1", "-1.0 [–, –]", "+2"))

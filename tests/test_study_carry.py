@@ -167,17 +167,30 @@ def test_a_method_that_sees_fewer_images_is_compared_on_those():
 
 
 def test_the_record_names_the_machines_that_trained(tmp_path):
-    def made(date, kind, jax):
+    def made(date, kind, jax, command="lficam study"):
         device = {"device_kind": kind, "device_count": 1, "process_count": 1}
         hardware = device | {"cpu": "AMD EPYC", "cpu_count": 16}
-        return {"date": date, "hardware": hardware, "versions": {"jax": jax, "numpy": "2.4.6"}}
+        versions = {"jax": jax, "numpy": "2.4.6"}
+        return {"date": date, "hardware": hardware, "versions": versions, "command": command}
 
     card = made("2026-01-02T03:04:05+00:00", "NVIDIA H100", "0.11.2")
-    told = record._made([card, card, made("2026-01-03T00:00:00+00:00", "cpu", "0.10.2")])
+    later = made("2026-01-03T00:00:00+00:00", "cpu", "0.10.2", "lficam study --config x")
+    told = record._made([card, card, later])
+    assert told["command"] == "lficam study; lficam study --config x"
     assert told["hardware"] == "1 x NVIDIA H100; 16 x AMD EPYC and 1 x cpu; 16 x AMD EPYC"
     assert told["date"] == "2026-01-02 to 2026-01-03"
     assert told["versions"] == {"jax": "0.11.2 and 0.10.2", "numpy": "2.4.6"}
     assert record._made([card])["date"] == "2026-01-02"
+
+
+def test_the_record_names_the_command_that_measured(tmp_path):
+    """One that compares alone, as `--so_far` does, is not how the numbers came about."""
+    (tmp_path / "results").mkdir()
+    made = {"date": "2026-01-02", "hardware": {}, "versions": {}}
+    for name, command in (("train", "lficam study"), ("measures", "lficam study --config x")):
+        text = json.dumps({"made_by": made | {"command": command}})
+        (tmp_path / "results" / f"{name}.json").write_text(text)
+    assert runs.origin_of(tmp_path) == made | {"command": "lficam study --config x"}
 
 
 def test_the_rise_in_the_last_quarter_is_that_of_validation(tmp_path):

@@ -24,7 +24,7 @@ from lficam_jax.study.runs import (
     result_of,
 )
 from lficam_jax.study.summary import summarise
-from lficam_jax.workdir.origin import command, told_hardware
+from lficam_jax.workdir.origin import told_hardware
 from lficam_jax.workdir.progress import duration_text
 from lficam_jax.workdir.results import write_result
 
@@ -47,7 +47,6 @@ def write_record(study: ConfigDict, runs: Sequence[Run], workdir: Path, planned:
     first = arrays_of(folder(workdir, runs[0]))
     about = {
         "name": info.name, "labels": info.labels,
-        "command": command(),
         **_made([origin_of(folder(workdir, run)) for run in runs]),
         "time": duration_text(_seconds(workdir, runs)), "planned": planned,
         "settings": _settings(study, runs), "align": study.base.explain.align,
@@ -59,7 +58,7 @@ def write_record(study: ConfigDict, runs: Sequence[Run], workdir: Path, planned:
 
 
 def _made(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns when, on what and by which versions the runs were trained, wherever that was."""
+    """Returns how, when, on what and by which versions the runs were made, wherever that was."""
     days = sorted({origin["date"][:10] for origin in origins})
     machines = dict.fromkeys(told_hardware(origin["hardware"]) for origin in origins)
     versions: dict[str, dict[str, None]] = {}
@@ -67,6 +66,7 @@ def _made(origins: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for name, version in origin["versions"].items():
             versions.setdefault(name, {})[version] = None
     return {
+        "command": "; ".join(dict.fromkeys(origin["command"] for origin in origins)),
         "date": " to ".join(dict.fromkeys([days[0], days[-1]])),
         "hardware": " and ".join(machines),
         "versions": {name: " and ".join(found) for name, found in versions.items()},

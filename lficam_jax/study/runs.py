@@ -77,15 +77,20 @@ def result_of(here: Path) -> dict[str, Any]:
 
 
 def origin_of(here: Path) -> dict[str, Any]:
-    """Returns what a run's training says of its `date`, `hardware` and `versions`.
+    """Returns the `date`, `hardware` and `versions` of a run's training.
+
+    And the `command` of its measuring, the last that the study did with it: a training may be older
+    than what the study asks for now.
 
     Raises:
-      Unreadable: if it is damaged, or of another version.
+      Unreadable: if they are damaged, or of another version.
     """
-    path = here / "results" / "train.json"
-    with understood(path):
-        made_by = read_object(path)["made_by"]
-        return {name: made_by[name] for name in ("date", "hardware", "versions")}
+    found: dict[str, Any] = {}
+    for name, keys in (("train", ("date", "hardware", "versions")), ("measures", ("command",))):
+        with understood(path := here / "results" / f"{name}.json"):
+            made_by = read_object(path)["made_by"]
+            found |= {key: made_by[key] for key in keys}
+    return found
 
 
 def late_change(here: Path) -> float | None:
@@ -181,27 +186,26 @@ def _asked(study: ConfigDict, run: Run) -> dict[str, Any]:
 
 def trained(here: Path) -> bool:
     """Tells whether a run's training is finished."""
-    return (here / "results" / "train.json").exists() and _is_whole(result_of, here)
+    return (here / "results" / "train.json").exists() and _whole(result_of, here) is not None
 
 
 def measured(here: Path, study: ConfigDict, run: Run) -> bool:
     """Tells whether a run was measured as the study asks for it now."""
     if not all((here / "results" / f"measures.{kind}").exists() for kind in ("json", "npz")):
         return False
-    if not (_is_whole(asked_of, here) and _is_whole(arrays_of, here)):
-        return False
     # what was measured under another plan is measured again; that is minutes, not a training
-    return bool(asked_of(here)["asked"] == _asked(study, run))
+    found = _whole(asked_of, here)
+    asked = found is not None and found["asked"] == _asked(study, run)
+    return asked and _whole(arrays_of, here) is not None
 
 
-def _is_whole(read: Callable[[Path], Any], here: Path) -> bool:
-    """Tells whether a file of a run can be read; a damaged one costs that run alone."""
+def _whole(read: Callable[[Path], dict[str, Any]], here: Path) -> dict[str, Any] | None:
+    """Returns a file of a run; None if it is damaged, which costs that run alone."""
     try:
-        read(here)
+        return read(here)
     except Unreadable as error:
         print(f"warning: {error}; it counts as not there", file=sys.stderr, flush=True)
-        return False
-    return True
+        return None
 
 
 def measure_run(study: ConfigDict, run: Run, here: Path) -> None:

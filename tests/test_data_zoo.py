@@ -114,22 +114,22 @@ def test_a_sample_of_a_split_knows_how_its_pictures_were_read(animals, data):
 
 
 def test_pil_pictures_and_arrays_are_read_like_files(animals, tmp_path):
-    same = Preprocess(image_size=24)
+    same, cut = Preprocess(image_size=24), CUT.replace("data.fit=pad", 'fit="pad"')
     for name in ("16.png", "12.png", "alpha.png", "float-wide.tif", "turned-6.jpg", "frames.gif",
                  "16-white-is-0.tif", "palette-clear.png"):  # fmt: skip
         (tmp_path / name).write_bytes(animals[name].content)
         with Image.open(tmp_path / name) as picture:
             one, other = read_inputs(picture, same), read_inputs(tmp_path / name, same)
         np.testing.assert_array_equal(one.pictures, other.pictures, err_msg=name)
-        assert one.notes == other.notes == [(*animals[name].notes, CUT)]
+        assert one.notes == other.notes == [(*animals[name].notes, cut)]
     deep = GREY.astype(np.uint16)
     for array, notes in ((GREY, ()), (deep * 257, ()), (deep * 16, (AS_12_BIT,)), (GREY / 255, ())):
         found = read_inputs(array, same)
         off = found.pictures.astype(int) - read_inputs(GREY, same).pictures
-        assert np.abs(off).max() <= 1 and found.notes == [(*notes, CUT)]
+        assert np.abs(off).max() <= 1 and found.notes == [(*notes, cut)]
     # Pictures of one array share their range: the dark one stays dark.
     found = read_inputs(np.stack([deep * 16, deep // 16])[..., None], same)
-    assert found.pictures[1].max() <= 1 and found.notes == 2 * [(AS_12_BIT, CUT)]
+    assert found.pictures[1].max() <= 1 and found.notes == 2 * [(AS_12_BIT, cut)]
 
 
 def test_what_is_clear_lies_on_the_background_of_the_config(animals, folder, data):

@@ -1,5 +1,7 @@
 """Pictures larger than the network's input: no seam, nothing lost, nothing moved."""
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -157,12 +159,17 @@ def test_the_command_looks_at_files_in_their_full_size(trained, run, tmp_path, c
     assert main([*words, *(str(tmp_path / f"{n}.png") for n in ("large", "small", "text"))]) == 1
     said = capsys.readouterr().out
     assert "small.png: the picture has 24 x 10 pixels, and a window 16 x 16; explain it" in said
+    assert "without --tiles" in said
     assert "text.png: is not an image" in said and "images explained  1, 2 skipped" in said
+    about = json.loads((tmp_path / "out" / "manifest.json").read_text())["details"]
+    assert about["windows"] == "16 x 16 pixels, overlap 0.5" and about["maps"] == "grad_cam"
     (drawn,) = np.load(tmp_path / "out" / "maps.npz").values()
     alone = lfi.explain_tiled(run.model, run.variables, picture(24, 20), preprocess=run.dataset)
     assert alone.methods == ["own"]  # of a module and its weights, too
     same = lfi.explain_tiled(run, picture(24, 20), method="grad_cam")[0].map
     np.testing.assert_allclose(drawn, same, atol=1e-5)
+    with pytest.raises(UserError, match="none of the 1 files among --images can be explained"):
+        main([*words, str(tmp_path / "small.png")])
     with pytest.raises(UserError, match="^target: class 11"):
         main([*words, str(tmp_path / "large.png"), "--target=11"])
     with pytest.raises(UserError, match="in their full size; say which"):

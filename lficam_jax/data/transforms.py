@@ -147,7 +147,7 @@ def cut_note(image: np.ndarray, dataset: Dataset | Preprocess) -> tuple[str, ...
     """Says how much of a picture is not seen, where its shape alone costs a tenth or more.
 
     >>> cut_note(np.zeros((64, 200, 3)), Preprocess(image_size=32))
-    ('68 % of it lies outside what the network sees; data.fit=pad shows all',)
+    ('68 % of it lies outside what the network sees; fit="pad" shows all',)
     """
     height, width = image.shape[:2]
     _, _, tall, wide = fit_box(height, width, dataset)
@@ -155,7 +155,8 @@ def cut_note(image: np.ndarray, dataset: Dataset | Preprocess) -> tuple[str, ...
     if dataset.fit != "crop" or seen / dataset.crop_share**2 > 1 - NOTICEABLE:
         return ()
     lost = f"{100 * (1 - seen):.0f} % of it lies outside what the network sees"
-    return (f"{lost}; data.fit=pad shows all",)
+    pad = "data.fit=pad" if isinstance(dataset, Dataset) else 'fit="pad"'
+    return (f"{lost}; {pad} shows all",)
 
 
 def random_box(

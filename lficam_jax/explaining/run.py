@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -69,14 +69,14 @@ def run(
             skipped += lost
             if found:
                 if place is None:  # not before there is something to write
-                    place = _opened(stack, session, bool(images), out, found.methods)
+                    place = _opened(stack, session, bool(images), out, found.details)
                 if isinstance(place, Folder):
                     place.add(found)
                 tally.add(found, tell=bool(images))
             pace.tick(f"{tally.images + len(skipped)} of {total} images")
         if place is None:
-            lines = "\n  ".join(f"{name}: {why}" for name, why in skipped)
-            raise UserError(f"none of the {total} files among --images can be read:\n  {lines}")
+            told = f"none of the {total} files among --images can be explained:"
+            raise UserError("\n  ".join([told, *(f"{name}: {why}" for name, why in skipped)]))
         if isinstance(place, Folder):
             place.skipped += skipped
     result = session.result(tally.summary() | {"skipped": dict(skipped)})
@@ -125,7 +125,8 @@ def _tiled(
             why = str(error).rpartition("\n")[2].strip().removeprefix(f"{name}: ")
             yield Explanations([]), [(name, why)]
         else:
-            yield Explanations([replace(item, id=id) for item in found]), found.skipped
+            items = [replace(item, id=id) for item in found]
+            yield Explanations(items, details=found.details), found.skipped
 
 
 def run_video(
@@ -162,7 +163,7 @@ def run_video(
 
 def _opened(
     stack: contextlib.ExitStack, session: Session, own_files: bool, out: str | Path,
-    methods: Sequence[str],
+    details: Mapping[str, Any],
 ) -> Folder | UserError:  # fmt: skip
     """Opens the folder of a page; returns why it cannot be, where nobody chose it.
 
@@ -173,15 +174,14 @@ def _opened(
         place, name = Path(), run.slug
     else:
         place, name = run.workdir / "explanations", f"{run.step}{'-images' * own_files}"
-    details = session.details | {"maps": ", ".join(methods)}
     try:
         if own_files and not out:
             chosen = _new(place, name, "", Path.mkdir)
             stack.callback(_remove_if_empty, chosen)
         return stack.enter_context(
             Folder(
-                chosen or place / name, title="Where the model looked", details=details,
-                blend=session.run.config.explain.blend,
+                chosen or place / name, title="Where the model looked",
+                details=session.details | dict(details), blend=session.run.config.explain.blend,
             )
         )  # fmt: skip
     except UserError as error:
@@ -193,7 +193,7 @@ def _opened(
 def _new(place: Path, name: str, ending: str, make: Callable[[Path], None]) -> Path:
     """Makes the first of NAME, NAME-2, … that is not there; several processes get one each."""
     names = (f"{name}{f'-{n}' * (n > 1)}{ending}" for n in itertools.count(1))
-    with teaching(place / f"{name}{ending}"):
+    with teaching(place / f"{name}{ending}", "name another place by --out"):
         place.mkdir(parents=True, exist_ok=True)
         return next(place / free for free in names if _made(place / free, make))
 

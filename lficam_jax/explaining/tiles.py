@@ -86,13 +86,13 @@ def explain_tiled(
     shown = read.names if names is None else names_of(names, len(read.names))
     tiler = Tiler(plan, weights, preprocess, float(overlap), batch_size)
     items = [
-        item
-        for i, name in enumerate(shown)
+        item for i, name in enumerate(shown)
         for item in _items(tiler, read.sources[i](), asked, given, read.ids[i], name)
-    ]
+    ]  # fmt: skip
     maps.check_asked(target, [item.method for item in items], source)  # of the default method
     drawn = {"maps": ", ".join(dict.fromkeys(item.method for item in items)), "align": align}
-    return Explanations(items, details=details | drawn | {"overlap": overlap}, skipped=read.skipped)
+    drawn["windows"] = f"{tiler.size[0]} x {tiler.size[1]} pixels, overlap {overlap:g}"
+    return Explanations(items, details=details | drawn, skipped=read.skipped)
 
 
 def _single(target: Any, classes: tuple[str, ...]) -> Asked:
@@ -170,7 +170,8 @@ class Tiler:
         if any(side < window for side, window in zip(sides, self.size, strict=True)):
             raise UserError(
                 f"the picture has {sides[0]} x {sides[1]} pixels, and a window "
-                f"{self.size[0]} x {self.size[1]}; explain it without windows"
+                f"{self.size[0]} x {self.size[1]}; explain it without windows (on the command "
+                "line: without --tiles)"
             )
         starts = [window_starts(*pair, self.overlap) for pair in zip(sides, self.size, strict=True)]
         target = asked.targets[0] if asked.targets else None

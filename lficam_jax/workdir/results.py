@@ -169,13 +169,14 @@ def write_file(path: Path, content: bytes | str) -> Path:
 
 
 @contextlib.contextmanager
-def teaching(path: Path) -> Iterator[None]:
+def teaching(
+    path: Path, remedy: str = "choose a --workdir that you can write to"
+) -> Iterator[None]:
     """Turns the system's refusal to write `path` into one line that says what to do."""
     try:
         yield
     except OSError as error:
         full = "free some space or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise UserError(
-            f"cannot write {path}: {error.strerror or error}; {full}choose a --workdir that you "
-            "can write to"
+            f"cannot write {path}: {error.strerror or error}; {full}{remedy}"
         ) from error

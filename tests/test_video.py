@@ -3,6 +3,7 @@
 import os
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import jax
@@ -12,7 +13,7 @@ import pytest
 import lficam_jax as lfi
 from lficam_jax.errors import UserError
 from lficam_jax.explaining import video
-from lficam_jax.explaining.run import run_video
+from lficam_jax.explaining.run import _new, run_video
 from lficam_jax.explaining.session import Session
 
 FRAMES, RATE = 7, Fraction(25, 2)
@@ -123,6 +124,12 @@ def test_a_second_video_leaves_the_first(run, clip, tmp_path, monkeypatch, capsy
     with pytest.raises(UserError, match="there is no file"):
         run_video(session, "absent.mp4")
     assert {path.name for path in tmp_path.iterdir()} == {"clip-maps.mp4", "clip-maps-2.mp4"}
+
+
+def test_where_no_name_is_free_another_place_is_asked_for(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write .*maps.mp4: .*; name another .* by --out"):
+        _new(tmp_path / "file", "maps", ".mp4", Path.touch)
 
 
 def test_a_video_without_frames_or_with_a_broken_one(clip):

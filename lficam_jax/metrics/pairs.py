@@ -82,7 +82,7 @@ class Agreement:
         """
         found = {n: p["adjusted"] - other._parts[n]["adjusted"] for n, p in self._parts.items()}
         return {
-            name: self._with_interval(each) | {"p": jackknife_interval(each, self._models).p}
+            name: {"value": float(each[0]), **jackknife_interval(each, self._models)._asdict()}
             for name, each in found.items()
         }
 

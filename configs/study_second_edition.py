@@ -25,15 +25,16 @@ from ml_collections import ConfigDict
 
 from lficam_jax.config import options
 from lficam_jax.config_file import load_config
+from lficam_jax.data import dataset_info
 from lficam_jax.errors import UserError, nearest
 from lficam_jax.study.plan import HEADS, VARIANTS, default_study, finish_study
 
-# Of each data set: its config, and the epochs that a network is trained.
+# Of each data set: its config, and the epochs and pictures (0: all) that a network is trained with.
 DATA = {
-    "cluttered_digits": ("cluttered_digits", 20.0),
-    "two_digits": ("two_digits", 20.0),
-    "fashion_mnist": ("fashion_mnist:depth=8", 16.0),
-    "elpv": ("elpv", 20.0),
+    "cluttered_digits": ("cluttered_digits", 20.0, 0),
+    "two_digits": ("two_digits", 20.0, 0),
+    "fashion_mnist": ("fashion_mnist:depth=8", 16.0, 12_000),
+    "elpv": ("elpv", 20.0, 0),
 }
 SEEDS = {f"seed{seed}": {"seed": seed} for seed in range(5)}
 VARIED = ("seeds", "settings", "variants")
@@ -44,13 +45,12 @@ def get_config(arg: str = "") -> ConfigDict:
     for key, known in (("data", tuple(DATA)), ("vary", VARIED)):
         if chosen[key] not in known:
             raise UserError(f"{key}={chosen[key]!r} is unknown{nearest(chosen[key], known)}")
-    name, epochs = DATA[chosen.data]
+    name, epochs, pictures = DATA[chosen.data]
     study = default_study(load_config(name))
     study.base.train.total_epochs, study.base.eval.every_epochs = epochs, epochs / 4
-    if chosen.data == "fashion_mnist":
-        study.base.data.train_examples = 12_000
-    if chosen.data in ("fashion_mnist", "elpv"):  # the object's pixels are not known
-        study.measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness")
+    study.base.data.train_examples = pictures
+    if not dataset_info(study.base.data).has_mask:
+        study.measure.measures = tuple(m for m in study.measure.measures if m != "localisation")
     study.models, study.settings = HEADS, SEEDS
     study.ablations = {"uniform": study.ablations["uniform"]}
     if chosen.vary == "settings":

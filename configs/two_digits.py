@@ -4,8 +4,7 @@
     lficam train --config two_digits --workdir runs/two
 
 Each picture has two labels and asks for one of them: its pixels are where a map of that class has
-to lie, and the other digit's are where it has not (docs/datasets.md,
-with what two heads reach).
+to lie, and the other digit's are where it has not. What two heads reach: docs/datasets.md.
 """
 
 from ml_collections import ConfigDict

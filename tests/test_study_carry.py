@@ -156,8 +156,7 @@ def test_a_method_that_sees_fewer_images_is_compared_on_those():
     """Where score_cam looked, own is 1 better; elsewhere it is far worse, which does not count."""
     own = np.array([3.0, 1.0, -90.0, -90.0])
     arrays = {"id": np.array([7, 8, 9, 10]), "cluster": np.arange(4), "own/gini": own}
-    arrays |= {"score_cam/gini": np.array([0.0, 2.0]), "rows/score_cam": np.array([1, 0])}
-    arrays["rows/score_cam"].sort()
+    arrays |= {"score_cam/gini": np.array([0.0, 2.0]), "rows/score_cam": np.array([0, 1])}
     arrays |= {f"score_cam/{name}": np.zeros(2) for name in ("constant", "not_finite")}
     rows = {"a": arrays, "b": arrays}
     found = summary._paired(rows, "own", rows, "score_cam", "gini")

@@ -103,9 +103,8 @@ def test_differences_are_corrected_for_how_many_a_table_has():
     )
     versus = record["comparisons"]["versus"]
     assert versus == sum(cell != "–" for row in found["versus"].rows for cell in row[1:])
-    assert "†" not in found["versus"].caption.split("Holm")[1] and "†" not in to_csv(
-        found["accuracy"]
-    )
+    assert versus > 5 and "†" not in "".join(cell for row in found["versus"].rows for cell in row)
+    assert "†" not in to_csv(found["accuracy"])
     assert r"8.21]$\dagger$}" in latex(found["accuracy"])
 
 

@@ -94,7 +94,7 @@ def test_a_damaged_record_of_a_study_is_named(content, tmp_path):
 @times
 def test_a_record_with_anything_in_it_is_shown_or_refused(times, tmp_path, monkeypatch):
     """One value of a real record replaced; nothing is written outside of its folder."""
-    monkeypatch.setattr("lficam_jax.study.plots.draw_all", lambda record, folder: [])
+    monkeypatch.setattr("lficam_jax.study.plots.draw_all", lambda record, folder: None)
     text, path = RECORD.read_text(), tmp_path / "a" / "results" / "study.json"
     path.parent.mkdir(parents=True)
     odd = st.none() | st.integers() | st.floats() | st.text(max_size=8) | st.just({}) | st.just([])

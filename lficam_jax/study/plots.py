@@ -19,17 +19,14 @@ from lficam_jax.workdir.results import replacing, teaching
 INK, MUTED, ACCENT = "#1b1b1f", "#8a8a94", "#c2410c"
 
 
-def draw_all(record: Mapping[str, Any], directory: Path) -> list[Path]:
-    """Writes `accuracy.png maps.png stability.png fin.png`; returns those that there are."""
+def draw_all(record: Mapping[str, Any], directory: Path) -> None:
+    """Writes `accuracy.png maps.png stability.png fin.png`."""
     drawn = {"accuracy": _accuracy, "maps": _maps, "stability": _stability, "fin": _fin}
-    paths = []
     for name, draw in drawn.items():
         path = directory / f"{name}.png"
         figure = draw(record)
         with teaching(path), replacing(path) as scratch:
             figure.savefig(scratch, dpi=130)
-        paths.append(path)
-    return paths
 
 
 def draw_grid(

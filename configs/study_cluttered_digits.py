@@ -6,7 +6,8 @@ r"""The paper's comparison on cluttered digits: real handwriting whose true plac
 
 Seen on 2026-11-23, jax 0.10.2, one shared AMD EPYC core for 2 h 12: test accuracy in
 percent, mean ± sd over the five settings: plain 90.26 ± 5.88, abn 93.78 ± 4.31, abn_one_loss 91.60
-± 4.35, lfi 94.90 ± 2.80, uniform 94.80 ± 2.99. All else, with intervals: docs/results.md.
+± 4.35, lfi 94.90 ± 2.80, uniform 94.80 ± 2.99. All else, with intervals:
+docs/results/first_edition.md.
 """
 
 from ml_collections import ConfigDict

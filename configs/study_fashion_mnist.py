@@ -6,7 +6,8 @@
 ResNet-8 on the first 12,000 training images, so that all runs fit into an evening of two CPU cores.
 Seen on 2026-11-23, jax 0.10.2, one shared AMD EPYC core for 2 h 10: test accuracy in
 percent, mean ± sd over the five settings: plain 82.28 ± 1.33, abn 82.82 ± 0.68, abn_one_loss 83.00
-± 1.06, lfi 83.45 ± 1.03, uniform 83.40 ± 0.97. All else, with intervals: docs/results.md.
+± 1.06, lfi 83.45 ± 1.03, uniform 83.40 ± 0.97. All else, with intervals:
+docs/results/first_edition.md.
 """
 
 from ml_collections import ConfigDict

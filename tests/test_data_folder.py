@@ -128,9 +128,9 @@ def test_each_split_has_one_of_a_class_where_there_are_enough(data, photos, coun
 
 def test_what_is_done_is_told_in_lines(data, photos):
     assert told(data) == [
-        "train       48 pictures: ant 24, bee 16, cat 8",
-        "validation  6 pictures: ant 3, bee 2, cat 1",
-        "test        6 pictures: ant 3, bee 2, cat 1",
+        "train       48 pictures (ant: 24, bee: 16, cat: 8)",
+        "validation  6 pictures (ant: 3, bee: 2, cat: 1)",
+        "test        6 pictures (ant: 3, bee: 2, cat: 1)",
         f"{photos} is divided by the contents of its 60 pictures: 48 train, 6 validation, 6 test",
     ]
     assert told(data, 64, 64)[3] == (
@@ -214,7 +214,7 @@ def test_a_class_with_no_picture_to_train_is_an_error(data, photos, parted):
     (photos / "dog").rmdir()
     parted("test", "validation")
     shutil.rmtree(photos / "test" / "bee")
-    assert told(data)[2] == "test        8 pictures: ant 4, bee 0, cat 4"
+    assert told(data)[2] == "test        8 pictures (ant: 4, bee: 0, cat: 4)"
     (photos / "test" / "Bee").mkdir()
     with pytest.raises(UserError, match=r"test has classes that train does not know: 'Bee' \(d"):
         open_source(data, "test")
@@ -363,7 +363,7 @@ def test_another_folder_is_measured_whole(config, tmp_path, capsys):
     capsys.readouterr()
     assert evaluate(config, str(tmp_path / "run"), "test") == 0
     out = capsys.readouterr().out
-    assert "test  9 pictures: ant 5, bee 4" in out and re.search(r"^examples +9$", out, re.M)
+    assert "test  9 pictures (ant: 5, bee: 4)" in out and re.search(r"^examples +9$", out, re.M)
     assert f"{tmp_path}/other is not the run's own folder, and not divided: all is taken" in out
     assert recall(config, tmp_path / "run").data.split_file == ""
     for i, path in enumerate(sorted((tmp_path / "photos").rglob("*.png"))):  # of the same names

@@ -62,7 +62,7 @@ def test_columns_of_0_and_1_are_several_labels(folder):
     train = open_pipeline(data, "train", batch_size=8, train=True)
     batch = next(train.batches(0))
     assert batch["label"].shape == (8, 2) and batch["label"].dtype == np.float32
-    assert counts.told({"train": train})[0].startswith("train  24 pictures: cat ")
+    assert counts.told({"train": train})[0].startswith("train  24 pictures (cat: ")
 
 
 def test_one_column_of_0_and_1_makes_two_classes(folder):
@@ -157,7 +157,7 @@ def test_pictures_of_which_nothing_is_known_are_left_out(folder):
     data = data_of(folder, lines("path,cat,dog", lambda i: f"a{i:02}.png,1,{'' if i % 2 else 0}"))
     data.classes = ("cat", "dog")
     told = counts.told({"test": open_pipeline(data, "test", batch_size=4, train=False)})[0]
-    assert "unknown)" in told and "cat 3," in told
+    assert " unknown" in told and "cat: 3," in told
 
 
 GOOD = "path,cat,dog\na00.png,1,0\n"

@@ -32,7 +32,7 @@ from tests.fuzz import damaged, fuzz, times
 from tests.refused import refused
 
 ROOT = Path(__file__).parents[1]
-RECORD = ROOT / "docs" / "results" / "cluttered_digits.json"
+RECORD = ROOT / "docs" / "results" / "first_edition" / "cluttered_digits.json"
 DAMAGE = [b"", b"{}", b"[]", b"null", b"\xff\xfe{}", b'{"test": {}', b"[" * 10**5, b"folder"]
 
 

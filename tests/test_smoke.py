@@ -120,7 +120,7 @@ def test_results_and_pages_say_that_the_data_were_synthetic(tmp_path, capsys):
     assert modes.train(copy.deepcopy(config), workdir) == 0
     out = capsys.readouterr()
     assert "the pictures are synthetic" in out.out + out.err
-    assert "train       64 pictures: 0 7, 1 7, 2 7, 3 7, 4 6" in out.out + out.err
+    assert "train       64 pictures (0: 7, 1: 7, 2: 7, 3: 7, 4: 6" in out.out + out.err
     assert modes.evaluate(copy.deepcopy(config), workdir, "test") == 0
     assert modes.explain(copy.deepcopy(config), workdir, images=[], methods=[]) == 0
     sample = {"split": "test", "limit": 8, "methods": ["own"]}

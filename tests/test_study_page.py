@@ -12,7 +12,8 @@ from lficam_jax.study import page
 from lficam_jax.study.claims import claims, opening, tone
 from tests.browser import Browser, contrast
 
-RECORD = json.loads((Path(__file__).parents[1] / "docs/results/cluttered_digits.json").read_text())
+FIRST = Path(__file__).parents[1] / "docs" / "results" / "first_edition"
+RECORD = json.loads((FIRST / "cluttered_digits.json").read_text())
 
 
 def difference(value, low, high):

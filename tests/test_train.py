@@ -172,7 +172,8 @@ def test_a_run_says_what_it_is_before_its_first_step(finished):
     told = "\n".join(lines[:9])
     for fact in (
         str(workdir), f"jax {jax.__version__}", "8 x cpu", "cluttered_digits, 10 classes",
-        "train       64 pictures: 0 ", "validation  40 pictures: 0 ", "test        50 pictures: 0 ",
+        "train       64 pictures (0: ", "validation  40 pictures (0: ",
+        "test        50 pictures (0: ",
         "cifar_resnet-8, lfi head", "226,010 parameters", "4 steps of 16 images (1 epoch)",
     ):  # fmt: skip
         assert fact in told

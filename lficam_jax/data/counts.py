@@ -52,10 +52,11 @@ def _count(split: Pipeline) -> str:
     by_class = dict(zip(split.classes, counts.tolist(), strict=True))
     if len(by_class) <= LISTED:
         each = zip(by_class.items(), unknown.tolist(), strict=True)
-        return f"{pictures}: " + ", ".join(
-            f"{name} {count}" + f" ({missing} unknown)" * bool(missing)
+        by_name = ", ".join(
+            f"{name}: {count}" + f" and {missing} unknown" * bool(missing)
             for (name, count), missing in each
         )
+        return f"{pictures} ({by_name})"
     few, most = (by := sorted(by_class, key=by_class.__getitem__))[0], by[-1]
     span = f"from {by_class[few]} ({few}) to {by_class[most]} ({most})"
     what = "classes" if split.dataset.labels == "class" else "labels"

@@ -1,16 +1,24 @@
 """Numbers of a study's record as the cells of its tables, and what captions say of them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from lficam_jax.measure.scoreboard import COLUMNS
+from lficam_jax.measure.scoreboard import COLUMNS, UNITS
 
 ADJUSTED = ("iou", "iou_equal_area", "iou_auc")  # shown with chance taken away, and compared
 SHOWN = ("average_drop", "average_gain", "deletion", "insertion", "road", "adcc", "pointing_game",
          "asked_over_other", "energy", "max_box_acc", "max_sensitivity")  # fmt: skip
 RANKED = COLUMNS | {"accuracy": 1, "stability": 1}  # +1 if more is better, else -1
+# The least and greatest that a measure can be; an interval that is symmetric may go beyond.
+BOUNDS = (
+    {column: (0.0, 100.0) for column in ("accuracy", *(c for c in UNITS if UNITS[c] == "%"))}
+    | dict.fromkeys(("deletion", "insertion", "gini"), (0.0, 1.0))
+    | {"agreement": (-math.inf, 1.0)}
+)
 HOLM = 0.05  # where a corrected p value is below
 INTERVAL = "In brackets: 95 % intervals over settings and images."
+CUT = "An interval ends where the measure does."
 PAIRED = (
     "Differences are paired, same settings and same images; bold where the interval leaves out 0."
 )
@@ -31,11 +39,22 @@ def number(value: float | None, digits: int | None = None) -> str:
     return f"{value:.{_digits(value) if digits is None else digits}f}"
 
 
-def with_interval(found: Mapping[str, Any], digits: int | None = None) -> str:
-    """Writes `value [low, high]`, all three to as many places."""
+def with_interval(found: Mapping[str, Any], digits: int | None = None, column: str = "") -> str:
+    """Writes `value [low, high]`, all three to as many places.
+
+    Args:
+      found: the three.
+      digits: places; None: as many as mean something.
+      column: the measure, so that the interval ends where it does; "": a difference.
+
+    >>> with_interval({"value": 99.0, "low": 97.5, "high": 100.5}, 1, "pointing_game")
+    '99.0 [97.5, 100.0]'
+    """
     if digits is None and found["value"] is not None:
         digits = _digits(found["value"])
-    low, high = (number(found[k], digits) for k in ("low", "high"))
+    least, most = BOUNDS.get(column, (-math.inf, math.inf))
+    ends = (None if (v := found[k]) is None else min(max(v, least), most) for k in ("low", "high"))
+    low, high = (number(end, digits) for end in ends)
     return f"{number(found['value'], digits)} [{low}, {high}]"
 
 

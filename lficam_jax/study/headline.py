@@ -39,7 +39,7 @@ def _rows(record: Mapping[str, Any]) -> dict[str, str]:
     accuracy, versus = record["accuracy"], record["versus"]
     control, abn = record["accuracy_versus"].get(CONTROL), accuracy.get("abn", {})
     found = {
-        "accuracy of plain, %": with_interval(accuracy["plain"], 2),
+        "accuracy of plain, %": with_interval(accuracy["plain"], 2, "accuracy"),
         "accuracy: abn minus plain": signed(abn.get("difference"), 2),
         "accuracy: lfi minus plain": signed(accuracy[OURS]["difference"], 2),
         "accuracy: lfi minus uniform, which is lfi without FIN": signed(control, 2),

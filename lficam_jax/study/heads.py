@@ -53,19 +53,30 @@ def _heads(record: Mapping[str, Any]) -> Table:
         "Is the head better or worse in a measure than what stands under against? A difference "
         f"counts where its paired 95 % interval leaves out 0; {TIE}: it does not; {NONE}: not "
         "compared. †: also after Holm's correction for all comparisons of the table that has the "
-        f"number. {STABLE} {NETWORKS}"
+        f"number. {_accuracy(record)} {STABLE} {NETWORKS}"
     )
     header = ("against", "head", *map(with_arrow, columns))
     return Table("heads", "Which head wins", caption, header, rows)
 
 
+def _accuracy(record: Mapping[str, Any]) -> str:
+    """Says in a sentence each which heads are more accurate than plain, less, and neither."""
+    found: dict[str, list[str]] = {"better": [], "worse": [], TIE: []}
+    for name, each in record["accuracy"].items():
+        word = verdict(each.get("difference"), "accuracy")
+        if word != NONE:
+            found[word.removesuffix("†")].append(name + "†" * word.endswith("†"))
+    said = (f"More accurate than {BASELINE}", "Less", "No detectable difference")
+    return " ".join(
+        f"{start}: {', '.join(names) or 'none'}."
+        for start, names in zip(said, found.values(), strict=True)
+    )
+
+
 def _rows(record: Mapping[str, Any]) -> list[Row]:
     """Lists what is set against what, the differences, and -1 where they are the other's."""
-    heads, accuracy = record["heads"], record["accuracy"]
-    found: list[Row] = [
-        (BASELINE, name, {"accuracy": each["difference"]}, 1)
-        for name, each in accuracy.items() if "difference" in each
-    ]  # fmt: skip
+    heads = record["heads"]
+    found: list[Row] = []
     for method in RIVALS:
         for pair, each in heads["within"].items():
             name, other = pair.split(", ")

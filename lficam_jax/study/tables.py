@@ -10,6 +10,7 @@ from typing import Any
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.study.cells import (
     ADJUSTED,
+    CUT,
     INTERVAL,
     NETWORKS,
     PAIRED,
@@ -55,7 +56,7 @@ def _accuracy(record: Mapping[str, Any]) -> Table:
     told = any(value is not None for value in late.values())  # records since the second edition
     rows = tuple(
         (
-            name, with_interval(found, 2), number(found["sd"], 2),
+            name, with_interval(found, 2, "accuracy"), number(found["sd"], 2),
             *(number(found["per_setting"].get(s), 2) for s in settings),
             signed(found.get("difference"), 2),
             *(signed(record["heads"]["accuracy"].get(name), 2) for _ in beside),
@@ -69,7 +70,7 @@ def _accuracy(record: Mapping[str, Any]) -> Table:
     )  # fmt: skip
     caption = (
         f"Percent of {record['test_examples']:,} test images {right}. sd: over settings. "
-        f"{INTERVAL} {PAIRED}{marked(record, 'accuracy')}"
+        f"{INTERVAL} {CUT} {PAIRED}{marked(record, 'accuracy')}"
     )
     if told:
         caption += (
@@ -86,7 +87,7 @@ def _stability(record: Mapping[str, Any]) -> Table:
         (
             f"{model}, {method}", *(number(found[s]["value"]) for s in STATISTICS),
             number(found["iou"]["chance"]), number(found["official_rowwise"]["chance"]),
-            *(with_interval(found[s]["adjusted"]) for s in ADJUSTED),
+            *(with_interval(found[s]["adjusted"], None, "agreement") for s in ADJUSTED),
             *(signed(record["stability_versus"].get(f"{model}, {method}", {}).get(s))
               for s in ADJUSTED),
         )
@@ -127,15 +128,18 @@ def _maps(record: Mapping[str, Any], model: str) -> Table:
     rows = tuple(
         (
             f"({method})" if method in TRIVIAL else method,
-            *(with_interval(row[c]) if c in row else "–" for c in columns),
+            *(with_interval(row[c], None, c) if c in row else "–" for c in columns),
             str(row["constant"]), str(row["not_finite"]),
         )
         for method, row in found.items()
     )  # fmt: skip
-    few = record.get("fewer_images", {})
-    fewer = "".join(f"; of {n} of them for {m}, as for its differences" for m, n in few.items())
+    few = {m: n for m, n in record.get("fewer_images", {}).items() if m in found}
+    fewer = "".join(
+        f"; of {n} of them for {', '.join(m for m in few if few[m] == n)}, as for differences"
+        for n in dict.fromkeys(few.values())
+    )
     caption = (
-        f"Maps of {record['images']} test images under every setting{fewer}. {INTERVAL} "
+        f"Maps of {record['images']} test images under every setting{fewer}. {INTERVAL} {CUT} "
         "(gaussian), (random) and (fakecam) never saw the image: where one of them is ahead, a "
         "measure does not tell maps apart. (mean_features) is the mean of the activations."
     )
@@ -183,7 +187,7 @@ def mean_of_runs(
 def _reference_row(
     record: Mapping[str, Any], settings: Sequence[str], beside: str, differences: int
 ) -> tuple[str, ...]:
-    accuracy = with_interval(record["ablations"][beside]["reference"], 2)
+    accuracy = with_interval(record["ablations"][beside]["reference"], 2, "accuracy")
     fin = (number(mean_of_runs(record, OURS, key, settings)) for key in FIN)
     return OURS, " ".join(settings), accuracy, "", *fin, *[""] * differences
 
@@ -193,7 +197,7 @@ def _ablation_row(
 ) -> tuple[str, ...]:
     found = record["ablations"][name]
     return (
-        name, " ".join(settings), with_interval(found["accuracy"], 2),
+        name, " ".join(settings), with_interval(found["accuracy"], 2, "accuracy"),
         signed(found["accuracy"]["difference"], 2),
         *(number(mean_of_runs(record, name, key, settings)) for key in FIN),
         *(signed(found["own"].get(c)) for c in columns),

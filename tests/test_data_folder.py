@@ -363,7 +363,9 @@ def test_another_folder_is_measured_whole(config, tmp_path, capsys):
     capsys.readouterr()
     assert evaluate(config, str(tmp_path / "run"), "test") == 0
     out = capsys.readouterr().out
-    assert "test  9 pictures (ant: 5, bee: 4, cat: 0)" in out and re.search(r"^examples +9$", out, re.M)
+    assert "test  9 pictures (ant: 5, bee: 4, cat: 0)" in out and re.search(
+        r"^examples +9$", out, re.M
+    )
     assert f"{tmp_path}/other is not the run's own folder, and not divided: all is taken" in out
     assert recall(config, tmp_path / "run").data.split_file == ""
     for i, path in enumerate(sorted((tmp_path / "photos").rglob("*.png"))):  # of the same names

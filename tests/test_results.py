@@ -70,7 +70,7 @@ def test_only_process_0_writes(tmp_path, monkeypatch):
 def test_a_result_says_when_how_of_what_and_on_what_it_was_made(tmp_path, tiny, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["main.py", "--workdir", "runs/a b"])
     monkeypatch.setattr(
-        sys, "orig_argv", ["python", "-m", "lficam_jax.main", "--workdir", "runs/a b"]
+        sys, "orig_argv", ["/v/bin/python", "-m", "lficam_jax.main", "--workdir", "runs/a b"]
     )
     tiny.seed = 3
     made = read(write_result(tmp_path, "evaluate", {}, tiny))[0]["made_by"]

@@ -52,10 +52,18 @@ def with_interval(found: Mapping[str, Any], digits: int | None = None, column: s
     """
     if digits is None and found["value"] is not None:
         digits = _digits(found["value"])
-    least, most = BOUNDS.get(column, (-math.inf, math.inf))
-    ends = (None if (v := found[k]) is None else min(max(v, least), most) for k in ("low", "high"))
-    low, high = (number(end, digits) for end in ends)
+    low, high = (number(end, digits) for end in ends(found, column))
     return f"{number(found['value'], digits)} [{low}, {high}]"
+
+
+def ends(found: Mapping[str, Any], column: str = "") -> list[float | None]:
+    """Returns `low` and `high`, no further than a measure goes.
+
+    >>> ends({"low": 97.5, "high": 100.5}, "accuracy"), ends({"low": -0.1, "high": 0.2})
+    ([97.5, 100.0], [-0.1, 0.2])
+    """
+    least, most = BOUNDS.get(column, (-math.inf, math.inf))
+    return [None if (v := found[k]) is None else min(max(v, least), most) for k in ("low", "high")]
 
 
 def _digits(value: float) -> int:

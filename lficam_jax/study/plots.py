@@ -11,7 +11,7 @@ from lficam_jax.explaining.render import enlarge, overlay
 from lficam_jax.measure.scoreboard import COLUMNS
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.ops.maps import Place
-from lficam_jax.study.cells import shown
+from lficam_jax.study.cells import ends, shown
 from lficam_jax.study.plan import OURS
 from lficam_jax.study.summary import FIN
 from lficam_jax.workdir.results import replacing, teaching
@@ -64,7 +64,7 @@ def _accuracy(record: Mapping[str, Any]) -> Any:
     figure = _figure(9, 0.45 * len(found) + 1.1)
     axes = figure.subplots(1, 2, sharey=True)
     for place, each in enumerate(found.values()):
-        _point(axes[0], place, each, INK)
+        _point(axes[0], place, each, INK, "accuracy")
         dots = list(each["per_setting"].values())
         axes[0].plot(dots, [place + 0.24] * len(dots), "o", ms=4, color=ACCENT, alpha=0.6)
         if "difference" in each:
@@ -85,7 +85,7 @@ def _maps(record: Mapping[str, Any]) -> Any:
         for place, (name, trivial, found) in enumerate(rows):
             if column in found:
                 colour = MUTED if trivial else ACCENT if name.endswith("own") else INK
-                _point(one, place, found[column], colour)
+                _point(one, place, found[column], colour, column)
         _tidy(one, len(rows), "")
         one.set_title(f"{column} {'↑' if COLUMNS[column] > 0 else '↓'}", fontsize=10, loc="left")
         if one in axes[:, 0]:
@@ -119,7 +119,7 @@ def _stability(record: Mapping[str, Any]) -> Any:
             one.plot(value, place, "o", color=colour, ms=6)
             one.plot(chance, place, "|", color=MUTED, ms=9, mew=2)
         for one, statistic in zip(axes[2:], ("iou", "iou_equal_area"), strict=True):
-            _point(one, place, found[statistic]["adjusted"], colour)
+            _point(one, place, found[statistic]["adjusted"], colour, "agreement")
     titles = ("iou (bar: chance)", "official_rowwise (bar: chance)", "iou, adjusted for chance",
               "iou_equal_area, adjusted")  # fmt: skip
     _name_rows(axes, titles, [name for name, _ in rows])
@@ -127,7 +127,8 @@ def _stability(record: Mapping[str, Any]) -> Any:
 
 
 def _fin(record: Mapping[str, Any]) -> Any:
-    names = [n for n in (OURS, *record["ablations"]) if _of_runs(record, n, FIN[0])]
+    names = dict.fromkeys((OURS, *record["accuracy"], *record["ablations"]))
+    names = [n for n in names if _of_runs(record, n, FIN[0])]
     figure = _figure(10, 0.34 * len(names) + 1.2)
     axes = figure.subplots(1, 3, sharey=True)
     for place, name in enumerate(names):
@@ -135,11 +136,12 @@ def _fin(record: Mapping[str, Any]) -> Any:
         for one, key in zip(axes, FIN, strict=False):
             values = _of_runs(record, name, key)
             one.plot(values, [place] * len(values), "o", ms=5, alpha=0.6, color=colour)
-        if name != OURS:
+        if name in record["ablations"]:
             _point(axes[2], place, record["ablations"][name]["accuracy"]["difference"], colour)
     axes[2].axvline(0, color=ACCENT, lw=1)
     titles = ("effective channels", "correlation with mean|F|", "accuracy minus lfi, points")
     _name_rows(axes, titles, names)
+    axes[1].locator_params(axis="x", nbins=4)  # six places each
     return figure
 
 
@@ -156,10 +158,10 @@ def _name_rows(axes: Any, titles: Sequence[str], names: Sequence[str]) -> None:
     axes[0].tick_params(left=False, labelleft=True)
 
 
-def _point(axes: Any, place: int, found: Mapping[str, Any], colour: str) -> None:
+def _point(axes: Any, place: int, found: Mapping[str, Any], colour: str, column: str = "") -> None:
     if found["value"] is None:
         return
-    axes.plot([found["low"], found["high"]], [place, place], color=colour, lw=1.6)
+    axes.plot(ends(found, column), [place, place], color=colour, lw=1.6)
     axes.plot(found["value"], place, "o", color=colour, ms=5)
 
 

@@ -526,6 +526,8 @@ def test_an_answer_is_the_labels_that_are_at_least_as_probable_as_not():
     nothing = Answer(np.array([0.4, 0.2, 0.1]), COLOURS, "several")
     assert (nothing.text, nothing.shares(), nothing.correct) == ("none", "red 40.0%", None)
     assert true_values([None, [2.5]], "number", ("age",), 2) == [None, 2.5]
+    for array in (np.array([2.5, 3]), jnp.array([[2.5], [3]]), [np.array(2.5), jnp.array(3)]):
+        assert true_values(array, "number", ("age",), 2) == [2.5, 3]
 
 
 def test_labels_of_any_form_are_read_or_told():

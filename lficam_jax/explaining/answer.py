@@ -161,8 +161,8 @@ def true_values(given: Any, kind: str, classes: Sequence[str], count: int) -> li
 
 
 def _number(given: Any, classes: Sequence[str]) -> float:
-    several = isinstance(given, list | tuple | np.ndarray)
-    one = given[0] if several and np.ndim(given[:1]) == 1 and len(given) == 1 else given
+    values = given.tolist() if hasattr(given, "tolist") else given  # of an array
+    one = values[0] if isinstance(values, list | tuple) and len(values) == 1 else values
     if not is_number(one):
         raise UserError(f"labels: give a number for each image, not {brief(given)}")
     return float(one)

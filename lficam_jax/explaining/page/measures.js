@@ -1,6 +1,9 @@
 const TRIVIAL_STYLE = "var(--soft)", DASHES = ["", "7 3", "2 3", "9 3 2 3"];
 const arrow = column => (column.sign > 0 ? "↑" : "↓");
-const digits = value => (Math.abs(value) >= 10 ? 1 : 3);
+const digits = (value, unit) => (unit === "%" || Math.abs(value) >= 10 ? 1 : 3);
+/** A number as Python writes it, in the text beside the page: a half goes to the even figure. */
+const figures = (value, places) => value.toLocaleString("en", { useGrouping: false,
+  minimumFractionDigits: places, maximumFractionDigits: places, roundingMode: "halfEven" });
 
 /** Colour-blind safe colours (Okabe and Ito, 2008) and dashes; grey for rows that know nothing. */
 function lineStyle(method) {
@@ -11,16 +14,16 @@ function lineStyle(method) {
 }
 
 /** One value with its interval, in figures and as a line between the column's ends. */
-function cell(value, low, high) {
+function cell(value, unit, low, high) {
   if (!value) return make("td", { class: "empty" }, "–");
-  const places = digits(value.value), share = x => 100 * (x - low) / (high - low || 1);
+  const places = digits(value.value, unit), share = x => 100 * (x - low) / (high - low || 1);
   const says = { "*": "best", "!": "a trivial row is as good" }[value.mark] || "";
   const body = make("td", { class: { "*": "best", "!": "trap" }[value.mark] || "",
-    title: `95 % interval ${value.low.toFixed(places)} to ${value.high.toFixed(places)}, n = ${value.n}` },
-    make("span", { class: "value" }, value.value.toFixed(places),
+    title: `95 % interval ${figures(value.low, places)} to ${figures(value.high, places)}, n = ${value.n}` },
+    make("span", { class: "value" }, figures(value.value, places),
          make("sup", { "aria-label": says }, value.mark)),
     make("span", { class: "half" },
-         value.high > value.low ? `±${((value.high - value.low) / 2).toFixed(places)}` : "\u00a0"));
+         value.high > value.low ? `±${figures((value.high - value.low) / 2, places)}` : "\u00a0"));
   if (high > low) body.append(make("span", { class: "range", "aria-hidden": "true" },
     make("i", { style: `left:${share(value.low)}%;width:${share(value.high) - share(value.low)}%` }),
     make("b", { style: `left:${share(value.value)}%` })));
@@ -31,7 +34,7 @@ function addTable({ columns, rows }) {
   const values = columns.map((_, c) => rows.map(row => row.cells[c]).filter(Boolean));
   const ends = values.map(found => [Math.min(...found.map(v => v.low)), Math.max(...found.map(v => v.high))]);
   const lines = rows.map(row => make("tr", { "data-method": row.method, class: row.trivial ? "trivial" : "" },
-    make("th", { scope: "row" }, row.method), ...row.cells.map((value, c) => cell(value, ...ends[c]))));
+    make("th", { scope: "row" }, row.method), ...row.cells.map((value, c) => cell(value, columns[c].unit, ...ends[c]))));
   const body = make("tbody", {}, ...lines), groups = [];
   for (const { group } of columns)
     groups.at(-1)?.[0] === group ? groups.at(-1)[1]++ : groups.push([group, 1]);

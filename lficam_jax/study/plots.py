@@ -127,8 +127,8 @@ def _stability(record: Mapping[str, Any]) -> Any:
 
 
 def _fin(record: Mapping[str, Any]) -> Any:
-    names = dict.fromkeys((OURS, *record["accuracy"], *record["ablations"]))
-    names = [n for n in names if _of_runs(record, n, FIN[0])]
+    models = dict.fromkeys((OURS, *record["accuracy"], *record["ablations"]))
+    names = [name for name in models if _of_runs(record, name, FIN[0])]
     figure = _figure(10, 0.34 * len(names) + 1.2)
     axes = figure.subplots(1, 3, sharey=True)
     for place, name in enumerate(names):

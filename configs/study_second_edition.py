@@ -13,7 +13,8 @@ the first edition they changed together. variants sets the variants of `classwis
 `lfi` and itself, under three seeds. Beside the models of the first edition there are `plain_x2`
 (features times 2: is a gate more than that?), `lfi_trained` (a FIN with a learning rate and a
 spread of its own), `tied`, `prior` and `classwise` (docs/method.md). All of them are trained on the
-cluttered digits under five seeds; elsewhere the five that the claims are about, and under three.
+cluttered digits under five seeds; elsewhere the five that the claims are about, and other data
+under three seeds.
 
 Maps are measured on 512 test images, Score-CAM's and the blind ones on 128 of them. A run is
 evaluated and saved four times; the record says by how much the accuracy on validation still rose in

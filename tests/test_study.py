@@ -54,7 +54,9 @@ def test_every_study_can_be_planned_and_shrunk(name):
     assert len(runs) == 5 * (len(study.models) + 1) + others * len(study.ablation_settings)
     assert sum(run.model == "uniform" for run in runs) == 5  # the control, under every setting
     assert len(plan(module.get_config("smoke"))) == 2 * (len(study.models) + 1)
-    assert "ot measured yet" in module.__doc__ or "docs/results" in module.__doc__
+    pages = re.findall(r"docs/results\S*\.md", module.__doc__)
+    assert pages or "ot measured yet" in module.__doc__
+    assert all((ROOT / page).is_file() for page in pages)
 
 
 def test_the_second_edition_varies_seeds_or_settings_and_not_both():
@@ -84,6 +86,9 @@ def test_the_second_edition_has_more_data_sets(data, epochs, localised):
     assert a.data.name == data and a.train.total_epochs == epochs == 4 * a.eval.every_epochs
     assert b.optim.lr == a.optim.lr / 2 and b.seed == a.seed
     assert ("localisation" in study.measure.measures) == localised
+    runs = plan(module.get_config(f"data={data}"))
+    assert {run.model for run in runs} == {"plain", "abn", "lfi", "classwise", "uniform"}
+    assert {run.config.seed for run in runs} == {0, 1, 2} and len(runs) == 3 * 5
 
 
 def test_every_model_is_planned_under_every_setting():

@@ -46,7 +46,8 @@ def command() -> str:
     """Returns what this process was started with, as a shell takes it."""
     if Path(sys.argv[0]).name == "lficam":  # the installed command, wherever it lies
         return shlex.join(["lficam", *sys.argv[1:]])
-    started = [Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]]  # the interpreter's folder is ours
+    # The interpreter by its name: its folder is nobody's business. Embedded, there may be none.
+    started = [*(Path(word).name for word in sys.orig_argv[:1]), *sys.orig_argv[1:]]
     # `%run` in IPython, and programs that call one another, set arguments of their own.
     own = len(sys.argv) < 2 or started[-len(sys.argv) + 1 :] == sys.argv[1:]
     return shlex.join(started if own else sys.argv)

@@ -1,4 +1,4 @@
-r"""The second edition of the study: networks trained to the end, all heads, harder data.
+r"""The second edition of the study: longer trainings, all heads, harder data.
 
     lficam prepare cluttered_digits
     lficam study --config study_second_edition --workdir runs/seeds
@@ -21,8 +21,8 @@ evaluated and saved four times; the record says by how much the accuracy on vali
 the last quarter. A study goes on where it was stopped, and several processes share its runs
 (docs/results.md).
 
-Measured: cluttered_digits with vary=seeds (docs/results.md), and vary=variants with short trainings
-(docs/results/variants.md). Not measured yet: the other data, and vary=settings.
+Measured: all of these (docs/results.md), vary=variants with short trainings alone
+(docs/results/variants.md).
 """
 
 from ml_collections import ConfigDict

@@ -162,5 +162,5 @@ def test_explain_asks_the_same_and_knows_no_pixels_of_another_class(trained, bat
 
 @pytest.mark.parametrize("target", ["predicted", "label"])
 def test_another_class_has_no_pixels_to_be_measured_by(trained, target):
-    with pytest.raises(UserError, match="one label that each example asks about; leave target out"):
+    with pytest.raises(UserError, match="pixels of that one are known; leave target out"):
         check_measurable(Session(trained, "test", 32), target)

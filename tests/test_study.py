@@ -23,7 +23,7 @@ from lficam_jax.study.cells import differs, number, signed
 from lficam_jax.study.claims import claims
 from lficam_jax.study.formats import Table, html, latex, markdown, to_csv
 from lficam_jax.study.headline import headline
-from lficam_jax.study.plan import ABLATIONS, VARIANTS, default_study, plan
+from lficam_jax.study.plan import ABLATIONS, HEADS, VARIANTS, default_study, plan
 from lficam_jax.study.tables import tables
 
 ROOT = Path(__file__).parent.parent
@@ -107,6 +107,9 @@ def test_every_model_is_planned_under_every_setting():
     assert study.base.optim.lr == 0.1  # the base is nobody's to change
 
 
+VGG = {"backbone": "vgg", "depth": 16}  # has hidden layers between features and classes
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -114,6 +117,11 @@ def test_every_model_is_planned_under_every_setting():
         ({"settings": {"a": {}, "b": {"optim": {"learning": 1}}}}, "learning"),
         ({"settings": {"a": {}, "b": {"optim": {"lr": -1.0}}}}, "plain/b.*optim.lr"),
         ({"ablation_settings": ("seed9",)}, "mean 'seed"),
+        ({"settings": {"a": {"seed": 1}, "b": {"seed": 1}}}, "a and b are the same"),
+        ({"pictures": -5}, "study.pictures=-5 must be a whole number, 0 at least"),
+        ({"base": {"model": {"depth": 9}}}, "plain/seed0: .*depth"),
+        ({"base": {"model": {"loss": "regression"}}}, "plain/seed0: .*regression"),
+        ({"models": HEADS, "base": {"model": VGG}}, "tied/seed0: .*fin.kind='learned'"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_before_anything_is_trained(change, message):
@@ -131,6 +139,9 @@ def test_a_plan_that_cannot_be_is_refused_before_anything_is_trained(change, mes
         ("measures", ("insertoin",), "mean 'insertion'"),
         ("method_limits", {"scorecam": 8}, "mean 'score_cam'"),
         ("method_limits", {"score_cam": 100}, "score_cam=100 must divide measure.limit=256"),
+        ("limit", 0, "measure.limit=0 must be a whole number, 1 at least"),
+        ("steps", 0, "measure.steps=0 must be a whole number, 1 at least"),
+        ("split", "tset", "mean 'test'"),
     ],
 )
 def test_a_measurement_that_cannot_be_is_refused(key, value, message):
@@ -181,6 +192,27 @@ def test_a_document_is_filled_from_the_record_alone(tmp_path):
         document.filled(text.replace("study.json", "other.json"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "mark", ["<!-- study.json accuracy --> \n", "<!-- study.json accuracy -->"]
+)
+def test_no_mark_leaves_an_old_table(tmp_path, mark):
+    (record, *_) = sorted((ROOT / "docs" / "results").rglob("*.json"))
+    (tmp_path / "study.json").write_bytes(record.read_bytes())
+    filled = document.filled(f"{mark}stale<!-- end -->", tmp_path)
+    assert "stale" not in filled and "| lfi |" in filled
+    assert document.filled(filled, tmp_path) == filled
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("empty.json", "damaged, or of another version"), ("/*.json", "finds no files")],
+)
+def test_studies_that_cannot_be_laid_side_by_side_are_named(tmp_path, pattern, message):
+    (tmp_path / "empty.json").write_text("{}")
+    with pytest.raises(UserError, match=message):
+        document.filled(f"<!-- {pattern} headline -->\n<!-- end -->", tmp_path)
+
+
 OPEN, END = "<!-- study.json accuracy -->\n", "<!-- end -->\n"
 
 
@@ -206,10 +238,10 @@ def test_a_document_with_a_mark_too_few_or_too_many_stays_as_it_is(tmp_path, tex
 def test_studies_are_laid_side_by_side(tmp_path):
     first = ROOT / "docs" / "results" / "first_edition"
     whole = json.loads((first / "cluttered_digits.json").read_text())
-    small = whole | {"name": "small", "accuracy": dict(whole["accuracy"]), "versus": {}}
+    small = whole | {"accuracy": dict(whole["accuracy"]), "versus": {}}
     del small["accuracy"]["abn"]
-    found = headline([whole, small])
-    assert found.header == ("", "cluttered_digits", "small")
+    found = headline({"whole": whole, "small": small})  # both of cluttered_digits
+    assert found.header == ("", "whole", "small")
     rows = {name: cells for name, *cells in found.rows}
     assert rows["accuracy: abn minus plain"][1] == "–" != rows["accuracy: abn minus plain"][0]
     assert rows["accuracy: lfi minus plain"][0] == rows["accuracy: lfi minus plain"][1]

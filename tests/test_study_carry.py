@@ -31,7 +31,9 @@ def test_so_far_compares_the_settings_under_which_all_models_are_done(tmp_path, 
     assert {run.name for run in found} == done - {"plain/seed2"}
     assert list(part.settings) == first and list(part.ablations) == ["uniform"]
     done -= {"lfi/seed1"}
-    with pytest.raises(UserError, match="10 of 65 runs are done, 1 settings with all models"):
+    with pytest.raises(
+        UserError, match="of 65 runs 65 are trained, and 10 of these measured .* 1 settings have"
+    ):
         carry.so_far(study, wanted, tmp_path)
 
 

@@ -69,7 +69,7 @@ def test_who_wins_is_told_in_a_word_that_speaks_for_the_head():
         "classwise"
     )
     assert record["comparisons"]["within"] == 2 and record["comparisons"]["between"] == 3
-    rows = dict(headline([record]).rows)
+    rows = dict(headline({"digits": record}).rows)
     assert rows["deletion ↓: classwise's own map minus lfi's own"].startswith("**-0.1")
     heads = opening(record)[-1]
     assert heads.startswith("Heads: classwise is more accurate than plain (+4.54")

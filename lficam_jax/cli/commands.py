@@ -73,12 +73,13 @@ FLAGS: dict[str, dict[str, Any]] = {
         cli.names(("mean", "black", "blur"), False), "mean",
     ),
     "target": _flag(
-        "the class that is measured: predicted (default) or label; asked, where the data ask",
+        "the class that is measured: predicted (default), label, or asked, where the data ask (and "
+        "the default there)",
         cli.names(("predicted", "label", "asked"), False),
     ),
     "explain target": _flag(
         "the class that maps are asked about, by name or number (default: the predicted one); own "
-        "and some others take none", metavar="CLASS",
+        "of LFI-CAM and ABN and some others take none", metavar="CLASS",
     ),
     "out": _flag(
         "folder for the page (default: a new one in DIR/explanations), an earlier explanation in "

@@ -140,9 +140,9 @@ def check_measurable(session: Session, target: str) -> None:
     """Raises a UserError where there is no probability to measure, or no class to measure it of."""
     kind, asks = kind_of(session.run.model), session.info.asks
     if asks != (target == "asked"):
-        knows = "knows the pixels of the one label that each example asks about"
         raise UserError(
-            f"target={target}: {session.info.name} {knows}; leave target out"
+            f"target={target}: each picture of {session.info.name} asks about one of its labels, "
+            "and only the pixels of that one are known; leave target out: it is measured"
             if asks
             else f"target=asked needs data that ask, two_digits say; {session.info.name} does not"
         )

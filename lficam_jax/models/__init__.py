@@ -116,7 +116,8 @@ def _check_reading(reads: str, backbone: Any, flattens: bool, head: str, loss: s
     if flattens:
         raise UserError(
             f"{reads} reads its map off a linear classifier, and {backbone} has more between its "
-            "features and its classes than pooling; use head 'lfi' or 'plain', or another backbone"
+            "features and its classes than pooling; use head 'plain', head 'lfi' with "
+            "fin.kind='learned' or 'uniform', or another backbone"
         )
     if head == "lfi" and loss == "regression":
         raise UserError(

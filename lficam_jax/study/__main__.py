@@ -2,9 +2,9 @@
 
   lficam study --config study_NAME[:smoke] --workdir DIR
 
-Trains plain, ABN (with both losses and with one) and LFI networks and the ablations of FIN under
-several settings, measures accuracy, faithfulness, localisation and stability of their maps, and
-writes into DIR/results: study.json, index.html, study.md, tables/*.{md,csv,tex}, *.png.
+Trains plain, ABN and LFI networks, the ablations of FIN, and what else the config names (classwise,
+say) under several settings, measures accuracy, faithfulness, localisation and stability of their
+maps, and writes into DIR/results: study.json, index.html, study.md, tables/*.{md,csv,tex}, *.png.
 Stop it whenever you like; the same command continues. Start it several times, on one machine or
 on several that share DIR, and the processes share the runs; the last to finish compares. Each run
 is an ordinary workdir, DIR/runs/MODEL/SETTING, which every mode of `lficam` opens.

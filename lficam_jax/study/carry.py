@@ -130,9 +130,11 @@ def so_far(study: ConfigDict, runs: Sequence[Run], workdir: Path) -> tuple[Confi
     everywhere = [*study.models, *({CONTROL} & {*study.ablations})]
     whole = [s for s in study.settings if all(f"{m}/{s}" in names for m in everywhere)]
     if len(whole) < 2:
+        here = sum(trained(folder(workdir, run)) for run in runs)
         raise UserError(
-            f"{len(done)} of {len(runs)} runs are done, {len(whole)} settings with all models; "
-            "two can be compared"
+            f"of {len(runs)} runs {here} are trained, and {len(done)} of these measured as this "
+            f"config asks; {len(whole)} settings have all models, and two can be compared. The "
+            "same command without --so_far does what is missing"
         )
     found = [run for run in done if run.setting in whole]
     part = copy.deepcopy(study)

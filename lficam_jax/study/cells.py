@@ -23,8 +23,8 @@ PAIRED = (
     "Differences are paired, same settings and same images; bold where the interval leaves out 0."
 )
 NETWORKS = (
-    "Between networks, only pointing_game, energy and max_box_acc compare maps alone; the others "
-    "look at the network's probabilities, too."
+    "Between networks, only the measures of place (pointing_game, asked_over_other, energy, "
+    "max_box_acc) compare maps alone; the others look at the network's probabilities, too."
 )
 
 

@@ -122,11 +122,11 @@ def _plain(text: str) -> str:
 def tone(answer: str) -> str:
     """Returns the tone of an answer of one or a few words.
 
-    >>> [tone(answer) for answer in ("yes", "no, less", "not measured", "iou: yes; dice: no, less")]
+    >>> [tone(answer) for answer in ("yes†", "no, less", "not measured", "iou: yes; dice: no")]
     ['yes', 'no', 'open', 'mixed']
     """
     single = {"yes": "yes", "no, less": "no", NOT_TOLD: "open", NOT_MEASURED: "open"}
-    return single.get(answer, "mixed")
+    return single.get(answer.removesuffix("†"), "mixed")
 
 
 def claims(record: Mapping[str, Any]) -> list[Claim]:
@@ -154,7 +154,7 @@ def answers(record: Mapping[str, Any]) -> Table:
 def _accuracies(record: Mapping[str, Any]) -> list[Claim]:
     return [
         Claim(
-            "accuracy", f"Is {model} more accurate than plain?", _verdict(found["difference"]),
+            "accuracy", f"Is {model} more accurate than plain?", _told(found["difference"]),
             f"{signed(found['difference'], 2)} points", tone(_verdict(found["difference"])),
         )
         for model, found in record["accuracy"].items() if "difference" in found
@@ -220,7 +220,7 @@ def _fin(record: Mapping[str, Any]) -> list[Claim]:
     if CONTROL in record["accuracy_versus"]:
         trained = record["accuracy_versus"][CONTROL]
         question = f"Does FIN make the network more accurate than {CONTROL}, the gate without it?"
-        answer = _verdict(trained)
+        answer = _told(trained)
         evidence = f"{signed(trained, 2)} points"
         found.append(Claim("fin", question, answer, evidence, tone(answer)))
     for other, whose in ((f"{OURS}, mean_features", "mean|F| of the same network"),
@@ -264,10 +264,14 @@ def _sorted(differences: Mapping[str, Any]) -> tuple[list[str], list[str]]:
 
 
 def _in_all(found: Sequence[Mapping[str, Any]]) -> str:
-    verdicts = [_verdict(each) for each in found]
+    verdicts = [_told(each) for each in found]
     if len(set(verdicts)) == 1:
         return verdicts[0]
     return "; ".join(f"{s}: {verdict}" for s, verdict in zip(ADJUSTED, verdicts, strict=True))
+
+
+def _told(found: Mapping[str, Any]) -> str:
+    return _verdict(found) + mark(found)
 
 
 def _verdict(found: Mapping[str, Any]) -> str:

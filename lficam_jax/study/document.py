@@ -5,7 +5,7 @@
 Between `<!-- RECORD.json TABLE -->` and `<!-- end -->` it writes that table of that record, the
 `results/study.json` of a study; paths are relative to the document. TABLE is a name in
 `results/tables`, or `answers`, `about` or `all`; `headline` lays the records that a path with a *
-finds side by side. Everything else in the document stays as it is.
+finds side by side, each under the name of its file. Everything else in the document stays as it is.
 """
 
 import re
@@ -22,7 +22,7 @@ from lficam_jax.study.headline import headline
 from lficam_jax.study.tables import tables
 from lficam_jax.workdir.results import Unreadable, read_object, replace_text, understood
 
-PLACE = re.compile(r"(<!-- (\S+\.json) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (\S+\.json) (\S+) -->).*?(<!-- end -->)", re.DOTALL)
 MARK = re.compile(r"<!-- (?:(end)|\S+\.json \S+) -->")
 
 
@@ -38,7 +38,7 @@ def filled(text: str, folder: Path) -> str:
         beginning or end is not marked: the text between would be lost.
     """
     _check_marks(text)
-    return PLACE.sub(lambda m: f"{m[1]}\n{_written(folder, m[2], m[3])}\n{m[4]}", text)
+    return PLACE.sub(lambda m: f"{m[1]}\n\n{_written(folder, m[2], m[3])}\n{m[4]}", text)
 
 
 def _check_marks(text: str) -> None:
@@ -57,8 +57,9 @@ def _check_marks(text: str) -> None:
 
 def _written(folder: Path, pattern: str, name: str) -> str:
     if name == "headline":
-        paths = sorted(folder.glob(pattern)) or [folder / pattern]
-        return markdown(headline([_read(path) for path in paths]))
+        records = {path.stem: _read(path) for path in _found(folder, pattern)}
+        with understood(folder / pattern):
+            return markdown(headline(records))
     record = _read(folder / pattern)
     with understood(folder / pattern):
         if whole := {"about": page.about, "all": page.as_markdown}.get(name):
@@ -68,6 +69,15 @@ def _written(folder: Path, pattern: str, name: str) -> str:
         meant = nearest(name, (*found, "about", "all", "headline"))
         raise UserError(f"{folder / pattern} gives no table {name!r}{meant}")
     return markdown(found[name])
+
+
+def _found(folder: Path, pattern: str) -> list[Path]:
+    if "*" not in pattern:
+        return [folder / pattern]
+    try:
+        return sorted(folder.glob(pattern)) or [folder / pattern]
+    except (NotImplementedError, ValueError) as error:
+        raise UserError(f"{pattern} finds no files: {error}; as in results/*.json") from None
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """The few rows of several studies that tell most, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping
 from typing import Any
 
 from lficam_jax.study.cells import (
@@ -12,30 +12,36 @@ from lficam_jax.study.cells import (
     with_arrow,
     with_interval,
 )
-from lficam_jax.study.formats import Table
+from lficam_jax.study.formats import NONE, Table
 from lficam_jax.study.plan import BASELINE, CONTROL, OURS
 from lficam_jax.study.summary import FIN
 from lficam_jax.study.tables import mean_of_runs
 
-MAPS = ("insertion", "deletion", "pointing_game")
+MAPS = ("insertion", "deletion", "pointing_game", "asked_over_other")
 SAME_AREA = "iou_equal_area"
 
 
-def headline(records: Sequence[Mapping[str, Any]]) -> Table:
-    """Returns one row per question and one column per study."""
-    columns = [_rows(record) for record in records]
+def headline(records: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Returns one row per question and one column per study.
+
+    Args:
+      records: by the title of the column; two studies may be of the same data. Rows about one
+        model are of those that all studies have.
+    """
+    models = set.intersection(*({*record["accuracy"]} for record in records.values()))
+    columns = [_rows(record, models) for record in records.values()]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = tuple((name, *(column.get(name, "–") for column in columns)) for name in names)
-    told = next(filter(None, map(marked, records)), "")
+    cells = {name: [column.get(name, NONE) for column in columns] for name in names}
+    rows = tuple((name, *found) for name, found in cells.items() if {*found} != {NONE})
+    told = next(filter(None, map(marked, records.values())), "")
     caption = (
         f"{INTERVAL} {PAIRED}{told} Insertion and deletion between networks look at the networks' "
         "probabilities, too. Stability: IoU of the top fifth of the pixels, adjusted for chance."
     )
-    header = ("", *(record["name"] for record in records))
-    return Table("headline", "The studies side by side", caption, header, rows)
+    return Table("headline", "The studies side by side", caption, ("", *records), rows)
 
 
-def _rows(record: Mapping[str, Any]) -> dict[str, str]:
+def _rows(record: Mapping[str, Any], models: Container[str]) -> dict[str, str]:
     accuracy, versus = record["accuracy"], record["versus"]
     control, abn = record["accuracy_versus"].get(CONTROL), accuracy.get("abn", {})
     found = {
@@ -46,15 +52,15 @@ def _rows(record: Mapping[str, Any]) -> dict[str, str]:
     }
     for model, method in (("plain", "cam"), ("abn", "own")):
         differences = versus.get(f"{model}, {method}", {})
-        for name in (name for name in MAPS if name in differences):
+        for name in MAPS:
             text = f"{with_arrow(name)}: {OURS}'s own map minus {model}'s {method}"
-            found[text] = signed(differences[name])
+            found[text] = signed(differences.get(name))
     for other, differences in record["stability_versus"].items():
         model, method = other.split(", ")
-        if method == "own" or model in (BASELINE, OURS):
+        if model in (BASELINE, OURS) or (method == "own" and model in models):
             text = f"stability: {OURS}'s own map minus {model}'s {method}"
             found[text] = signed(differences[SAME_AREA])
-    found |= _heads(record)
+    found |= _heads(record, models)
     channels, correlation = (mean_of_runs(record, OURS, key, [*record["settings"]]) for key in FIN)
     return found | {
         "effective channels of FIN's importance": number(channels),
@@ -62,7 +68,7 @@ def _rows(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _heads(record: Mapping[str, Any]) -> dict[str, str]:
+def _heads(record: Mapping[str, Any], models: Container[str]) -> dict[str, str]:
     """Returns the rows of a study of all heads: every accuracy, and the reference's own map."""
     heads = record.get("heads", {})
     reference = heads.get("reference")
@@ -70,7 +76,7 @@ def _heads(record: Mapping[str, Any]) -> dict[str, str]:
         return {}
     found = {
         f"accuracy: {model} minus plain": signed(each["difference"], 2)
-        for model, each in record["accuracy"].items() if "difference" in each
+        for model, each in record["accuracy"].items() if model in models and "difference" in each
     }  # fmt: skip
     found[f"accuracy: {reference} minus {OURS}"] = signed(heads["accuracy"][OURS], 2)
     for section, pair, whose in (
@@ -79,7 +85,7 @@ def _heads(record: Mapping[str, Any]) -> dict[str, str]:
         ("within", f"{reference}, grad_cam", "its grad_cam"),
     ):
         differences = heads[section].get(pair, {})
-        for name in (name for name in (*MAPS, "stability") if name in differences):
+        for name in (*MAPS, "energy", "stability"):
             text = f"{with_arrow(name)}: {reference}'s own map minus {whose}"
-            found[text] = signed(differences[name])
+            found[text] = signed(differences.get(name))
     return found

@@ -23,7 +23,7 @@ SECTIONS: Mapping[str, tuple[str, Mapping[str, str]]] = {
         "maps": "Orange: a model's own map. Black: drawn afterwards. Grey: trivial maps. With 95 % "
                 "intervals over settings and images."}),
     "stability": ("Stability between settings", {
-        "stability": "Orange: a model's own map. Bar: what chance gives, the images shuffled. "
+        "stability": "Orange: a model's own map. Tick: what chance gives, the images shuffled. "
                      "With 95 % intervals over settings and images."}),
     "fin": ("What FIN adds", {
         "fin": "lfi, and lfi with one thing changed. Dots: each setting."}),

@@ -3,16 +3,18 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from lficam_jax.config import options, smoke, validate
-from lficam_jax.data import dataset_info, has_mask, open_source
-from lficam_jax.errors import UserError, nearest
+from lficam_jax.data import SPLITS, dataset_info, has_mask, open_source
+from lficam_jax.errors import UserError, check_whole, nearest
 from lficam_jax.measure.faithfulness import chosen as chosen_measures
 from lficam_jax.methods import METHODS
 from lficam_jax.methods.wrappers import parts
+from lficam_jax.training.experiment import make_model
 
 # Changes to the base config. The names stand in tables and folders.
 MODELS: Mapping[str, Any] = {
@@ -97,7 +99,7 @@ def default_study(base: ConfigDict) -> ConfigDict:
     measure.measures = ("confidence", "deletion", "insertion", "adcc", "sparseness", "localisation")
     measure.steps = 8  # of the insertion and deletion curves
     measure.stability_methods = ("own", "grad_cam", "mean_features")
-    study.pictures = 5  # test images in the grid of maps, each of another class
+    study.pictures = 5  # test images in the grid of maps, each of another class; 0: no grid
     return study
 
 
@@ -152,14 +154,14 @@ def plan(study: ConfigDict) -> list[Run]:
             "or ask about one of several labels as two_digits does; these have several labels or a "
             "number (data.labels_file): train each network, and use lficam stability"
         )
-    settings = {name: _merged(study.base, change) for name, change in study.settings.items()}
-    if len(settings) < 2:
-        raise UserError("a study compares settings: give at least two in `settings`")
+    settings = _settings(study)
     chosen = tuple(study.ablation_settings) or tuple(settings)
     _check_names("ablation_settings", chosen, settings)
     measure = study.measure
     for key in ("methods", "ablation_methods", "stability_methods"):
         _check_names(f"measure.{key}", [parts(name)[0] for name in measure[key]], METHODS)
+    check_whole("study.pictures", study.pictures, 0)
+    check_whole("study.measure.steps", measure.steps)
     _check_limits(measure)
     try:
         chosen_measures(measure.measures, _has_mask(study.base.data, measure.split))
@@ -177,8 +179,20 @@ def plan(study: ConfigDict) -> list[Run]:
     for run in found:
         try:
             validate(run.config)
+            same = run.config.data == study.base.data  # a folder is not read again for each run
+            make_model(run.config, info if same else dataset_info(run.config.data))
         except UserError as error:
             raise UserError(f"run {run.name}: {error}") from None
+    return found
+
+
+def _settings(study: ConfigDict) -> dict[str, ConfigDict]:
+    found = {name: _merged(study.base, change) for name, change in study.settings.items()}
+    if len(found) < 2:
+        raise UserError("a study compares settings: give at least two in `settings`")
+    for one, other in combinations(found, 2):
+        if found[one] == found[other]:
+            raise UserError(f"study.settings: {one} and {other} are the same; leave one out")
     return found
 
 
@@ -200,6 +214,8 @@ def keys(change: Mapping[str, Any], prefix: str = "") -> list[str]:
 def _has_mask(data: ConfigDict, split: str) -> bool:
     """Tells whether the object's pixels are known; of a folder, its files say."""
     info = dataset_info(data)
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
     return info.has_mask or (bool(data.folder) and has_mask(open_source(data, split), info))
 
 
@@ -218,6 +234,7 @@ def _merged(config: ConfigDict, change: Mapping[str, Any]) -> ConfigDict:
 
 
 def _check_limits(measure: ConfigDict) -> None:
+    check_whole("study.measure.limit", measure.limit)
     _check_names("measure.method_limits", measure.method_limits, METHODS)
     for name, limit in measure.method_limits.items():
         if limit < 1 or (limit < measure.limit and measure.limit % limit):

@@ -1,6 +1,7 @@
 """The record of a study as pictures, and the same images under every setting side by side."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,16 @@ import numpy as np
 
 from lficam_jax.explaining.figure import labelled_grid
 from lficam_jax.explaining.render import enlarge, overlay
-from lficam_jax.measure.scoreboard import COLUMNS
+from lficam_jax.measure.scoreboard import UNITS
 from lficam_jax.methods import TRIVIAL
 from lficam_jax.ops.maps import Place
-from lficam_jax.study.cells import ends, shown
+from lficam_jax.study.cells import ends, shown, with_arrow
 from lficam_jax.study.plan import OURS
 from lficam_jax.study.summary import FIN
 from lficam_jax.workdir.results import replacing, teaching
 
 INK, MUTED, ACCENT = "#1b1b1f", "#8a8a94", "#c2410c"
+BLIND = {*TRIVIAL} - {"mean_features"}  # never saw the picture: drawn for one model
 
 
 def draw_all(record: Mapping[str, Any], directory: Path) -> None:
@@ -87,7 +89,8 @@ def _maps(record: Mapping[str, Any]) -> Any:
                 colour = MUTED if trivial else ACCENT if name.endswith("own") else INK
                 _point(one, place, found[column], colour, column)
         _tidy(one, len(rows), "")
-        one.set_title(f"{column} {'↑' if COLUMNS[column] > 0 else '↓'}", fontsize=10, loc="left")
+        _part(one, [name for name, _, _ in rows])
+        one.set_title(f"{with_arrow(column)}{_unit(column)}", fontsize=10, loc="left")
         if one in axes[:, 0]:
             one.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=8)
             one.tick_params(left=False, labelleft=True)
@@ -101,8 +104,20 @@ def _map_rows(record: Mapping[str, Any]) -> list[tuple[str, bool, Mapping[str, A
         (f"{model} {method}", method in TRIVIAL, found)
         for model, methods in record["maps"].items()
         for method, found in methods.items()
-        if method not in TRIVIAL or model == "lfi"
+        if method not in BLIND or model == OURS
     ]
+
+
+def _part(axes: Any, names: Sequence[str]) -> None:
+    """Draws a line between the rows of one model and those of the next."""
+    models = [name.split()[0] for name in names]
+    for place, (before, after) in enumerate(pairwise(models)):
+        if before != after:
+            axes.axhline(place + 0.5, color="#e4e4e8", lw=0.8)
+
+
+def _unit(column: str) -> str:
+    return ", %" if UNITS.get(column) == "%" else ""
 
 
 def _stability(record: Mapping[str, Any]) -> Any:
@@ -120,9 +135,11 @@ def _stability(record: Mapping[str, Any]) -> Any:
             one.plot(chance, place, "|", color=MUTED, ms=9, mew=2)
         for one, statistic in zip(axes[2:], ("iou", "iou_equal_area"), strict=True):
             _point(one, place, found[statistic]["adjusted"], colour, "agreement")
-    titles = ("iou (bar: chance)", "official_rowwise (bar: chance)", "iou, adjusted for chance",
+    titles = ("iou (tick: chance)", "official_rowwise (tick: chance)", "iou, adjusted for chance",
               "iou_equal_area, adjusted")  # fmt: skip
     _name_rows(axes, titles, [name for name, _ in rows])
+    for one in axes:
+        _part(one, [name for name, _ in rows])
     return figure
 
 
@@ -139,7 +156,7 @@ def _fin(record: Mapping[str, Any]) -> Any:
         if name in record["ablations"]:
             _point(axes[2], place, record["ablations"][name]["accuracy"]["difference"], colour)
     axes[2].axvline(0, color=ACCENT, lw=1)
-    titles = ("effective channels", "correlation with mean|F|", "accuracy minus lfi, points")
+    titles = ("effective channels", "correlation with mean|F|", "ablations' accuracy minus lfi")
     _name_rows(axes, titles, names)
     axes[1].locator_params(axis="x", nbins=4)  # six places each
     return figure

@@ -92,6 +92,8 @@ def _draw_grids(study: ConfigDict, workdir: Path) -> None:
     sample = Sample(study.base.data, study.measure.split, study.measure.limit)
     (batch,) = sample.batches(len(sample))
     asked = batch["asked" if "asked" in batch else "label"]
+    if not study.pictures:
+        return
     classes, first = np.unique(asked, return_index=True)
     chosen = np.linspace(0, len(classes) - 1, min(study.pictures, len(classes)))
     places = first[chosen.round().astype(int)]

@@ -44,6 +44,7 @@ __all__ = [
     "Picture",
     "Pipeline",
     "Preprocess",
+    "check_split",
     "dataset_info",
     "denormalise",
     "find_images",
@@ -121,6 +122,12 @@ def resolved(data: ConfigDict, dataset: Dataset) -> ConfigDict:
 def open_source(data: ConfigDict, split: str) -> Source:
     """Opens a split for random access; `data.train_examples` shortens `train`."""
     return _open(dataset_info(data), data, split)
+
+
+def check_split(split: str) -> None:
+    """Raises a UserError for a split that no data set has."""
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
 
 
 def has_mask(source: Source, dataset: Dataset) -> bool:
@@ -258,8 +265,7 @@ def _look(data: ConfigDict) -> Dataset:
 
 
 def _open(dataset: Dataset, data: ConfigDict, split: str, blank: bool = False) -> Source:
-    if split not in SPLITS:
-        raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
+    check_split(split)
     classes, limit = tuple(data.classes), data.train_examples if split == "train" else 0
     if blank:
         count = dataset.examples.get(split) or len(_open(dataset, data, split))

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from lficam_jax.config import options, smoke, validate
-from lficam_jax.data import SPLITS, dataset_info, has_mask, open_source
+from lficam_jax.data import check_split, dataset_info, has_mask, open_source
 from lficam_jax.errors import UserError, check_whole, nearest
 from lficam_jax.measure.faithfulness import chosen as chosen_measures
 from lficam_jax.methods import METHODS
@@ -162,6 +162,7 @@ def plan(study: ConfigDict) -> list[Run]:
         _check_names(f"measure.{key}", [parts(name)[0] for name in measure[key]], METHODS)
     check_whole("study.pictures", study.pictures, 0)
     check_whole("study.measure.steps", measure.steps)
+    check_split(measure.split)
     _check_limits(measure)
     try:
         chosen_measures(measure.measures, _has_mask(study.base.data, measure.split))
@@ -214,8 +215,6 @@ def keys(change: Mapping[str, Any], prefix: str = "") -> list[str]:
 def _has_mask(data: ConfigDict, split: str) -> bool:
     """Tells whether the object's pixels are known; of a folder, its files say."""
     info = dataset_info(data)
-    if split not in SPLITS:
-        raise UserError(f"split {split!r} is unknown{nearest(split, SPLITS)}")
     return info.has_mask or (bool(data.folder) and has_mask(open_source(data, split), info))
 
 

@@ -89,11 +89,11 @@ def _settings(study: ConfigDict, runs: Sequence[Run]) -> Mapping[str, Mapping[st
 
 def _draw_grids(study: ConfigDict, workdir: Path) -> None:
     """Draws the same test images, of several classes, under every setting, for each own map."""
+    if not study.pictures:
+        return
     sample = Sample(study.base.data, study.measure.split, study.measure.limit)
     (batch,) = sample.batches(len(sample))
     asked = batch["asked" if "asked" in batch else "label"]
-    if not study.pictures:
-        return
     classes, first = np.unique(asked, return_index=True)
     chosen = np.linspace(0, len(classes) - 1, min(study.pictures, len(classes)))
     places = first[chosen.round().astype(int)]
